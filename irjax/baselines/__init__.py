@@ -1,0 +1,44 @@
+"""Classical detectors without weights: jit-ed, batched, pure functions from images to a response map.
+
+Each detector is a function ``(images [B, H, W], **options) -> response [B, H, W]`` in a file of its own, entered in
+`BASELINES`; `detect` turns any of them into detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+import jax
+
+from irjax.baselines.common import customary_threshold, decode_response
+from irjax.baselines.tophat import tophat, tophat_detect
+from irjax.types import Array, Detections
+
+BASELINES: Mapping[str, Callable[..., jax.Array]] = MappingProxyType({"tophat": tophat})
+
+
+def detect(
+    name: str, images: Array, threshold: Array | float | None = None, max_detections: int = 32, **options
+) -> Detections:
+    """Detects small targets with one of the `BASELINES`.
+
+    Args:
+      name: a key of `BASELINES`.
+      images: [B, H, W] uint8, uint16 or floating in [0, 1].
+      threshold: lowest response, exclusive: a number, [B] numbers, or None for `customary_threshold`.
+      max_detections: N, static.
+      **options: passed to the detector.
+
+    Returns:
+      Detections in pixels of the images: points [B, N, 2], scores [B, N] (responses), valid [B, N].
+
+    Raises:
+      ValueError: an unknown name, or what the detector refuses.
+    """
+    if name not in BASELINES:
+        raise ValueError(f"unknown baseline {name!r}; there are {sorted(BASELINES)}")
+    return decode_response(BASELINES[name](images, **options), threshold, max_detections=max_detections)
+
+
+__all__ = ["BASELINES", "customary_threshold", "decode_response", "detect", "tophat", "tophat_detect"]

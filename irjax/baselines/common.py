@@ -1,0 +1,68 @@
+"""What the classical detectors share: the scaling of images, the customary threshold, and response to detections."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from irjax.ops.peaks import decode_heatmap
+from irjax.types import Array, Detections
+
+
+def as_float(images: Array) -> tuple[jax.Array, float]:
+    """Grayscale images in float32 without loss, and what to divide by for fractions of the full scale.
+
+    Integers keep their values, so that filters of minima, maxima and differences stay exact until the one division.
+
+    Args:
+      images: [B, H, W] uint8, uint16 or floating, which is taken to be in [0, 1] already.
+
+    Returns:
+      The images [B, H, W] float32, and their full scale: 255, 65535 or 1.
+
+    Raises:
+      ValueError: another rank or another type.
+    """
+    images = jnp.asarray(images)
+    if images.ndim != 3:
+        raise ValueError(f"a baseline takes images [B, H, W], got shape {images.shape}")
+    if images.dtype in (jnp.uint8, jnp.uint16):
+        return images.astype(jnp.float32), float(jnp.iinfo(images.dtype).max)
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        return images.astype(jnp.float32), 1.0
+    raise ValueError(f"a baseline takes uint8, uint16 or floating images, got {images.dtype}")
+
+
+def customary_threshold(response: jax.Array, fraction: float = 0.5) -> jax.Array:
+    """The threshold classical detectors are used with, mean + fraction (max - mean), per image (SPEC B11).
+
+    Args:
+      response: [B, H, W] float32.
+      fraction: 0 is the mean, 1 the maximum.
+
+    Returns:
+      [B] float32.
+
+    Note:
+      Publications leave the threshold open or tune it per image; this form adapts to each image and always reports at
+      least its maximum, so that it finds something in every image without targets. Give a fixed one to compare fairly.
+    """
+    mean = response.mean(axis=(1, 2))
+    return mean + fraction * (response.max(axis=(1, 2)) - mean)
+
+
+def decode_response(response: jax.Array, threshold: Array | float | None, *, max_detections: int = 32) -> Detections:
+    """Peaks of a response map as detections.
+
+    Args:
+      response: [B, H, W] float32 at full resolution.
+      threshold: scores are above it: a number, [B] numbers, or None for `customary_threshold`.
+      max_detections: N, static.
+
+    Returns:
+      Detections in pixels of the image: points [B, N, 2], scores [B, N] (the response), valid [B, N].
+    """
+    limit = customary_threshold(response) if threshold is None else jnp.asarray(threshold, jnp.float32)
+    limit = jnp.broadcast_to(limit, response.shape[:1])[:, None, None]
+    # A response is at full resolution: the quarter-cell refinement, made for strided maps, would move by a whole pixel.
+    return decode_heatmap(response, threshold=limit, max_detections=max_detections, stride=1, refine=False)

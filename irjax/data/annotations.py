@@ -1,0 +1,145 @@
+"""Point annotations: COCO keypoint files and tables of points."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import os
+import pathlib
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class CocoPoints:
+    """What a COCO keypoint file says, by image.
+
+    Attributes:
+      by_name: file name without ending -> (points [K, 2] float32 (x, y) in pixels, (height, width)).
+      by_id: image id as text -> file name without ending.
+    """
+
+    by_name: dict[str, tuple[np.ndarray, tuple[int, int]]]
+    by_id: dict[str, str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every image's name, in the order of the file."""
+        return tuple(self.by_name)
+
+    def resolve(self, listed: tuple[str, ...], where: str | os.PathLike) -> tuple[str, ...]:
+        """The names behind the entries of a split list, which are image ids or, if any is not, file names.
+
+        Raises:
+          ValueError: if an entry is neither; the message names it and the list.
+        """
+        if all(entry in self.by_id for entry in listed):
+            return tuple(self.by_id[entry] for entry in listed)
+        names = tuple(entry if entry in self.by_name else pathlib.PurePath(entry).stem for entry in listed)
+        strange = [entry for entry, name in zip(listed, names, strict=True) if name not in self.by_name]
+        # Ids among names are as wrong as the unknown: say the unknown first.
+        if unknown := [entry for entry in strange if entry not in self.by_id] or strange:
+            raise ValueError(
+                f"{os.fspath(where)}: {unknown[0]} is neither an image id nor a file name of the annotations, "
+                "or the list mixes the two"
+            )
+        return names
+
+
+def read_coco(path: str | os.PathLike) -> CocoPoints:
+    """Reads the keypoints of a COCO file; all keypoints of all annotations of an image are its targets.
+
+    Keypoints are (x, y, v); those with v = 0 are unlabelled by COCO's definition and left out.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is not JSON, or not COCO with keypoints; the message names the file and what is missing.
+    """
+    path = pathlib.Path(path)
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:  # also UnicodeDecodeError
+        raise ValueError(f"{path}: not a JSON file ({error})") from error
+    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
+        raise ValueError(f"{path}: not a COCO file: lists named 'images' and 'annotations' are wanted")
+    by_name: dict[str, tuple[np.ndarray, tuple[int, int]]] = {}
+    by_id: dict[str, str] = {}
+    points: dict[str, list[tuple[float, float]]] = {}
+    for number, image in enumerate(content["images"]):
+        try:
+            name, key = pathlib.PurePosixPath(image["file_name"]).stem, str(image["id"])
+            size = (int(image["height"]), int(image["width"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: images[{number}] needs id, file_name, height and width ({error!r})") from error
+        if key in by_id or name in by_name:
+            raise ValueError(f"{path}: images[{number}] repeats the id {key} or the file name {name}")
+        by_id[key] = name
+        by_name[name] = (np.zeros((0, 2), np.float32), size)
+    for number, annotation in enumerate(content["annotations"]):
+        key, found = _keypoints(annotation, f"{path}: annotations[{number}]")
+        if key not in by_id:
+            raise ValueError(f"{path}: annotations[{number}] is for image {key}, which is not among the images")
+        points.setdefault(by_id[key], []).extend(found)
+    for name, found in points.items():
+        by_name[name] = (np.array(found, np.float32).reshape(-1, 2), by_name[name][1])
+    return CocoPoints(by_name=by_name, by_id=by_id)
+
+
+def _keypoints(annotation: object, where: str) -> tuple[str, list[tuple[float, float]]]:
+    """The image id and the labelled points of one COCO annotation."""
+    try:
+        key = str(annotation["image_id"])
+        values = np.array(annotation["keypoints"], np.float64).reshape(-1, 3)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{where} needs image_id and keypoints as x, y, v triples ({error!r})") from error
+    if not np.isfinite(values).all():
+        raise ValueError(f"{where} has keypoints that are not finite")
+    return key, [(x, y) for x, y, visible in values if visible > 0]
+
+
+def read_points_csv(path: str | os.PathLike, known: frozenset[str]) -> dict[str, np.ndarray]:
+    """Reads a table of points with the columns name, x and y (in any order, others ignored).
+
+    Args:
+      path: the csv file.
+      known: the names of the images there are.
+
+    Returns:
+      Name -> [K, 2] float32 (x, y) in pixels, for the names that have rows.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if a column is missing, a name unknown or a coordinate not a finite number; the message has
+        file and line.
+    """
+    path = pathlib.Path(path)
+    found: dict[str, list[tuple[float, float]]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file, skipinitialspace=True)
+            columns = [column.strip() for column in rows.fieldnames or ()]
+            if missing := [column for column in ("name", "x", "y") if column not in columns]:
+                raise ValueError(f"{path}: columns name, x, y are wanted; {', '.join(missing)} not among {columns}")
+            rows.fieldnames = columns
+            for row in rows:
+                where = f"{path}, line {rows.line_num}"
+                name = (row["name"] or "").strip()
+                name = name if name in known else pathlib.PurePath(name).stem
+                if name not in known:
+                    raise ValueError(f"{where}: there is no image for the name {row['name']!r}")
+                found.setdefault(name, []).append(_coordinates(row, where))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: not a csv file ({error})") from error
+    return {name: np.array(points, np.float32) for name, points in found.items()}
+
+
+def _coordinates(row: dict[str, str | None], where: str) -> tuple[float, float]:
+    try:
+        x, y = float(row["x"] or ""), float(row["y"] or "")
+    except ValueError:
+        x = y = math.nan
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise ValueError(f"{where}: x and y must be finite numbers, got {row['x']!r} and {row['y']!r}")
+    return x, y

@@ -1,0 +1,174 @@
+"""Augmentation inside the jitted step: crop, zoom, flips, right angles, contrast, noise, injected targets.
+
+Every example draws from its own key, so the result does not depend on the batch or device it lies in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """What is varied, by how much. The default changes nothing.
+
+    Attributes:
+      crop: side of a random square crop in letterboxed pixels, or 0 for the whole canvas.
+      crop_on_target: share of crops of images with targets that are drawn around one of them; the rest are uniform.
+      zoom: lowest and highest magnification about the centre, drawn uniformly in its logarithm.
+      flips: mirrors the image left-right and up-down with probability one half each.
+      rotations: exchanges rows and columns with probability one half (with flips: all right-angle rotations).
+      gain: highest relative change of contrast, about the mean gray.
+      offset: highest change of brightness, in units of the full scale.
+      noise: highest deviation of added white noise, in units of the full scale; drawn uniformly from zero.
+      inject: number of slots for injected point targets.
+      inject_share: probability that a slot is used.
+      inject_scr: lowest and highest signal-to-clutter ratio: peak over the deviation of the surrounding 33x33 pixels.
+      inject_sigma: lowest and highest deviation of an injected Gaussian target, in letterboxed pixels.
+    """
+
+    crop: int = 0
+    crop_on_target: float = 0.7
+    zoom: tuple[float, float] = (1.0, 1.0)
+    flips: bool = False
+    rotations: bool = False
+    gain: float = 0.0
+    offset: float = 0.0
+    noise: float = 0.0
+    inject: int = 0
+    inject_share: float = 0.3
+    inject_scr: tuple[float, float] = (3.0, 12.0)
+    inject_sigma: tuple[float, float] = (0.8, 3.0)
+
+    def __post_init__(self) -> None:
+        for name in ("zoom", "inject_scr", "inject_sigma"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise ValueError(f"augment.{name} must be two positive numbers in rising order, got {(low, high)}")
+        if self.crop < 0 or self.inject < 0:
+            raise ValueError(f"augment.crop and augment.inject must not be negative, got {self.crop}, {self.inject}")
+
+
+_CLUTTER = 33  # side of the neighbourhood whose deviation sets the amplitude of an injected target
+
+
+def _uniform(key: jax.Array, low: float, high: float, shape: tuple[int, ...] = ()) -> jax.Array:
+    return jax.random.uniform(key, shape, minval=low, maxval=high)
+
+
+def _sample_axis(image: jax.Array, positions: jax.Array, axis: int) -> jax.Array:
+    """Linear interpolation along one axis at `positions` [N]; zero outside, blended in over one pixel."""
+    length = image.shape[axis]
+    low = jnp.floor(positions)
+    shape = (-1, 1) if axis == 0 else (1, -1)
+
+    def tap(index: jax.Array, weight: jax.Array) -> jax.Array:
+        inside = (index >= 0) & (index < length)
+        values = jnp.take(image, jnp.clip(index, 0, length - 1).astype(jnp.int32), axis=axis)
+        return values * jnp.where(inside, weight, 0.0).reshape(shape)
+
+    return tap(low, 1 - (positions - low)) + tap(low + 1, positions - low)
+
+
+def _geometry(
+    key: jax.Array, image: jax.Array, points: jax.Array, mask: jax.Array, config: AugmentConfig
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    size = image.shape[0]
+    side = config.crop or size
+    keys = jax.random.split(key, 7)
+    zoom = jnp.exp(_uniform(keys[0], jnp.log(config.zoom[0]), jnp.log(config.zoom[1])))
+    flip = jax.random.bernoulli(keys[1], 0.5, (2,)) & config.flips
+    swap = jax.random.bernoulli(keys[2], 0.5) & config.rotations
+
+    centre = jnp.full(2, (size - 1) / 2)
+    if config.crop:
+        reach = (side - 1) / 2 / zoom
+        anywhere = _uniform(keys[3], 0.0, 1.0, (2,)) * (size - 1)
+        chosen = points[jax.random.categorical(keys[4], jnp.where(mask, 0.0, -jnp.inf))]
+        near = chosen + _uniform(keys[5], -0.9, 0.9, (2,)) * reach
+        use = jnp.any(mask) & jax.random.bernoulli(keys[6], config.crop_on_target)
+        centre = jnp.clip(jnp.where(use, near, anywhere), reach, jnp.maximum(size - 1 - reach, reach))
+        # Without zoom the crop falls on whole pixels and is an exact copy.
+        on_grid = jnp.round(centre - (side - 1) / 2) + (side - 1) / 2
+        centre = jnp.where(zoom == 1.0, on_grid, centre)
+
+    sign = jnp.where(flip, -1.0, 1.0)
+    steps = (jnp.arange(side) - (side - 1) / 2)[:, None] * sign / zoom + centre  # [side, 2]: x and y of each column, row
+    image = _sample_axis(_sample_axis(image, steps[:, 1], axis=0), steps[:, 0], axis=1)
+    points = (points - centre) * sign * zoom + (side - 1) / 2
+    image = jnp.where(swap, image.T, image)
+    points = jnp.where(swap, points[:, ::-1], points)
+    mask = mask & jnp.all((points >= 0) & (points <= side - 1), axis=-1)
+    return image, jnp.where(mask[:, None], points, 0.0), mask
+
+
+def _photometry(key: jax.Array, image: jax.Array, config: AugmentConfig) -> jax.Array:
+    keys = jax.random.split(key, 4)
+    gain = 1 + _uniform(keys[0], -config.gain, config.gain)
+    offset = _uniform(keys[1], -config.offset, config.offset)
+    inside = image > 0  # the letterbox's margin stays zero, as in prediction
+    mean = jnp.sum(image) / jnp.maximum(jnp.sum(inside), 1)
+    changed = (image - mean) * gain + mean + offset
+    if config.noise:
+        deviation = _uniform(keys[2], 0.0, config.noise)
+        changed = changed + deviation * jax.random.normal(keys[3], image.shape)
+    return jnp.where(inside, jnp.clip(changed, 0.0, 1.0), 0.0)
+
+
+def _inject(
+    key: jax.Array, image: jax.Array, points: jax.Array, mask: jax.Array, config: AugmentConfig
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    slots, side = config.inject, image.shape[0]
+    keys = jax.random.split(key, 5)
+    where = _uniform(keys[0], 0.0, side - 1.0, (slots, 2))
+    sigma = jnp.exp(_uniform(keys[1], *map(jnp.log, config.inject_sigma), (slots, 2)))
+    sigma = jnp.clip(sigma, sigma[:, :1] / 1.5, sigma[:, :1] * 1.5)  # no needle shapes
+    ratio = jnp.exp(_uniform(keys[2], *map(jnp.log, config.inject_scr), (slots,)))
+    used = jax.random.bernoulli(keys[3], config.inject_share, (slots,))
+    near = jnp.min(jnp.linalg.norm(where[:, None] - points[None], axis=-1) + jnp.where(mask, 0, jnp.inf), axis=1)
+    reach = min(_CLUTTER, side) // 2
+
+    def around(point: jax.Array) -> jax.Array:
+        start = jnp.clip(jnp.round(point).astype(jnp.int32) - reach, 0, side - 2 * reach)
+        return jax.lax.dynamic_slice(image, (start[1], start[0]), (2 * reach, 2 * reach))
+
+    patches = jax.vmap(around)(where)
+    clutter = jnp.maximum(jnp.std(patches, axis=(1, 2)), 0.01)
+    # A target goes neither into the margin nor where it would run into a real one.
+    used &= (jnp.min(patches, axis=(1, 2)) > 0) & (near > 16)
+    used &= jnp.max(patches, axis=(1, 2)) + 0.3 * ratio * clutter < 1.0
+    amplitude = jnp.where(used, ratio * clutter, 0.0)
+    axis = jnp.arange(side, dtype=jnp.float32)
+    shape = jnp.exp(-(((axis[None, None] - where[..., None]) / sigma[..., None]) ** 2) / 2)  # [slots, 2, side]
+    added = jnp.einsum("n,nh,nw->hw", amplitude, shape[:, 1], shape[:, 0])
+    points = jnp.concatenate([points, jnp.where(used[:, None], where, 0.0)])
+    return jnp.clip(image + added, 0.0, 1.0), points, jnp.concatenate([mask, used])
+
+
+def augment(
+    key: jax.Array, image: jax.Array, points: jax.Array, mask: jax.Array, config: AugmentConfig
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Augments one example; `jax.vmap` it over a batch of keys and examples.
+
+    Args:
+      key: this example's own key.
+      image: [S, S] float32 in [0, 1]; zero means the letterbox's margin.
+      points: [K, 2] float32 (x, y) in pixels.
+      mask: [K] bool.
+      config: what to vary.
+
+    Returns:
+      image [s, s] float32 in [0, 1] with s the crop side or S, points [K + inject, 2], mask [K + inject]; a point
+      that left the image is masked out.
+    """
+    keys = jax.random.split(key, 3)
+    if config.crop or config.zoom != (1.0, 1.0) or config.flips or config.rotations:
+        image, points, mask = _geometry(keys[0], image, points, mask, config)
+    if config.inject:
+        image, points, mask = _inject(keys[1], image, points, mask, config)
+    if config.gain or config.offset or config.noise:
+        image = _photometry(keys[2], image, config)
+    return image, points, mask

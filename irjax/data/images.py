@@ -1,0 +1,197 @@
+"""Image files -> arrays: gray, 8 or 16 bit, exactly as stored.
+
+Infrared data sets come as 8- and 16-bit gray or colour PNG, TIFF, BMP and JPEG. Pillow silently reads 16-bit colour
+files as 8 bit; those are read here in another way.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pathlib
+import struct
+import zlib
+
+import numpy as np
+
+IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff")
+MIN_SIDE = 16
+
+_LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, struct.error, zlib.error)
+# Pillow keeps one byte of each 16-bit sample. Its two byte orders keep one each, so decoding twice gives both.
+_PNG_HALVES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """Reads one image as gray.
+
+    Args:
+      path: a PNG, TIFF (first page), BMP or JPEG file; gray, gray with alpha, RGB, RGBA or palette.
+
+    Returns:
+      [H, W] uint8 or uint16, as deep as the file. Colours become Rec. 601 luma, rounded; where the channels are equal
+      their value is kept exactly. Alpha is ignored.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if the file is truncated or no image, has a sample type other than 8- or 16-bit unsigned integers, or
+        a side below 16 pixels. The message names the file.
+    """
+    return decode_image(pathlib.Path(path).read_bytes(), path)
+
+
+def decode_image(data: bytes, where: str | os.PathLike) -> np.ndarray:
+    """As `read_image`, from the bytes of a file; `where` names it in errors."""
+    image = to_gray(_decode(data, where))
+    if image.dtype == np.bool_:
+        image = image.astype(np.uint8) * np.uint8(255)
+    if min(image.shape) < MIN_SIDE:
+        height, width = image.shape
+        raise ValueError(
+            f"{os.fspath(where)}: image of {width}x{height} pixels; at least {MIN_SIDE}x{MIN_SIDE} is wanted"
+        )
+    return image
+
+
+def read_mask(path: str | os.PathLike) -> tuple[np.ndarray, str]:
+    """Reads one target mask and says how it was made binary (METRICS, flaw 5).
+
+    Args:
+      path: an image file; where it has colours, the brightest channel counts.
+
+    Returns:
+      The mask [H, W] bool, and the rule that made it: "binary" (1-bit file), "zero_one" (values within {0, 1}),
+      "threshold_128" (8 bit: 128 and above) or "threshold_32896" (16 bit: 128 * 257 and above).
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it cannot be read; the message names the file.
+    """
+    return decode_mask(pathlib.Path(path).read_bytes(), path)
+
+
+def decode_mask(data: bytes, where: str | os.PathLike) -> tuple[np.ndarray, str]:
+    """As `read_mask`, from the bytes of a file; `where` names it in errors."""
+    return binarise(_decode(data, where))
+
+
+def binarise(values: np.ndarray) -> tuple[np.ndarray, str]:
+    """The mask [H, W] bool of stored values [H, W] or [H, W, C] (bool, uint8, uint16), and the rule that applied."""
+    if values.ndim == 3:
+        colours = values if values.shape[2] in (1, 3) else values[..., :-1]
+        # Luma would put a red target (76 of 255) below one half.
+        values = colours.max(axis=2)
+    if values.dtype == np.bool_:
+        return values, "binary"
+    if values.max(initial=0) <= 1:
+        return values.astype(np.bool_), "zero_one"
+    limit = 128 if values.dtype == np.uint8 else 128 * 257
+    return values >= limit, f"threshold_{limit}"
+
+
+def to_gray(values: np.ndarray) -> np.ndarray:
+    """Stored values [H, W] or [H, W, 1|2|3|4] as gray [H, W] of the same type; the 2nd or 4th channel is alpha."""
+    if values.ndim == 2:
+        return values
+    if values.shape[2] <= 2:
+        return np.ascontiguousarray(values[..., 0])
+    first = values[..., 0]
+    if np.array_equal(first, values[..., 1]) and np.array_equal(first, values[..., 2]):
+        return np.ascontiguousarray(first)
+    return np.rint(values[..., :3] @ _LUMA).astype(values.dtype)
+
+
+def image_depth(path: str | os.PathLike) -> int:
+    """Bits of a stored sample, 8 or 16, from the file's header alone.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if the file is no image.
+    """
+    from PIL import Image
+
+    with open(path, "rb") as file:
+        head = file.read(26)
+        if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) >= 25:
+            return 16 if head[24] == 16 else 8
+        file.seek(0)
+        try:
+            with Image.open(file) as image:
+                bits = getattr(image, "tag_v2", {}).get(258, (8,))
+                return 16 if max(bits) > 8 or image.mode.startswith("I") else 8
+        except _UNREADABLE as error:
+            if head[:4] not in (b"II*\0", b"MM\0*"):
+                raise _unreadable(path, error) from error
+    return 16 if _decode(pathlib.Path(path).read_bytes(), path).dtype == np.uint16 else 8
+
+
+def _decode(data: bytes, where: str | os.PathLike) -> np.ndarray:
+    """The stored samples, [H, W] or [H, W, C], bool, uint8 or uint16."""
+    try:
+        values = _decode_tiff(data) if data[:4] in (b"II*\0", b"MM\0*") else _decode_pillow(data)
+    except _UNREADABLE as error:
+        raise _unreadable(where, error) from error
+    if values.dtype == np.int32 and values.size and values.min() >= 0 and values.max() <= 65535:
+        values = values.astype(np.uint16)
+    if values.dtype not in (np.bool_, np.uint8, np.uint16):
+        raise ValueError(f"{os.fspath(where)}: {values.dtype} samples; 8- or 16-bit unsigned integers are wanted")
+    return values
+
+
+def _unreadable(where: str | os.PathLike, error: Exception) -> ValueError:
+    return ValueError(f"{os.fspath(where)}: not a readable image file ({type(error).__name__}: {error})")
+
+
+def _decode_pillow(data: bytes) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data)) as image:
+        raw = _png_raw_mode(image)
+        if raw in _PNG_HALVES:
+            high = np.asarray(image).astype(np.uint16)
+            with Image.open(io.BytesIO(data)) as again:
+                again.tile = [tile._replace(args=_PNG_HALVES[raw]) for tile in again.tile]
+                return (high << 8) | np.asarray(again)
+        if raw == "LA;16B":
+            # Four bytes a pixel: gray high, gray low, alpha high, alpha low.
+            image.tile = [tile._replace(args="RGBA") for tile in image.tile]
+            image._mode = "RGBA"
+            pixels = np.asarray(image).astype(np.uint16)
+            return (pixels[..., 0::2] << 8) | pixels[..., 1::2]
+        if image.mode in ("1", "L", "LA", "RGB", "RGBA", "I", "F") or image.mode.startswith("I;16"):
+            values = np.asarray(image)
+            return values.astype(np.uint16) if values.dtype.str == ">u2" else values
+        return np.asarray(image.convert("RGB"))  # palettes, CMYK, YCbCr
+
+
+def _png_raw_mode(image) -> str | None:
+    """How Pillow's PNG reader names the stored samples, or None for other formats."""
+    if image.format != "PNG" or not image.tile:
+        return None
+    args = image.tile[0].args
+    return args if isinstance(args, str) else args[0]
+
+
+def _decode_tiff(data: bytes) -> np.ndarray:
+    """The first page. tifffile keeps every depth; Pillow steps in for palettes and where tifffile lacks a codec."""
+    import tifffile
+
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages[0]
+        if page.photometric != tifffile.PHOTOMETRIC.PALETTE:
+            try:
+                return _tiff_samples(page)
+            except ValueError as error:
+                if page.bitspersample > 8 and page.samplesperpixel > 1:
+                    raise ValueError(f"{error}, and Pillow would halve the depth of a 16-bit colour file") from error
+    return _decode_pillow(data)
+
+
+def _tiff_samples(page) -> np.ndarray:
+    """The samples of one TIFF page as [H, W] or [H, W, C], larger meaning brighter."""
+    values = page.asarray()
+    if page.axes.startswith("S"):
+        values = np.moveaxis(values, 0, -1)
+    values = values.astype(values.dtype.newbyteorder("="))
+    return ~values if page.photometric == 0 and values.dtype.kind in "bu" else values

@@ -1,0 +1,337 @@
+"""The host's side of the input: letterboxed batches, in an order that any process can compute.
+
+An `Order` maps the number of a draw to an example, for as long as a run lasts. The device cache indexes its arrays with
+it, the host feed reads files with it; a run resumes by continuing to count.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import functools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from irjax.data.sources import image_dtype
+from irjax.ops import letterbox
+from irjax.types import Batch, Example, Source
+
+_LAST_DRAW = np.iinfo(np.int32).max
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """An endless, deterministic, random-access sequence of example indices.
+
+    Without weights, each epoch is a fresh permutation: every example once. With weights, each epoch is `num_examples`
+    draws with replacement, in proportion to the weights. The epoch e comes from ``np.random.default_rng([seed, e])``.
+
+    Attributes:
+      num_examples: how many examples there are, and draws an epoch has.
+      seed: non-negative.
+      weights: a non-negative sampling weight for each example, any scale; or None.
+
+    Raises:
+      ValueError: if there is no example, the seed is negative, or the weights are of another number, negative, not
+        finite or all zero.
+    """
+
+    num_examples: int
+    seed: int
+    weights: tuple[float, ...] | None = None
+
+    def __post_init__(self):
+        if self.num_examples < 1:
+            raise ValueError(f"an order needs at least one example, got {self.num_examples}")
+        if self.seed < 0:
+            raise ValueError(f"the seed must not be negative, got {self.seed}")
+        if self.weights is None:
+            return
+        weights = np.asarray(self.weights, np.float64)
+        if weights.shape != (self.num_examples,):
+            raise ValueError(f"{self.num_examples} weights are wanted, one for each example, got shape {weights.shape}")
+        if not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() <= 0:
+            raise ValueError("weights must be finite, not negative and not all zero")
+        object.__setattr__(self, "weights", tuple(weights.tolist()))
+
+    def __getitem__(self, draw: int) -> int:
+        """The example index of one draw, which must not be negative."""
+        return int(self.slice(draw, draw + 1)[0])
+
+    def slice(self, start: int, stop: int) -> np.ndarray:
+        """The example indices [stop - start] int64 of the draws start, ..., stop - 1.
+
+        Raises:
+          ValueError: unless 0 <= start <= stop.
+        """
+        if not 0 <= start <= stop:
+            raise ValueError(f"draws run from 0 upwards, got {start} to {stop}")
+        if start == stop:
+            return np.zeros(0, np.int64)
+        first, last = start // self.num_examples, (stop - 1) // self.num_examples
+        epochs = [self.epoch(number) for number in range(first, last + 1)]
+        offset = first * self.num_examples
+        return np.concatenate(epochs)[start - offset : stop - offset]
+
+    def epoch(self, number: int) -> np.ndarray:
+        """The example indices [num_examples] int64 of one epoch, read-only."""
+        return _epoch(self.num_examples, self.seed, self._probabilities, number)
+
+    @functools.cached_property
+    def _probabilities(self) -> bytes | None:
+        """The weights as bytes, whose hash Python remembers: a cheap key of the cache."""
+        if self.weights is None:
+            return None
+        weights = np.array(self.weights)
+        return (weights / weights.sum()).tobytes()
+
+
+@functools.lru_cache(maxsize=8)
+def _epoch(num_examples: int, seed: int, probabilities: bytes | None, number: int) -> np.ndarray:
+    rng = np.random.default_rng([seed, number])
+    if probabilities is None:
+        indices = rng.permutation(num_examples)
+    else:
+        indices = rng.choice(num_examples, size=num_examples, p=np.frombuffer(probabilities))
+    indices.setflags(write=False)
+    return indices
+
+
+def letterbox_example(
+    example: Example, size: int, max_points: int, *, with_mask: bool = False, dtype: np.dtype | None = None
+) -> dict[str, np.ndarray]:
+    """Letterboxes one example and pads its points.
+
+    Args:
+      example: as published.
+      size: side S of the square canvas in pixels.
+      max_points: K, the number of rows that points are padded to.
+      with_mask: also letterbox the target mask.
+      dtype: uint8 or uint16 of the canvas; None keeps the image's. 8-bit values become 16-bit ones by a factor of 257,
+        so that both mean the same in [0, 1].
+
+    Returns:
+      images [S, S] uint8 or uint16, points [K, 2] float32 (x, y) in canvas pixels, mask [K] bool; with the mask also
+      segmentation [S, S] bool.
+
+    Raises:
+      ValueError: if there are more targets than rows, a mask is wanted where there is none, or a 16-bit image meets
+        dtype uint8. The message names the example.
+    """
+    height, width = example.image.shape
+    count = len(example.points)
+    if count > max_points:
+        raise ValueError(f"{example.name} has {count} targets, more than max_points={max_points}")
+    points = np.zeros((max_points, 2), np.float32)
+    points[:count] = letterbox.to_canvas(np.asarray(example.points, np.float32), height, width, size)
+    canvas = letterbox.letterbox_host(example.image, size)
+    result = {
+        "images": _as_depth(canvas, np.dtype(dtype or canvas.dtype), example.name),
+        "points": points,
+        "mask": np.arange(max_points) < count,
+    }
+    if with_mask:
+        if example.mask is None:
+            raise ValueError(f"{example.name} has points but no mask, and this method needs target masks")
+        result["segmentation"] = letterbox.letterbox_host(example.mask, size)
+    return result
+
+
+def load_all(
+    source: Source, size: int, max_points: int, *, with_masks: bool = False, workers: int | None = None
+) -> Batch:
+    """Letterboxes a whole source into memory.
+
+    Args:
+      source: N examples.
+      size: side S of the square canvas in pixels.
+      max_points: K, the number of rows that points are padded to.
+      with_masks: also letterbox the target masks.
+      workers: threads that read; None for one for each processor.
+
+    Returns:
+      A Batch of numpy arrays with B = N, in the source's order; `index` counts the examples. Images are uint16 if any
+      image of the source is, else uint8.
+
+    Raises:
+      ValueError: if the source is empty, or an example cannot be read or letterboxed; the message names it.
+    """
+    if not len(source):
+        raise ValueError("there is no example to load")
+    dtype = image_dtype(source)
+    out = {
+        "images": np.zeros((len(source), size, size), dtype),
+        "points": np.zeros((len(source), max_points, 2), np.float32),
+        "mask": np.zeros((len(source), max_points), np.bool_),
+    }
+    if with_masks:
+        out["segmentation"] = np.zeros((len(source), size, size), np.bool_)
+
+    def load(index: int) -> None:
+        example = letterbox_example(source[index], size, max_points, with_mask=with_masks, dtype=dtype)
+        for name, value in example.items():
+            out[name][index] = value
+
+    with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        for _ in pool.map(load, range(len(source))):
+            pass
+    return Batch(**out, index=np.arange(len(source), dtype=np.int32))
+
+
+def host_batches(
+    source: Source,
+    *,
+    order: Order,
+    batch_size: int,
+    size: int,
+    max_points: int,
+    with_masks: bool = False,
+    start: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    num_threads: int = 2,
+    prefetch: int = 4,
+    worker_count: int = 0,
+):
+    """An endless grain iterator of letterboxed batches.
+
+    Batch b holds the draws b * batch_size, ..., (b + 1) * batch_size - 1 of the order. Of several processes,
+    process p of P takes every P-th draw from the p-th, so that together they hold the global batch. The result is the
+    same for any number of threads and workers.
+
+    Args:
+      source: the examples.
+      order: which example each draw takes.
+      batch_size: of all processes together; divisible by `process_count`.
+      size: side S of the square canvas in pixels.
+      max_points: K, the number of rows that points are padded to.
+      with_masks: also letterbox the target masks.
+      start: number of the first batch: continue here after `start` batches were used. `get_state` and `set_state` of
+        the iterator count from here, so they belong to one value of `start` and of `worker_count`.
+      process_index: p, of this process.
+      process_count: P.
+      num_threads: threads that read in this process, or in each worker.
+      prefetch: batches that are read ahead, in each worker where there are some.
+      worker_count: processes that read, 0 for none. They take seconds to start, so they pay for large images only; the
+        calling script needs an ``if __name__ == "__main__"`` guard. Close the iterator to end them.
+
+    Returns:
+      A grain DatasetIterator of Batch with numpy arrays; B is the batch size of this process, `index` the global draw.
+
+    Raises:
+      ValueError: if the order is for another number of examples, the batch cannot be shared among the processes, or
+        `start` is negative. Reading errors, which name the example, come from the iterator.
+    """
+    import grain
+
+    if order.num_examples != len(source):
+        raise ValueError(f"the order is for {order.num_examples} examples, the source has {len(source)}")
+    if batch_size < 1 or batch_size % process_count:
+        raise ValueError(f"batch_size must be a positive multiple of process_count={process_count}, got {batch_size}")
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process_index must be in [0, {process_count}), got {process_index}")
+    batches = _LAST_DRAW // batch_size
+    if not 0 <= start < batches:
+        raise ValueError(f"start must be in [0, {batches}), got {start}")
+    read = _ReadDraw(source, order, size, max_points, with_masks, image_dtype(source))
+    dataset = (
+        grain.MapDataset.range(start * batch_size, batches * batch_size)[process_index::process_count]
+        .map(read)
+        .batch(batch_size // process_count, drop_remainder=True, batch_fn=_stack)
+        .to_iter_dataset(grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=max(prefetch, num_threads)))
+    )
+    if worker_count:
+        _ensure_absl_flags()
+        options = grain.MultiprocessingOptions(num_workers=worker_count, per_worker_buffer_size=prefetch)
+        dataset = dataset.mp_prefetch(options)
+    return iter(dataset)
+
+
+def eval_batches(
+    source: Source,
+    *,
+    batch_size: int,
+    size: int,
+    max_points: int,
+    with_masks: bool = False,
+    workers: int | None = None,
+) -> Iterator[tuple[Batch, int]]:
+    """Every example once, in order, in batches of one size.
+
+    Args:
+      source: the examples.
+      batch_size: B; the last batch is filled by repeating its last example.
+      size: side S of the square canvas in pixels.
+      max_points: K, the number of rows that points are padded to.
+      with_masks: also letterbox the target masks.
+      workers: threads that read; None for one for each processor.
+
+    Yields:
+      A Batch of numpy arrays, whose `index` is the example's number, and how many of its rows are not repetitions.
+
+    Raises:
+      ValueError: if the batch size is below 1, or an example cannot be read or letterboxed; the message names it.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    dtype = image_dtype(source) if len(source) else None
+
+    def load(index: int) -> dict[str, Any]:
+        example = letterbox_example(source[index], size, max_points, with_mask=with_masks, dtype=dtype)
+        return {**example, "index": np.int32(index)}
+
+    starts = range(0, len(source), batch_size)
+    with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        ahead: list[list[concurrent.futures.Future]] = []
+        for start in starts:
+            ahead.append([pool.submit(load, i) for i in range(start, min(start + batch_size, len(source)))])
+            # Two batches are enough to keep the threads busy, and few enough to fit in memory.
+            if len(ahead) > 2:
+                yield _padded([future.result() for future in ahead.pop(0)], batch_size)
+        for futures in ahead:
+            yield _padded([future.result() for future in futures], batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class _ReadDraw:
+    """Draw number -> letterboxed example; a class rather than a closure, so that worker processes can have it."""
+
+    source: Source
+    order: Order
+    size: int
+    max_points: int
+    with_masks: bool
+    dtype: np.dtype
+
+    def __call__(self, draw: int) -> dict[str, Any]:
+        example = self.source[self.order[draw]]
+        result = letterbox_example(example, self.size, self.max_points, with_mask=self.with_masks, dtype=self.dtype)
+        return {**result, "index": np.int32(draw)}
+
+
+def _stack(examples: Sequence[Mapping[str, np.ndarray]]) -> Batch:
+    return Batch(**{name: np.stack([example[name] for example in examples]) for name in examples[0]})
+
+
+def _padded(examples: list[dict[str, np.ndarray]], batch_size: int) -> tuple[Batch, int]:
+    count = len(examples)
+    return _stack(examples + examples[-1:] * (batch_size - count)), count
+
+
+def _as_depth(canvas: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+    if canvas.dtype == dtype:
+        return canvas
+    if canvas.dtype == np.uint8 and dtype == np.uint16:
+        return canvas.astype(np.uint16) * np.uint16(257)
+    raise ValueError(f"{name} is a {canvas.dtype} image and cannot be kept as {dtype}")
+
+
+def _ensure_absl_flags() -> None:
+    """grain's workers read absl flags, which nobody has parsed where irjax is used as a library."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

@@ -1,0 +1,240 @@
+"""Sources of examples: opening, joining, comparing and naming them."""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import functools
+import hashlib
+import itertools
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from irjax.data import images, layouts
+from irjax.types import Example, Source
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsSource:
+    """One split of a data set that `irjax.datasets.build` prepared (an `irjax.types.Source`).
+
+    Examples equal those of the folder it was built from. It is picklable: files are opened where it is used.
+
+    Attributes:
+      directory: the folder with dataset_info.json.
+      split: the split's name there.
+    """
+
+    directory: str
+    split: str
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Example:
+        """Reads example `index`; IndexError outside the source, ValueError for a record that cannot be decoded."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} of {len(self)} examples")
+        record = self._records[int(index) % len(self)]
+        name = record["id"].decode()
+        where = f"{self.directory}, {self.split}, {name}"
+        return Example(
+            name=name,
+            image=images.decode_image(record["image"], where),
+            points=np.asarray(record["points"], np.float32).reshape(-1, 2),
+            mask=images.decode_mask(record["mask"], where)[0],
+        )
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """The name of every example, in order."""
+        return tuple(record["id"].decode() for record in self._records)
+
+    @functools.cached_property
+    def dtype(self) -> np.dtype:
+        """The type that holds every image without loss."""
+        return np.dtype(self._builder.info.features["image"].np_dtype)
+
+    @functools.cached_property
+    def _builder(self):
+        import tensorflow_datasets as tfds
+
+        return tfds.builder_from_directory(self.directory)
+
+    @functools.cached_property
+    def _records(self):
+        import tensorflow_datasets as tfds
+
+        # TFDS decodes 16-bit images only with OpenCV; irjax reads the stored files as it reads folders.
+        raw = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
+        return self._builder.as_data_source(split=self.split, decoders=raw)
+
+    def __getstate__(self) -> dict:
+        return {"directory": self.directory, "split": self.split}
+
+
+@dataclasses.dataclass(frozen=True)
+class Concatenation:
+    """Several sources one after another, under their own names (an `irjax.types.Source`)."""
+
+    sources: tuple[Source, ...]
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Example:
+        """Reads example `index`; IndexError outside the source."""
+        source, offset = self.locate(index)
+        return source[offset]
+
+    def locate(self, index: int) -> tuple[Source, int]:
+        """The source that holds example `index`, and the index there."""
+        size = len(self)
+        if not -size <= index < size:
+            raise IndexError(f"index {index} of {size} examples")
+        index = int(index) % size
+        number = bisect.bisect_right(self._ends, index)
+        return self.sources[number], index - (self._ends[number - 1] if number else 0)
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """The name of every example, in order; names may repeat across the parts."""
+        return tuple(itertools.chain.from_iterable(source.names for source in self.sources))
+
+    @functools.cached_property
+    def dtype(self) -> np.dtype:
+        """The type that holds every image without loss."""
+        return np.result_type(*(image_dtype(source) for source in self.sources))
+
+    @functools.cached_property
+    def _ends(self) -> tuple[int, ...]:
+        return tuple(itertools.accumulate(len(source) for source in self.sources))
+
+
+def open_source(
+    root: str | os.PathLike, split: str, layout: str = "auto", *, seed: int = 0, fraction: float = 0.2
+) -> Source:
+    """Opens one split of a folder in a published layout or of a prepared TFDS data set.
+
+    Args:
+      root: the folder. A TFDS data set may lie below it (ROOT/[CONFIG/]VERSION/dataset_info.json), if only one does.
+      split: a split's name. For a prepared data set "val" means TFDS's "validation", and a published list's name such
+        as "train_full" means "train" of the config "full".
+      layout: one of `layouts.LAYOUTS`, "tfds", or "auto" to find out.
+      seed: of the draw that carves a validation split where a folder has none.
+      fraction: of the train list that the carved validation split takes.
+
+    Raises:
+      FileNotFoundError: if the folder does not exist.
+      ValueError: if the layout or split is unknown, or the annotations are malformed (see `layouts.open_layout`).
+    """
+    root = pathlib.Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}")
+    prepared = _prepared(root) if layout in ("auto", "tfds") else []
+    if layout == "tfds" and not prepared:
+        raise ValueError(f"{root} is no prepared TFDS data set: no dataset_info.json in it or its version folders")
+    if not prepared:
+        return layouts.open_layout(root, split, layout, seed=seed, fraction=fraction)
+    if len(prepared) > 1:
+        raise ValueError(f"{root} holds several prepared data sets; name one of {', '.join(map(str, prepared))}")
+    source = TfdsSource(directory=str(prepared[0]), split=split)
+    info = source._builder.info
+    config = info.config_name
+    role = split.removesuffix(f"_{config}") if config else split
+    wanted = {"val": "validation"}.get(role, role)
+    if wanted not in info.splits:
+        raise ValueError(f"{prepared[0]} has no split {split!r}; available: {', '.join(info.splits)}")
+    if not info.splits[wanted].num_examples:
+        raise ValueError(f"{prepared[0]}: split {split!r} is empty")
+    return dataclasses.replace(source, split=wanted)
+
+
+def concatenate(sources: Sequence[Source]) -> Source:
+    """Joins sources, keeping the names of their examples.
+
+    Raises:
+      ValueError: if there is no source, or one of them has a name twice. Data sets number their images alike, so a name
+        may be in several sources.
+    """
+    sources = tuple(sources)
+    if not sources:
+        raise ValueError("there is no source to concatenate")
+    for number, source in enumerate(sources):
+        if len(set(source.names)) < len(source.names):
+            seen: set[str] = set()
+            twice = next(name for name in source.names if name in seen or seen.add(name))
+            raise ValueError(f"source {number} has the name {twice} twice")
+    return sources[0] if len(sources) == 1 else Concatenation(sources)
+
+
+def check_disjoint(train: Source, val: Source, *, by_content: bool = False) -> None:
+    """Refuses a training and a validation source that share examples.
+
+    A name that is in both counts as shared, unless the two images lie in different data sets and their pixels differ.
+
+    Args:
+      train: training examples.
+      val: validation examples.
+      by_content: also read every image and compare the pixels, whatever the names.
+
+    Raises:
+      ValueError: with the shared names.
+    """
+    places: dict[str, list[int]] = {}
+    for index, name in enumerate(train.names):
+        places.setdefault(name, []).append(index)
+    shared = sorted(
+        {
+            name
+            for index, name in enumerate(val.names)
+            for other in places.get(name, ())
+            if _origin(train, other) == _origin(val, index) or _digest(train, other) == _digest(val, index)
+        }
+    )
+    if by_content and not shared:
+        known = {_digest(train, index): name for index, name in enumerate(train.names)}
+        pairs = ((known.get(_digest(val, index)), name) for index, name in enumerate(val.names))
+        shared = [name if name == same else f"{same} = {name}" for same, name in pairs if same is not None]
+    if shared:
+        listed = ", ".join(shared[:10]) + (f" and {len(shared) - 10} more" if len(shared) > 10 else "")
+        raise ValueError(f"training and validation share {len(shared)} examples: {listed}")
+
+
+def split_hash(source: Source) -> str:
+    """SHA-256 over the names in their order: equal for the same examples in the same order, however stored."""
+    return hashlib.sha256("\n".join(source.names).encode()).hexdigest()
+
+
+def image_dtype(source: Source) -> np.dtype:
+    """The type that holds every image of a source: its `dtype` where it has one, else from reading all images."""
+    known = getattr(source, "dtype", None)
+    if known is not None:
+        return np.dtype(known)
+    return np.result_type(*{source[index].image.dtype for index in range(len(source))})
+
+
+def _prepared(root: pathlib.Path) -> list[pathlib.Path]:
+    """The folders with dataset_info.json at or up to three levels (name, config, version) below the root."""
+    patterns = ("/".join(["*"] * depth + ["dataset_info.json"]) for depth in range(4))
+    return sorted(path.parent for pattern in patterns for path in root.glob(pattern))
+
+
+def _origin(source: Source, index: int) -> object:
+    """What tells data sets apart: the folder an example lies in."""
+    if isinstance(source, Concatenation):
+        return _origin(*source.locate(index))
+    if isinstance(source, layouts.FolderSource):
+        return str(pathlib.Path(source.root).resolve())
+    if isinstance(source, TfdsSource):
+        return str(pathlib.Path(source.directory).resolve())
+    return type(source)
+
+
+def _digest(source: Source, index: int) -> bytes:
+    image = source[index].image
+    kind = repr((image.shape, image.dtype.str)).encode()
+    return hashlib.sha256(kind + np.ascontiguousarray(image).tobytes()).digest()

@@ -1,0 +1,71 @@
+"""Prepares a published data set as ArrayRecord files that TFDS, grain and irjax read, without TensorFlow."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pathlib
+import shutil
+import tempfile
+
+BUILDERS = ("nudt_sirst", "sirst_v2")
+
+
+def builder_class(name: str) -> type:
+    """The builder of a data set, by the name of its folder here.
+
+    Raises:
+      ValueError: if there is none; the message lists those there are.
+    """
+    if name not in BUILDERS:
+        raise ValueError(f"there is no builder {name!r}; there are {', '.join(BUILDERS)}")
+    return importlib.import_module(f"irjax.datasets.{name}.{name}_dataset_builder").Builder
+
+
+def build(name: str, source: str | os.PathLike, out_dir: str | os.PathLike, *, overwrite: bool = False) -> pathlib.Path:
+    """Prepares one data set. Until it is complete nothing appears under its final name.
+
+    Args:
+      name: a builder's name, with a configuration where it has several: "nudt_sirst", "sirst_v2/full", "sirst_v2/v1".
+        Without one the first configuration is taken.
+      source: the folder of the publication.
+      out_dir: where the data set goes, as OUT_DIR/NAME/[CONFIG/]VERSION.
+      overwrite: replace a data set that is there already.
+
+    Returns:
+      The folder of the prepared data set, to be opened with `irjax.data.open_source` or `tfds.builder_from_directory`.
+
+    Raises:
+      FileNotFoundError: if the source does not exist.
+      FileExistsError: if the data set is there already and `overwrite` is off.
+      ValueError: if the name is unknown or the source is malformed; the message names the file.
+    """
+    import tensorflow_datasets as tfds
+
+    name, _, config = name.partition("/")
+    cls = builder_class(name)
+    configs = [known.name for known in cls.BUILDER_CONFIGS]
+    if config and config not in configs:
+        raise ValueError(f"{name} has no configuration {config!r}; it has {', '.join(configs) or 'none'}")
+    source, out_dir = pathlib.Path(source), pathlib.Path(out_dir)
+    if not source.is_dir():
+        raise FileNotFoundError(f"there is no folder {source}")
+    out_dir.mkdir(parents=True, exist_ok=True)
+    work = pathlib.Path(tempfile.mkdtemp(dir=out_dir, prefix=f".{name}-"))
+    try:
+        builder = cls(source=source, data_dir=work, config=config or None)
+        made = pathlib.Path(builder.data_dir)
+        target = out_dir / made.relative_to(work)
+        if target.exists() and not overwrite:
+            raise FileExistsError(f"{target} exists; it is replaced only with overwrite")
+        builder.download_and_prepare(
+            file_format="array_record",
+            download_config=tfds.download.DownloadConfig(manual_dir=source, try_download_gcs=False),
+        )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            target.rename(work / "replaced")
+        os.replace(made, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return target

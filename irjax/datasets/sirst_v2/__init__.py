@@ -1,0 +1,1 @@
+"""SIRST-v2, with SIRST-v1 (NUAA-SIRST) inside it."""

@@ -1,0 +1,262 @@
+"""Convolutions with explicit symmetric padding, in the forms that XLA runs fast on each platform.
+
+XLA's CPU backend runs grouped convolutions and the gradients of strided ones far from the machine's peak, so on the
+CPU a depthwise 3x3 is nine shifted multiply-adds, weight gradients are accumulated block by block in cache, and the
+input gradient of a stride-2 convolution is split into its four phases. Other platforms get the plain convolution.
+`jax.lax.platform_dependent` chooses when the program is lowered; nothing is read at run time.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+# The default of PyTorch's Conv2d: uniform in +-1/sqrt(fan_in).
+torch_uniform = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def _plain(x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 1) -> jax.Array:
+    pads = [(size // 2, size // 2) for size in kernel.shape[:2]]
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), pads, dimension_numbers=_LAYOUT, feature_group_count=groups
+    )
+
+
+def _plain_vjp(stride: int, groups: int, x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return jax.vjp(lambda a, b: _plain(a, b, stride, groups), x, kernel)[1](grad)
+
+
+# --- depthwise ------------------------------------------------------------------------------------------------------
+
+
+def _pad(x: jax.Array, reach: int) -> jax.Array:
+    return jnp.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+
+
+def _depthwise_shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Depthwise convolution as a sum of shifted products, one fused loop on the CPU."""
+    size = kernel.shape[0]
+    height, width = x.shape[1:3]
+    padded = _pad(x, size // 2)
+    taps = kernel.reshape(size, size, -1)
+    shifted = [padded[:, i : i + height, j : j + width] * taps[i, j] for i in range(size) for j in range(size)]
+    return functools.reduce(jnp.add, shifted)
+
+
+def _depthwise_kernel_grad_blocked(x: jax.Array, grad: jax.Array, size: int) -> jax.Array:
+    """Weight gradient of a depthwise convolution, summed over row blocks small enough to stay in cache."""
+    batch, height, width, channels = x.shape
+    rows = next(r for r in range(min(8, height), 0, -1) if height % r == 0)
+    blocks = height // rows
+    padded = _pad(x, size // 2)
+
+    def block(total: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
+        image, top = index // blocks, index % blocks * rows
+        around = (1, rows + size - 1, width + size - 1, channels)
+        window = lax.dynamic_slice(padded, (image, top, 0, 0), around)[0].astype(jnp.float32)
+        part = lax.dynamic_slice(grad, (image, top, 0, 0), (1, rows, width, channels))[0].astype(jnp.float32)
+        sums = [jnp.sum(window[i : i + rows, j : j + width] * part, (0, 1)) for i in range(size) for j in range(size)]
+        return total + jnp.stack(sums), None
+
+    total, _ = lax.scan(block, jnp.zeros((size * size, channels), jnp.float32), jnp.arange(batch * blocks))
+    return total.reshape(size, size, 1, channels).astype(x.dtype)
+
+
+@jax.custom_vjp
+def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Depthwise convolution with an odd square kernel, stride 1, zero padding of k // 2.
+
+    Args:
+      x: [B, H, W, C] floating point.
+      kernel: [k, k, 1, C] of the same type, k odd.
+
+    Returns:
+      [B, H, W, C].
+
+    Note:
+      The derivative rule is for reverse mode; `jax.jvp` through it raises.
+    """
+    return lax.platform_dependent(
+        x, kernel, cpu=_depthwise_shifted, default=lambda a, b: _plain(a, b, groups=a.shape[-1])
+    )
+
+
+def _depthwise_fwd(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return depthwise_conv(x, kernel), (x, kernel)
+
+
+def _depthwise_bwd(saved: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def cpu(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+        flipped = kernel[::-1, ::-1]
+        return _depthwise_shifted(grad, flipped), _depthwise_kernel_grad_blocked(x, grad, kernel.shape[0])
+
+    default = functools.partial(_plain_vjp, 1, saved[0].shape[-1])
+    return lax.platform_dependent(*saved, grad, cpu=cpu, default=default)
+
+
+depthwise_conv.defvjp(_depthwise_fwd, _depthwise_bwd)
+
+
+# --- dense ----------------------------------------------------------------------------------------------------------
+
+
+def _taps(x: jax.Array, size: int, stride: int, height: int, width: int) -> jax.Array:
+    """The size^2 shifted (and strided) copies of x [H, W, C] side by side: [height, width, size^2 C]."""
+    padded = jnp.pad(x, ((size // 2, size // 2), (size // 2, size // 2), (0, 0)))
+    rows, cols = stride * (height - 1) + 1, stride * (width - 1) + 1
+    parts = [padded[i : i + rows : stride, j : j + cols : stride] for i in range(size) for j in range(size)]
+    return jnp.concatenate(parts, axis=-1) if size > 1 else parts[0]
+
+
+def _kernel_grad_by_image(x: jax.Array, grad: jax.Array, size: int, stride: int) -> jax.Array:
+    """Weight gradient of a convolution as one matrix product an image, so that the shifted copies stay in cache."""
+    height, width, features = grad.shape[1:]
+    channels = x.shape[-1]
+    # At stride 1 the narrower side is copied: sum_n x[n + k] g[n] = sum_n x[n] g[n - k].
+    shift_grad = stride == 1 and features < channels
+
+    def image(total: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        left, right = pair
+        if shift_grad:
+            right = _taps(right, size, 1, height, width)
+        else:
+            left = _taps(left, size, stride, height, width)
+        product = lax.dot_general(left, right, (((0, 1), (0, 1)), ((), ())), preferred_element_type=jnp.float32)
+        return total + product, None
+
+    taps = size * size
+    shape = (channels, taps * features) if shift_grad else (taps * channels, features)
+    total, _ = lax.scan(image, jnp.zeros(shape, jnp.float32), (x, grad))
+    if shift_grad:
+        total = total.reshape(channels, size, size, features)[:, ::-1, ::-1].transpose(1, 2, 0, 3)
+    return total.reshape(size, size, channels, features).astype(x.dtype)
+
+
+def _input_grad_in_phases(kernel: jax.Array, grad: jax.Array) -> jax.Array:
+    """Input gradient of a stride-2 3x3 convolution over an even-sided input, one small convolution a phase.
+
+    With y[o] = sum_k x[2o + k - 1] w[k], even inputs meet w[1] only, odd inputs w[2] at o and w[0] at o + 1.
+    """
+    turned = jnp.swapaxes(kernel, 2, 3)
+
+    def phase(row_odd: bool, col_odd: bool) -> jax.Array:
+        part = turned[2::-2] if row_odd else turned[1:2]
+        part = part[:, 2::-2] if col_odd else part[:, 1:2]
+        pads = [(0, int(row_odd)), (0, int(col_odd))]
+        return lax.conv_general_dilated(grad, part, (1, 1), pads, dimension_numbers=_LAYOUT)
+
+    rows = [jnp.stack([phase(odd, False), phase(odd, True)], axis=3) for odd in (False, True)]
+    both = jnp.stack(rows, axis=2)
+    batch, height, _, width, _, channels = both.shape
+    return both.reshape(batch, 2 * height, 2 * width, channels)
+
+
+def _dense_cpu(stride: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    if kernel.shape[:2] == (1, 1) and stride == 1:
+        return jnp.einsum("bhwc,cd->bhwd", x, kernel[0, 0])
+    return _plain(x, kernel, stride)
+
+
+def _dense_vjp_cpu(stride: int, x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    size = kernel.shape[0]
+    even = x.shape[1] % 2 == 0 and x.shape[2] % 2 == 0
+    if stride == 2 and size == 3 and even:
+        input_grad = _input_grad_in_phases(kernel, grad)
+    elif stride == 1:
+        input_grad = _dense_cpu(1, grad, jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
+    else:
+        input_grad = jax.vjp(lambda a: _plain(a, kernel, stride), x)[1](grad)[0]
+    return input_grad, _kernel_grad_by_image(x, grad, size, stride)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Dense convolution with zero padding of k // 2 on every side, as PyTorch's ``padding=k // 2``.
+
+    Args:
+      x: [B, H, W, C] floating point.
+      kernel: [k, k, C, D] of the same type, k odd.
+      stride: 1 or more.
+
+    Returns:
+      [B, ceil(H / stride), ceil(W / stride), D].
+
+    Note:
+      The derivative rule is for reverse mode; `jax.jvp` through it raises.
+    """
+    return lax.platform_dependent(
+        x, kernel, cpu=functools.partial(_dense_cpu, stride), default=functools.partial(_plain, stride=stride)
+    )
+
+
+def _conv_fwd(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return conv(x, kernel, stride), (x, kernel)
+
+
+def _conv_bwd(stride: int, saved: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+    cpu, default = functools.partial(_dense_vjp_cpu, stride), functools.partial(_plain_vjp, stride, 1)
+    return lax.platform_dependent(*saved, grad, cpu=cpu, default=default)
+
+
+conv.defvjp(_conv_fwd, _conv_bwd)
+
+
+# --- modules --------------------------------------------------------------------------------------------------------
+
+
+class Conv(nn.Module):
+    """Convolution [B, H, W, C] to [B, H', W', features], padding k // 2, parameters ``kernel`` [k, k, C, D] and ``bias``.
+
+    Attributes:
+      features: D.
+      size: k, odd.
+      stride: 1 or more.
+      use_bias: adds a bias [D].
+      dtype: type of the computation; parameters stay float32.
+      kernel_init: initializer of the kernel.
+    """
+
+    features: int
+    size: int = 1
+    stride: int = 1
+    use_bias: bool = False
+    dtype: Any = jnp.float32
+    kernel_init: Callable[..., jax.Array] = torch_uniform
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Applies the convolution to x [B, H, W, C]."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        y = conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32).astype(self.dtype)
+        return y
+
+
+class DepthwiseConv(nn.Module):
+    """Depthwise convolution [B, H, W, C] to the same shape, parameter ``kernel`` [k, k, 1, C].
+
+    Attributes:
+      size: k, odd.
+      dtype: type of the computation; the parameter stays float32.
+      kernel_init: initializer of the kernel.
+    """
+
+    size: int = 3
+    dtype: Any = jnp.float32
+    kernel_init: Callable[..., jax.Array] = torch_uniform
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Applies the convolution to x [B, H, W, C]."""
+        kernel = self.param("kernel", self.kernel_init, (self.size, self.size, 1, x.shape[-1]), jnp.float32)
+        return depthwise_conv(x.astype(self.dtype), kernel.astype(self.dtype))

@@ -1,0 +1,27 @@
+"""Losses on target heatmaps."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+
+def heatmap_mse(heatmap: jax.Array, target: jax.Array) -> jax.Array:
+    """Twice the mean squared error over the map, in float32.
+
+    Args:
+      heatmap: [B, H, W] predicted.
+      target: [B, H, W] wanted.
+
+    Returns:
+      [B] float32.
+
+    Raises:
+      ValueError: if the shapes differ.
+
+    Source: SPIRE (arXiv 2604.05363) states the mean squared error; the factor 2 is its published code's.
+    """
+    if heatmap.shape != target.shape:
+        raise ValueError(f"heatmap and target differ in shape: {heatmap.shape} and {target.shape}")
+    error = heatmap.astype(jnp.float32) - target.astype(jnp.float32)
+    return 2.0 * jnp.mean(error**2, axis=(-2, -1))

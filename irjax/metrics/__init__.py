@@ -1,0 +1,37 @@
+"""Metrics that mean one thing each: protocols by name, exact counts, optimal matching, intervals.
+
+Examples:
+  >>> evaluate(maps, masks, protocols=("irjax", "centroid"))  # doctest: +SKIP
+  >>> evaluate(points, source, protocols="centroid", threshold=0.35)  # doctest: +SKIP
+  >>> centroid_sweep(points, truths, thresholds=[0.2, 0.35, 0.5]).best()  # doctest: +SKIP
+"""
+
+from irjax.metrics.accumulators import Counts
+from irjax.metrics.bootstrap import bootstrap_intervals
+from irjax.metrics.curves import Sweep, SweepPoint, average_precision, centroid_sweep, sweep
+from irjax.metrics.evaluation import Evaluation, count_image, evaluate, evaluate_images
+from irjax.metrics.inputs import PointPredictions, PointTruth, from_detections
+from irjax.metrics.matching import Matching, match
+from irjax.metrics.protocols import PROTOCOLS, Protocol, protocol
+
+__all__ = [
+    "PROTOCOLS",
+    "Counts",
+    "Evaluation",
+    "Matching",
+    "PointPredictions",
+    "PointTruth",
+    "Protocol",
+    "Sweep",
+    "SweepPoint",
+    "average_precision",
+    "bootstrap_intervals",
+    "centroid_sweep",
+    "count_image",
+    "evaluate",
+    "evaluate_images",
+    "from_detections",
+    "match",
+    "protocol",
+    "sweep",
+]

@@ -1,0 +1,232 @@
+"""What can be scored: maps against masks, points against points, and either against the other's centroids.
+
+Everything is checked here, once, so that the counting code can trust it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from irjax.metrics.regions import find_regions
+
+MASK_LEVEL = 128  # 8-bit truth masks and 8-bit predictions are targets from here on; 128 / 255 is the first above 0.5
+
+
+def _points(points: Any, what: str) -> np.ndarray:
+    array = np.asarray(points, np.float64)
+    if array.size == 0:
+        return np.zeros((0, 2))
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise ValueError(f"{what} must be [N, 2] (x, y), got shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{what} must be finite, got {array[~np.isfinite(array).all(axis=1)][0]}")
+    return array
+
+
+@dataclasses.dataclass(frozen=True)
+class PointPredictions:
+    """The targets predicted in one image, as points.
+
+    Attributes:
+      points: [N, 2] (x, y) in pixels of the original image; kept as float64. N may be 0.
+      scores: [N], higher is surer; kept as float64. None stands for 1 throughout.
+
+    Raises:
+      ValueError: if shapes disagree or a number is not finite.
+    """
+
+    points: np.ndarray
+    scores: np.ndarray | None = None
+
+    def __post_init__(self):
+        points = _points(self.points, "predicted points")
+        scores = np.ones(len(points)) if self.scores is None else np.asarray(self.scores, np.float64).reshape(-1)
+        if scores.shape != (len(points),):
+            raise ValueError(f"{len(points)} predicted points need as many scores, got {scores.shape[0]}")
+        if not np.isfinite(scores).all():
+            raise ValueError(f"scores must be finite, got {scores[~np.isfinite(scores)][0]}")
+        object.__setattr__(self, "points", points)
+        object.__setattr__(self, "scores", scores)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def above(self, threshold: float) -> PointPredictions:
+        """Those with ``score >= threshold``, in the same order."""
+        keep = self.scores >= threshold
+        return self if keep.all() else PointPredictions(self.points[keep], self.scores[keep])
+
+
+@dataclasses.dataclass(frozen=True)
+class PointTruth:
+    """The true targets of one image, as points.
+
+    Attributes:
+      points: [K, 2] centroids (x, y) in pixels; kept as float64. K may be 0.
+      height: H of the image in pixels; false alarms are counted per pixel.
+      width: W of the image in pixels.
+
+    Raises:
+      ValueError: if a point is not finite or a side is not positive.
+    """
+
+    points: np.ndarray
+    height: int
+    width: int
+
+    def __post_init__(self):
+        object.__setattr__(self, "points", _points(self.points, "true points"))
+        if self.height < 1 or self.width < 1:
+            raise ValueError(f"an image has positive sides, got height {self.height}, width {self.width}")
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def from_detections(detections: Any) -> list[PointPredictions]:
+    """One `PointPredictions` for each image of an `irjax.types.Detections`, without its padding.
+
+    Args:
+      detections: points [B, N, 2], scores [B, N], valid [B, N].
+
+    Raises:
+      ValueError: if there is no batch axis.
+    """
+    points, scores, valid = (np.asarray(getattr(detections, name)) for name in ("points", "scores", "valid"))
+    if points.ndim != 3:
+        raise ValueError(f"detections need a batch axis, points [B, N, 2]; got {points.shape}")
+    return [PointPredictions(p[v], s[v]) for p, s, v in zip(points, scores, valid, strict=True)]
+
+
+def is_points(item: Any) -> bool:
+    """Whether an item is points rather than a map."""
+    return isinstance(item, PointPredictions | PointTruth)
+
+
+def is_example(item: Any) -> bool:
+    """Whether an item is annotated like `irjax.types.Example` (not imported: metrics run without JAX)."""
+    return hasattr(item, "image") and hasattr(item, "points")
+
+
+def truth_of_example(example: Any, needs_mask: bool) -> np.ndarray | PointTruth:
+    """The truth in an `irjax.types.Example`: its mask, or its points where no mask is needed.
+
+    Raises:
+      ValueError: if a mask is needed and the data set has only points.
+    """
+    if not needs_mask:
+        height, width = np.shape(example.image)[:2]
+        return PointTruth(example.points, height, width)
+    if example.mask is None:
+        raise ValueError(f"{example.name}: this protocol scores pixels and needs a mask; the data set has only points")
+    return example.mask
+
+
+def _plane(array: Any, what: str) -> np.ndarray:
+    array = np.asarray(array)
+    if array.ndim == 3 and 1 in (array.shape[0], array.shape[-1]):
+        array = array.reshape(array.shape[1:] if array.shape[0] == 1 else array.shape[:2])
+    if array.ndim != 2 or array.size == 0:
+        raise ValueError(f"{what} must be [H, W], got shape {array.shape}")
+    return array
+
+
+def truth_mask(mask: Any) -> tuple[np.ndarray, str]:
+    """A truth mask as booleans.
+
+    Booleans and numbers within {0, 1} are used as they are. Other 8-bit masks are targets from 128 on: published masks
+    hold gray rims and JPEG noise, and "above 0" or "equal to 255" counts other targets.
+
+    Args:
+      mask: [H, W] bool, or integers in [0, 255], or floats within {0, 1}.
+
+    Returns:
+      The mask [H, W] bool and the rule applied: "as it is" or "gray, >= 128".
+
+    Raises:
+      ValueError: for other values or shapes.
+    """
+    mask = _plane(mask, "a truth mask")
+    if mask.dtype == bool:
+        return mask, "as it is"
+    if np.issubdtype(mask.dtype, np.integer):
+        low, high = mask.min(), mask.max()
+        if low >= 0 and high <= 1:
+            return mask.astype(bool), "as it is"
+        if low >= 0 and high <= 255:
+            return mask >= MASK_LEVEL, "gray, >= 128"
+        raise ValueError(f"an integer truth mask must lie in [0, 255], got {low} to {high}")
+    if np.isin(mask, (0, 1)).all():
+        return mask.astype(bool), "as it is"
+    raise ValueError(
+        f"a truth mask of {mask.dtype} must hold only 0 and 1, got {mask.min()} to {mask.max()}; "
+        "give gray masks as 8-bit integers, which are split at 128"
+    )
+
+
+def integer_scale(predictions: Sequence[Any]) -> int:
+    """What stands for p = 1 in integer maps of one prediction set: 1 if none exceeds 1, else 255.
+
+    It is decided over the whole set: a single 8-bit map that peaks at 1 of 255 is not a mask.
+
+    Raises:
+      ValueError: if an integer map exceeds 255 or is negative.
+    """
+    scale = 1
+    for number, item in enumerate(predictions):
+        if is_points(item):
+            continue
+        array = np.asarray(item)
+        if not np.issubdtype(array.dtype, np.integer) or not array.size:
+            continue
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high > 255:
+            raise ValueError(f"prediction {number}: an integer map must lie in [0, 255], got {low} to {high}")
+        scale = 255 if high > 1 else scale
+    return scale
+
+
+def predicted_mask(scores: Any, threshold: float, *, logits: bool = False, scale: int = 255) -> np.ndarray:
+    """The target pixels of a predicted map: p > threshold.
+
+    Args:
+      scores: [H, W]: bool; floats in [0, 1], or any finite floats if `logits`; or integers in [0, scale].
+      threshold: probability; p exactly at it is background.
+      logits: whether `scores` are logits: then logit > log(t / (1 - t)), which for t = 0.5 is logit > 0.
+      scale: what stands for p = 1 in an integer map.
+
+    Returns:
+      [H, W] bool.
+
+    Raises:
+      ValueError: for other values or shapes.
+    """
+    scores = _plane(scores, "a predicted map")
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"the threshold of a map is a probability in [0, 1], got {threshold}")
+    if scores.dtype == bool:
+        return scores
+    if np.issubdtype(scores.dtype, np.integer):
+        if scores.min() < 0 or scores.max() > scale:
+            raise ValueError(f"an integer map must lie in [0, {scale}], got {scores.min()} to {scores.max()}")
+        return scores > threshold * scale
+    low, high = scores.min(), scores.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError("a predicted map must be finite, got NaN or infinity")
+    if logits:
+        with np.errstate(divide="ignore"):
+            threshold = float(np.log(threshold) - np.log1p(-threshold))
+    elif low < 0 or high > 1:
+        raise ValueError(
+            f"a predicted map must hold probabilities in [0, 1], got {low} to {high}; for logits pass logits=True"
+        )
+    return scores > threshold
+
+
+def mask_centroids(mask: np.ndarray, connectivity: int) -> PointTruth:
+    """The centroids of a mask's regions, with the size of its image."""
+    return PointTruth(find_regions(mask, connectivity).centroids, *mask.shape)

@@ -1,0 +1,220 @@
+"""HRPE, the encoder-only network of SPIRE: an image in, one target heatmap at a quarter of its size out.
+
+Source: "Rethinking IRSTD: Single-Point Supervision Guided Encoder-only Framework is Enough for Infrared Small Target
+Detection", arXiv 2604.05363, Section 3; layer sizes from its published checkpoint (SPEC S2).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from irjax.layers.conv import Conv, DepthwiseConv
+from irjax.layers.norm import BatchNorm
+
+STRIDES = (2, 4, 8)
+
+
+def channel_shuffle(x: jax.Array, groups: int = 2) -> jax.Array:
+    """Interleaves `groups` equal runs of channels: [..., C] to [..., C]."""
+    *lead, channels = x.shape
+    return x.reshape(*lead, groups, channels // groups).swapaxes(-1, -2).reshape(*lead, channels)
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch normalisation, and ReLU if asked: [B, H, W, C] to [B, H', W', features].
+
+    Attributes:
+      features: number of output channels.
+      size: side of the kernel, odd.
+      stride: of the convolution.
+      relu: whether a ReLU follows.
+      depthwise: one kernel a channel; `features` must then equal C.
+      axis_name: device axis to synchronise the statistics over.
+      dtype: type of the computation.
+    """
+
+    features: int
+    size: int = 1
+    stride: int = 1
+    relu: bool = True
+    depthwise: bool = False
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Applies the block to x [B, H, W, C]."""
+        if self.depthwise:
+            x = DepthwiseConv(self.size, dtype=self.dtype, name="conv")(x)
+        else:
+            x = Conv(self.features, self.size, self.stride, dtype=self.dtype, name="conv")(x)
+        x = BatchNorm(axis_name=self.axis_name, name="norm")(x, train=train)
+        return nn.relu(x) if self.relu else x
+
+
+class Bottleneck(nn.Module):
+    """Residual block 1x1, 3x3, 1x1 with a projected shortcut: [B, H, W, C] to [B, H, W, features].
+
+    Attributes:
+      features: number of output channels.
+      width: channels of the two inner convolutions.
+      axis_name: device axis to synchronise the statistics over.
+      dtype: type of the computation.
+    """
+
+    features: int
+    width: int
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Applies the block to x [B, H, W, C]."""
+        common = {"axis_name": self.axis_name, "dtype": self.dtype}
+        y = ConvNorm(self.width, name="reduce", **common)(x, train=train)
+        y = ConvNorm(self.width, 3, name="spatial", **common)(y, train=train)
+        y = ConvNorm(self.features, relu=False, name="expand", **common)(y, train=train)
+        shortcut = ConvNorm(self.features, relu=False, name="shortcut", **common)(x, train=train)
+        return nn.relu(y + shortcut)
+
+
+class ShuffleUnit(nn.Module):
+    """Half of the channels pass, the other half go through 1x1, depthwise 3x3, 1x1; then a channel shuffle.
+
+    Attributes:
+      shuffle: off for the ablation without channel reorganisation.
+      axis_name: device axis to synchronise the statistics over.
+      dtype: type of the computation.
+    """
+
+    shuffle: bool = True
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Applies the unit to x [B, H, W, C], C even; the shape stays."""
+        common = {"axis_name": self.axis_name, "dtype": self.dtype}
+        kept, y = jnp.split(x, 2, axis=-1)
+        half = y.shape[-1]
+        y = ConvNorm(half, name="before", **common)(y, train=train)
+        y = ConvNorm(half, 3, relu=False, depthwise=True, name="spatial", **common)(y, train=train)
+        y = ConvNorm(half, name="after", **common)(y, train=train)
+        joined = jnp.concatenate([kept, y], axis=-1)
+        return channel_shuffle(joined) if self.shuffle else joined
+
+
+class SqueezeExcitation(nn.Module):
+    """Channel gates from the global mean: two 1x1 layers without bias, ReLU and sigmoid.
+
+    Attributes:
+      reduction: factor by which the inner layer is narrower.
+      dtype: type of the computation.
+    """
+
+    reduction: int = 4
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Scales the channels of x [B, H, W, C]; the mean is taken in float32."""
+        gate = jnp.mean(x.astype(jnp.float32), axis=(1, 2), keepdims=True).astype(self.dtype)
+        gate = nn.relu(Conv(x.shape[-1] // self.reduction, dtype=self.dtype, name="squeeze")(gate))
+        gate = nn.sigmoid(Conv(x.shape[-1], dtype=self.dtype, name="excite")(gate))
+        return x * gate
+
+
+class ChannelWeighting(nn.Module):
+    """Channel-weighting unit (Eq. 7): identity beside depthwise 3x3 and channel gates; then a channel shuffle.
+
+    Attributes:
+      refine: local refinement, one more depthwise 3x3 without normalisation.
+      shuffle: off for the ablation without channel reorganisation.
+      reweight: off for the ablation without squeeze-excitation.
+      axis_name: device axis to synchronise the statistics over.
+      dtype: type of the computation.
+    """
+
+    refine: bool = False
+    shuffle: bool = True
+    reweight: bool = True
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Applies the unit to x [B, H, W, C], C even; the shape stays."""
+        kept, y = jnp.split(x, 2, axis=-1)
+        common = {"axis_name": self.axis_name, "dtype": self.dtype}
+        y = ConvNorm(y.shape[-1], 3, relu=False, depthwise=True, name="spatial", **common)(y, train=train)
+        if self.reweight:
+            y = SqueezeExcitation(dtype=self.dtype, name="gate")(y)
+        if self.refine:
+            y = DepthwiseConv(3, dtype=self.dtype, name="refine")(y)
+        joined = jnp.concatenate([kept, y], axis=-1)
+        return channel_shuffle(joined) if self.shuffle else joined
+
+
+class HRPE(nn.Module):
+    """The network of SPIRE: 294,753 parameters with 3 input channels, 293,601 with one.
+
+    Attributes:
+      stride: pixels per heatmap cell, 2, 4 or 8 (Table 3; 4 is the paper's model).
+      shuffle: channel reorganisation (Table 3).
+      reweight: squeeze-excitation (Table 3).
+      width: channels of the stem; the encoder has four times, the head half as many.
+      shuffle_units: number of shuffle units in the encoder.
+      axis_name: device axis to synchronise batch statistics over.
+      dtype: type of the computation; parameters, batch statistics and the heatmap stay float32.
+    """
+
+    stride: int = 4
+    shuffle: bool = True
+    reweight: bool = True
+    width: int = 64
+    shuffle_units: int = 3
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> jax.Array:
+        """Predicts target heatmaps.
+
+        Args:
+          images: [B, H, W, C] float32, normalised; H and W multiples of `stride`.
+          train: normalises with the batch's statistics and updates the running ones.
+
+        Returns:
+          [B, H / stride, W / stride] float32, about 1 at targets and 0 elsewhere; not limited to that range.
+
+        Raises:
+          ValueError: if `stride` is unknown or the images have another rank or size.
+
+        Note:
+          Each of the two stages ends in relu(2 y): the published code adds its single branch to itself.
+        """
+        if self.stride not in STRIDES:
+            raise ValueError(f"HRPE has output strides {STRIDES}, got {self.stride}")
+        if images.ndim != 4 or images.shape[1] % self.stride or images.shape[2] % self.stride:
+            raise ValueError(f"HRPE takes [B, H, W, C] with H, W multiples of {self.stride}, got {images.shape}")
+        common = {"axis_name": self.axis_name, "dtype": self.dtype}
+        units = {"shuffle": self.shuffle, **common}
+        x = ConvNorm(self.width, 3, 2, name="stem1", **common)(images, train=train)
+        x = ConvNorm(self.width, 3, 1 if self.stride == 2 else 2, name="stem2", **common)(x, train=train)
+        if self.stride == 8:
+            x = ConvNorm(self.width, 3, 2, name="stem3", **common)(x, train=train)
+        x = Bottleneck(4 * self.width, self.width, name="bottleneck", **common)(x, train=train)
+        for i in range(self.shuffle_units):
+            x = ShuffleUnit(name=f"encoder{i + 1}", **units)(x, train=train)
+        x = ConvNorm(self.width // 2, 3, name="transition", **common)(x, train=train)
+        for stage in ("stage1", "stage2"):
+            y = ChannelWeighting(reweight=self.reweight, name=f"{stage}_weighting", **units)(x, train=train)
+            y = ChannelWeighting(True, reweight=self.reweight, name=f"{stage}_refinement", **units)(y, train=train)
+            y = ShuffleUnit(name=f"{stage}_shuffle", **units)(y, train=train)
+            x = nn.relu(2 * y)
+        heatmap = Conv(1, use_bias=True, dtype=self.dtype, name="head")(x)
+        return heatmap[..., 0].astype(jnp.float32)

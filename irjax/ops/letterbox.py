@@ -1,0 +1,107 @@
+"""Letterboxing: an image of any size onto a square canvas, and points there and back (SPEC S1).
+
+The image [H, W] is scaled by r = min(S/H, S/W), centred, and surrounded by zeros. Interpolation is bilinear, without
+antialiasing, and sees zeros outside the image, so it factors into two small matrices: ``canvas = rows @ image @ cols.T``.
+The same matrices serve the host (numpy) and the jitted predict function.
+
+Source: SPIRE (arXiv 2604.05363) states the canvas; the affine map is that of its published evaluation code.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from irjax.types import Array
+
+
+def letterbox_affine(height: int, width: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The map from image to canvas pixels: ``canvas_xy = image_xy * scale + offset``.
+
+    It sends the pixel centres (0, 0), (W-1, 0), (0, H-1) to (pw, ph), (S-pw-1, ph), (pw, S-ph-1).
+
+    Args:
+      height: H in pixels, at least 2.
+      width: W in pixels, at least 2.
+      size: side S of the square canvas in pixels.
+
+    Returns:
+      scale [2] and offset [2], float64, for (x, y).
+
+    Raises:
+      ValueError: if a side is below 2 pixels.
+    """
+    if min(height, width, size) < 2:
+        raise ValueError(f"letterboxing needs sides of at least 2 pixels, got image {height}x{width}, canvas {size}")
+    extent = np.array([width, height], np.float64)
+    ratio = size / extent.max()
+    offset = (size - extent * ratio) / 2
+    scale = (extent * ratio - 1) / (extent - 1)
+    return scale, offset
+
+
+def to_canvas(points: Array, height: int, width: int, size: int) -> Array:
+    """Image points [..., 2] (x, y) in canvas pixels; numpy in, numpy out, JAX in, JAX out."""
+    scale, offset = letterbox_affine(height, width, size)
+    return points * scale.astype(np.float32) + offset.astype(np.float32)
+
+
+def from_canvas(points: Array, height: int, width: int, size: int) -> Array:
+    """Canvas points [..., 2] (x, y) in pixels of the original image."""
+    scale, offset = letterbox_affine(height, width, size)
+    return (points - offset.astype(np.float32)) / scale.astype(np.float32)
+
+
+@functools.lru_cache(maxsize=512)
+def _axis_weights(length: int, size: int, scale: float, offset: float) -> np.ndarray:
+    """Bilinear weights [size, length] float32 along one axis; columns outside the image do not exist, hence are zero."""
+    source = (np.arange(size) - offset) / scale
+    weights = np.maximum(0.0, 1.0 - np.abs(source[:, None] - np.arange(length)[None, :]))
+    return weights.astype(np.float32)
+
+
+def letterbox_weights(height: int, width: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The two interpolation matrices: rows [S, H] and cols [S, W], float32."""
+    scale, offset = letterbox_affine(height, width, size)
+    rows = _axis_weights(height, size, float(scale[1]), float(offset[1]))
+    cols = _axis_weights(width, size, float(scale[0]), float(offset[0]))
+    return rows, cols
+
+
+def letterbox(images: jax.Array, size: int) -> jax.Array:
+    """Letterboxes float images inside jit.
+
+    Args:
+      images: [..., H, W] float32; H and W are static.
+      size: side S of the canvas in pixels.
+
+    Returns:
+      [..., S, S] float32.
+    """
+    rows, cols = letterbox_weights(images.shape[-2], images.shape[-1], size)
+    if rows.shape == (size, size) and cols.shape == (size, size) and np.array_equal(rows, np.eye(size)):
+        return images if np.array_equal(cols, np.eye(size)) else jnp.einsum("...hw,tw->...ht", images, cols)
+    highest = jax.lax.Precision.HIGHEST
+    return jnp.einsum("sh,...hw,tw->...st", rows, images, cols, precision=highest)
+
+
+def letterbox_host(image: np.ndarray, size: int) -> np.ndarray:
+    """Letterboxes one image on the host, in its own integer type.
+
+    Args:
+      image: [H, W] uint8, uint16, bool or float32.
+      size: side S of the canvas in pixels.
+
+    Returns:
+      [S, S] of the same type; integers are rounded to nearest, masks are True from one half.
+    """
+    rows, cols = letterbox_weights(*image.shape, size)
+    canvas = rows @ image.astype(np.float32) @ cols.T
+    if image.dtype == np.bool_:
+        return canvas >= 0.5
+    if np.issubdtype(image.dtype, np.integer):
+        return np.clip(np.rint(canvas), 0, np.iinfo(image.dtype).max).astype(image.dtype)
+    return canvas

@@ -1,0 +1,123 @@
+"""Precision-recall and threshold curves, as pictures and as CSV."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from irjax.metrics.curves import Sweep
+from irjax.reports.files import atomic_path, write_text
+from irjax.reports.tables import csv_table
+
+# Okabe and Ito's palette: told apart with every common colour blindness, and in this order also in print.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def sweep_csv(sweep: Sweep) -> str:
+    """A line for each threshold: threshold, TP, FP, FN, precision, recall, F1, Fa (per pixel)."""
+    header = ["threshold", "TP", "FP", "FN", "precision", "recall", "f1", "fa"]
+    points = (sweep.at(index) for index in range(len(sweep)))
+    return csv_table(header, [[p.threshold, p.tp, p.fp, p.fn, p.precision, p.recall, p.f1, p.fa] for p in points])
+
+
+def write_sweep_csv(path: str | os.PathLike, sweep: Sweep) -> None:
+    """Writes `sweep_csv`, whole or not at all."""
+    write_text(path, sweep_csv(sweep))
+
+
+def _figure(width: float, height: float):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # Not pyplot: it keeps every figure it made, and picks a window system.
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure, path: str | os.PathLike) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _tidy(axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="0.92", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def plot_precision_recall(
+    path: str | os.PathLike, sweeps: Mapping[str, Sweep], *, thresholds: Mapping[str, float] | None = None
+) -> None:
+    """Draws precision against recall over lines of equal F1, a curve for each sweep.
+
+    Args:
+      path: of the picture; the ending says the format (PNG, SVG, PDF).
+      sweeps: {label: sweep}, best over all scores (`centroid_sweep` without thresholds).
+      thresholds: {label: threshold in use}, marked by a dot.
+    """
+    figure = _figure(5.4, 4.6)
+    axes = figure.add_subplot()
+    recalls = np.linspace(0.01, 1, 200)
+    for f1 in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95):
+        with np.errstate(divide="ignore"):
+            precision = f1 * recalls / (2 * recalls - f1)
+        shown = (precision > 0) & (precision <= 1)
+        axes.plot(recalls[shown], precision[shown], color="0.85", linewidth=0.8, zorder=1)
+        axes.annotate(f"F1 {f1:g}", (1, f1 / (2 - f1)), (3, 0), textcoords="offset points", fontsize=7, color="0.5",
+                      va="center", annotation_clip=False)  # fmt: skip
+    for colour, (title, sweep) in zip(_cycle(len(sweeps)), sweeps.items(), strict=True):
+        text = title if np.isnan(sweep.average_precision) else f"{title}: AP {sweep.average_precision:.3f}"
+        seen = np.isfinite(sweep.precision) & np.isfinite(sweep.recall)
+        recall, precision = sweep.recall[seen], sweep.precision[seen]
+        axes.plot(recall, precision, color=colour, linewidth=1.8, label=text, zorder=3)
+        if thresholds and title in thresholds and seen.any():
+            # The first threshold not below the one in use has the same detections.
+            index = min(int(np.searchsorted(sweep.thresholds[seen], thresholds[title])), seen.sum() - 1)
+            used = f"threshold {thresholds[title]:g}"
+            axes.plot(recall[index], precision[index], "o", color=colour, markersize=7, markeredgecolor="white",
+                      zorder=4, label=used)  # fmt: skip
+    axes.set(xlabel="recall (Pd)", ylabel="precision", xlim=(0, 1.005), ylim=(0, 1.02))
+    axes.legend(loc="lower left", frameon=False, fontsize=9)
+    _tidy(axes)
+    axes.grid(False)
+    _save(figure, path)
+
+
+def plot_threshold_curves(path: str | os.PathLike, sweep: Sweep, *, threshold: float | None = None) -> None:
+    """Draws precision, recall and F1 over the threshold, and false alarms per pixel below on a logarithmic scale.
+
+    Args:
+      path: of the picture.
+      sweep: over thresholds.
+      threshold: the one in use, marked by a vertical line.
+    """
+    figure = _figure(6.0, 5.2)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    lines = {"precision": (sweep.precision, "--"), "recall (Pd)": (sweep.recall, "-."), "F1": (sweep.f1, "-")}
+    for colour, (name, (values, style)) in zip(COLOURS, lines.items(), strict=False):
+        upper.plot(sweep.thresholds, values, style, color=colour, linewidth=1.8, label=name)
+    best = sweep.best()
+    if np.isfinite(best.f1):
+        upper.plot(best.threshold, best.f1, "o", color=COLOURS[2], markersize=7, markeredgecolor="white",
+                   label=f"best F1 {best.f1:.3f} at {best.threshold:.3g}")  # fmt: skip
+    positive = np.where(sweep.false_alarms > 0, sweep.fa, np.nan)
+    lower.plot(sweep.thresholds, positive, color=COLOURS[3], linewidth=1.8)
+    if np.isfinite(positive).any():
+        lower.set_yscale("log")
+    else:
+        lower.text(0.5, 0.5, "no false alarms", transform=lower.transAxes, ha="center", va="center", color="0.4")
+    for axes in (upper, lower):
+        if threshold is not None:
+            axes.axvline(threshold, color="0.5", linewidth=1, linestyle=":", label=f"in use: {threshold:g}")
+        _tidy(axes)
+    upper.set(ylim=(0, 1.02))
+    lower.set(xlabel="threshold", ylabel="Fa per pixel")
+    upper.legend(loc="best", frameon=False, fontsize=9)
+    _save(figure, path)
+
+
+def _cycle(number: int) -> list[str]:
+    return [COLOURS[index % len(COLOURS)] for index in range(number)]

@@ -1,0 +1,102 @@
+"""Tables as plain text, Markdown and CSV, and numbers the way a person reads them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from irjax.metrics.evaluation import Evaluation
+from irjax.metrics.protocols import Protocol
+from irjax.metrics.values import COUNTED
+
+Interval = tuple[float, float]
+
+
+def format_value(name: str, value: float, spec: Protocol, interval: Interval | None = None) -> str:
+    """A metric for reading: counts as integers, Fa in the protocol's unit, the rest with four digits; "-" for nan.
+
+    Args:
+      name: of the metric.
+      value: as `irjax.metrics.evaluate` gives it.
+      spec: the protocol.
+      interval: (low, high), appended in brackets.
+    """
+    if name in COUNTED:
+        return str(int(value))
+    scale, digits = (1 / spec.fa_unit, 2) if name == "Fa" else (1.0, 4)
+
+    def text(number: float) -> str:
+        return "-" if math.isnan(number) else f"{number * scale:.{digits}f}"
+
+    if interval is None:
+        return text(value)
+    return f"{text(value)} [{text(interval[0])}, {text(interval[1])}]"
+
+
+def label(name: str, spec: Protocol) -> str:
+    """The metric's name with its unit, such as "Fa (1e-8 per pixel)"."""
+    if name == "Fa":
+        what = "pixels" if spec.false_alarm == "area" else "points"
+        return f"Fa (1e{round(math.log10(spec.fa_unit))} false {what} per pixel)"
+    return name
+
+
+def metric_rows(
+    evaluations: Mapping[str, Evaluation], intervals: Mapping[str, Mapping[str, Interval]] | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table with a row for each metric and a column for each evaluation.
+
+    Recall and Pd are one number: where a protocol has both, the row is called "Recall (Pd)".
+
+    Args:
+      evaluations: {column title: evaluation}; in the order of the columns.
+      intervals: {column title: {metric: (low, high)}}, appended where given; not to counts.
+
+    Returns:
+      The header and the rows, all of the same length.
+    """
+    labels: dict[str, dict[str, str]] = {}
+    for title, evaluation in evaluations.items():
+        spec, both = evaluation.protocol, {"Recall", "Pd"} <= set(evaluation.protocol.metrics)
+        for name, value in evaluation.metrics().items():
+            if both and name == "Pd":
+                continue
+            row = "Recall (Pd)" if both and name == "Recall" else label(name, spec)
+            interval = None if name in COUNTED else (intervals or {}).get(title, {}).get(name)
+            labels.setdefault(row, {})[title] = format_value(name, value, spec, interval)
+    header = ["", *evaluations]
+    return header, [[row, *(cells.get(title, "") for title in evaluations)] for row, cells in labels.items()]
+
+
+def plain_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    """An aligned table for a terminal: the first column to the left, the others to the right; no final newline."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+
+    def line(row: Sequence[str]) -> str:
+        first = row[0].ljust(widths[0])
+        return "  ".join(
+            [first, *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
+
+    return "\n".join([line(cells[0]), "  ".join("-" * width for width in widths), *map(line, cells[1:])])
+
+
+def markdown_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table, numbers to the right; no final newline."""
+    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    rule = ["---", *["---:"] * (len(cells[0]) - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:]))
+
+
+def csv_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    """Comma-separated values with a header line; nan is left empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow(["" if isinstance(cell, float) and math.isnan(cell) else cell for cell in row])
+    return out.getvalue()

@@ -1,0 +1,119 @@
+"""The pure training and validation steps that every method shares."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from irjax.training.state import TrainState, Variables
+from irjax.types import Batch
+
+Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What a method brings to the loop. Every function is pure and runs inside jit, but for `score`.
+
+    Attributes:
+      name: as in `irjax.models.registry`.
+      model: the Flax module; called as ``model.apply(variables, inputs, train=...)``.
+      prepare: ``(batch, keys [B] or None) -> (inputs, targets)``: augmentation if keys are given, targets, normalisation.
+      loss: ``(outputs, targets) -> [B]`` float32.
+      decode: ``outputs -> predictions``, a struct of arrays with leading axis B.
+      score: ``(predictions, truths) -> {metric: value}`` on the host: stacked predictions of a whole split.
+      select: the metric that chooses the checkpoint; higher is better.
+    """
+
+    name: str
+    model: nn.Module
+    prepare: Callable[[Batch, jax.Array | None], tuple[jax.Array, Any]]
+    loss: Callable[[Any, Any], jax.Array]
+    decode: Callable[[Any], Any]
+    score: Callable[[Any, Any], dict[str, float]]
+    select: str
+
+
+def example_keys(seed_key: jax.Array, step: jax.Array, index: jax.Array) -> jax.Array:
+    """One key an example: the run's key folded with the step, then with the example's global draw number [B]."""
+    step_key = jax.random.fold_in(seed_key, step)
+    return jax.vmap(lambda i: jax.random.fold_in(step_key, i))(index)
+
+
+def make_train_step(
+    method: Method,
+    tx: optax.GradientTransformation,
+    *,
+    seed_key: jax.Array,
+    averaging: float = 0.0,
+    axis_name: str | None = None,
+) -> Step:
+    """Builds the training step ``(state, batch) -> (state, metrics)``.
+
+    Args:
+      method: model, target and loss.
+      tx: optimiser; its updates are multiplied by ``state.rate_scale``.
+      seed_key: the run's key, from the config's seed.
+      averaging: decay of the moving average of weights and statistics per step, or 0 for none.
+      axis_name: name of the mapped device axis, or None on one device. Gradients, loss and batch statistics are then
+        means over it, so that D devices with B / D examples each do the step of one device with B.
+
+    Returns:
+      The pure step. Metrics are float32 scalars: ``loss``, ``grad_norm``, ``skipped``. A step whose loss or gradient
+      is not finite leaves weights, statistics and optimiser as they were and is counted.
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        inputs, targets = method.prepare(batch, example_keys(seed_key, state.step, batch.index))
+
+        def objective(params: Any) -> tuple[jax.Array, Any]:
+            outputs, updated = method.model.apply(
+                {**state.variables, "params": params}, inputs, train=True, mutable=["batch_stats"]
+            )
+            return jnp.mean(method.loss(outputs, targets)), updated["batch_stats"]
+
+        (loss, batch_stats), grads = jax.value_and_grad(objective, has_aux=True)(state.variables["params"])
+        if axis_name is not None:
+            loss, grads = jax.lax.pmean((loss, grads), axis_name)
+        grad_norm = optax.global_norm(grads)
+        good = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+
+        updates, opt_state = tx.update(grads, state.opt_state, state.variables["params"])
+        updates = jax.tree.map(lambda u: u * state.rate_scale, updates)
+        variables = {"params": optax.apply_updates(state.variables["params"], updates), "batch_stats": batch_stats}
+        keep_old = lambda new, old: jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)  # noqa: E731
+        variables, opt_state = keep_old(variables, state.variables), keep_old(opt_state, state.opt_state)
+
+        average = state.average
+        if averaging:
+            # Early on the average follows quickly, or it would remember the random start for 1 / (1 - decay) steps.
+            decay = jnp.minimum(averaging, (1.0 + state.step) / (10.0 + state.step))
+            average = jax.tree.map(lambda a, v: decay * a + (1 - decay) * v, average, variables)
+        state = state.replace(
+            step=state.step + 1,
+            variables=variables,
+            average=average,
+            opt_state=opt_state,
+            skipped=state.skipped + jnp.where(good, 0, 1),
+            skipped_in_a_row=jnp.where(good, 0, state.skipped_in_a_row + 1),
+        )
+        return state, {"loss": loss, "grad_norm": grad_norm, "skipped": 1.0 - good.astype(jnp.float32)}
+
+    return step
+
+
+def make_eval_step(method: Method) -> Callable[[Variables, Batch], tuple[jax.Array, Any]]:
+    """Builds the validation step ``(variables, batch) -> (loss [B], predictions)``: no augmentation, running statistics."""
+
+    def step(variables: Variables, batch: Batch) -> tuple[jax.Array, Any]:
+        inputs, targets = method.prepare(batch, None)
+        outputs = method.model.apply(variables, inputs, train=False)
+        return method.loss(outputs, targets), method.decode(outputs)
+
+    return step

@@ -1,0 +1,84 @@
+"""The glossary of irjax: the structs that travel between its parts, with their shapes and units.
+
+Letters used in every docstring: B images in a batch, H and W rows and columns of an image, S the side of the
+letterboxed square, K padded truth points, N padded detections, s the stride of a heatmap. Points are (x, y) in
+pixels, x to the right, y down, with pixel centres at integers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol, runtime_checkable
+
+import flax.struct
+import numpy as np
+
+Array = Any  # a numpy or JAX array; the docstring gives shape and dtype
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One annotated image on the host, as it was published (no resizing).
+
+    Attributes:
+      name: the file name without ending; unique within its data set.
+      image: [H, W] uint8 or uint16.
+      points: [K, 2] float32, target centroids (x, y) in pixels; K may be 0.
+      mask: [H, W] bool, True on target pixels, or None where the data set has only points.
+    """
+
+    name: str
+    image: np.ndarray
+    points: np.ndarray
+    mask: np.ndarray | None = None
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Random access to examples: what a layout, a prepared TFDS data set and synthetic scenes have in common."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of every example, in order, without reading any image."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+
+@flax.struct.dataclass
+class Batch:
+    """Letterboxed examples, ready for the jitted step.
+
+    Attributes:
+      images: [B, S, S] uint8, uint16 or float32 in [0, 1].
+      points: [B, K, 2] float32, (x, y) in letterboxed pixels; padding rows are zero.
+      mask: [B, K] bool, True where a row of `points` is a target.
+      index: [B] int32, the global number of this draw in the run: augmentation keys are folded from it, so that they
+        do not depend on how the batch is spread over devices.
+      segmentation: [B, S, S] bool target masks, or None where the method needs only points.
+    """
+
+    images: Array
+    points: Array
+    mask: Array
+    index: Array
+    segmentation: Array | None = None
+
+
+@flax.struct.dataclass
+class Detections:
+    """Decoded targets, padded to a fixed number and sorted by falling score.
+
+    Attributes:
+      points: [B, N, 2] float32, (x, y) in pixels.
+      scores: [B, N] float32.
+      valid: [B, N] bool; rows where it is False hold zeros.
+      masks: [B, H, W] target probabilities, or None for methods that predict points only.
+    """
+
+    points: Array
+    scores: Array
+    valid: Array
+    masks: Array | None = None

@@ -1,0 +1,136 @@
+"""Weight files: safetensors with the detector's configuration and a card, some of which ship with irjax.
+
+A file NAME.safetensors holds every variable under its path (``params/stem1/conv/kernel``); its metadata holds the
+configuration and the card as JSON. NAME.md beside it shows the card to people.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from irjax.inference import DetectorConfig
+
+# What a reader must know before using weights.
+CARD_FIELDS = ("data", "licence", "recipe", "seed", "command", "validation")
+
+_FORMAT = "irjax-weights-1"
+_ON_DISK = ("float32", "float16")
+
+
+def names() -> dict[str, pathlib.Path]:
+    """The weights that ship with this installation: name to file, in alphabetical order."""
+    return {path.stem: path for path in sorted(pathlib.Path(__file__).parent.glob("*.safetensors"))}
+
+
+def save_weights(
+    path: str | os.PathLike,
+    variables: Mapping[str, Any],
+    config: DetectorConfig,
+    card: Mapping[str, Any],
+    *,
+    dtype: str = "float32",
+) -> pathlib.Path:
+    """Writes a weight file, and its card as Markdown beside it; both appear whole or not at all.
+
+    Args:
+      path: ends in ``.safetensors``; its folder exists.
+      variables: nested dicts of arrays.
+      config: how to run the network.
+      card: at least `CARD_FIELDS`, each a JSON value.
+      dtype: "float32", or "float16" for half the size.
+
+    Returns:
+      The path.
+
+    Raises:
+      ValueError: if the ending or dtype is another, a card field is missing or empty, a value is not finite (in the
+        type on disk), or the variables are not those of the configured network.
+      OSError: if the files cannot be written; earlier ones are then intact.
+    """
+    import flax.traverse_util
+    import safetensors.numpy
+
+    from irjax.inference import check_variables
+
+    path = pathlib.Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"a weight file ends in .safetensors, got {path}")
+    if dtype not in _ON_DISK:
+        raise ValueError(f"dtype must be one of {_ON_DISK}, got {dtype!r}")
+    missing = [field for field in CARD_FIELDS if card.get(field) in (None, "")]
+    if missing:
+        raise ValueError(f"the card of {path.name} lacks {missing}")
+    check_variables(config, variables, path.name)
+    tensors = {}
+    for name, value in flax.traverse_util.flatten_dict(dict(variables), sep="/").items():
+        with np.errstate(over="ignore"):  # reported below
+            tensors[name] = np.ascontiguousarray(np.asarray(value).astype(dtype))
+        if not np.isfinite(tensors[name]).all():
+            raise ValueError(f"{path.name}: {name} has values that are not finite in {dtype}")
+    metadata = {"format": _FORMAT, "config": config.to_json(), "card": json.dumps(dict(card))}
+    _replace(path, safetensors.numpy.save(tensors, metadata))
+    _replace(path.with_suffix(".md"), _markdown(path.stem, config, card).encode())
+    return path
+
+
+def load_weights(path: str | os.PathLike) -> tuple[dict[str, Any], DetectorConfig, dict[str, Any]]:
+    """Reads a weight file.
+
+    Args:
+      path: a file from `save_weights`.
+
+    Returns:
+      variables (nested dicts of float32 numpy arrays), configuration, card.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is damaged or was not written by `save_weights`.
+    """
+    import flax.traverse_util
+    import safetensors
+
+    from irjax.inference import DetectorConfig
+
+    if not pathlib.Path(path).is_file():
+        raise FileNotFoundError(f"no weight file {os.fspath(path)}")
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            flat = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}
+    except safetensors.SafetensorError as error:
+        raise ValueError(f"{os.fspath(path)} is not a readable safetensors file: {error}") from error
+    if metadata.get("format") != _FORMAT:
+        raise ValueError(f"{os.fspath(path)} is not an irjax weight file: its format is {metadata.get('format')!r}")
+    config = DetectorConfig.from_json(metadata.get("config", ""), f"{os.fspath(path)}: configuration")
+    return flax.traverse_util.unflatten_dict(flat, sep="/"), config, json.loads(metadata.get("card", "{}"))
+
+
+def _markdown(name: str, config: DetectorConfig, card: Mapping[str, Any]) -> str:
+    def shown(value: Any) -> str:
+        return value if isinstance(value, str) else f"```json\n{json.dumps(value, indent=2)}\n```"
+
+    parts = [f"# {name}", *(f"## {field.capitalize()}\n\n{shown(value)}" for field, value in card.items())]
+    return "\n\n".join([*parts, f"## Configuration\n\n```json\n{config.to_json()}\n```"]) + "\n"
+
+
+def _replace(path: pathlib.Path, data: bytes) -> None:
+    """Writes a file under a temporary name beside it, then renames."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it private
+        os.replace(temporary, path)
+    except BaseException:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+        raise

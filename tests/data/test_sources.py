@@ -1,0 +1,93 @@
+import dataclasses
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from irjax import types
+from irjax.data import sources
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Noise images in memory; `salt` tells data sets apart."""
+
+    names: tuple[str, ...]
+    salt: int = 0
+    bits: int = 8
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng([self.salt, index % len(self)])
+        image = rng.integers(0, 2**self.bits, (16, 18)).astype(np.uint8 if self.bits == 8 else np.uint16)
+        return types.Example(self.names[index], image, np.array([[2, 3]], np.float32))
+
+
+def folder(root, names, salt):
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+    for index, name in enumerate(names):
+        values = np.random.default_rng([salt, index]).integers(0, 255, (16, 18), dtype=np.uint8)
+        Image.fromarray(values).save(root / "images" / f"{name}.png")
+        Image.fromarray(np.zeros((16, 18), np.uint8)).save(root / "masks" / f"{name}.png")
+    return sources.open_source(root, "all")
+
+
+def test_concatenation(tmp_path):
+    first, second, third = Memory(("a", "b")), Memory(("a",), salt=1, bits=16), folder(tmp_path, "xyz", 2)
+    joined = sources.concatenate([first, second, third])
+    assert isinstance(joined, types.Source)
+    assert joined.names == ("a", "b", "a", "x", "y", "z") and len(joined) == 6
+    assert [joined[i].name for i in range(-6, 6)] == list(joined.names) * 2
+    np.testing.assert_array_equal(joined[2].image, second[0].image)
+    assert sources.image_dtype(joined) == np.uint16
+    copy = pickle.loads(pickle.dumps(joined))
+    assert copy[5].name == "z" and copy == joined
+    with pytest.raises(IndexError):
+        joined[6]
+    assert sources.concatenate([first]) is first
+    with pytest.raises(ValueError, match="no source"):
+        sources.concatenate([])
+    with pytest.raises(ValueError, match="source 1 has the name b twice"):
+        sources.concatenate([first, Memory(("b", "b"))])
+
+
+def test_check_disjoint_by_name_and_content(tmp_path):
+    sources.check_disjoint(Memory(("a", "b")), Memory(("c",), salt=1), by_content=True)
+    with pytest.raises(ValueError, match="share 1 examples: b"):
+        sources.check_disjoint(Memory(("a", "b")), Memory(("b", "c"), salt=1))
+    # Two data sets may number their images alike; a copy of one is found by its pixels.
+    one, other = folder(tmp_path / "one", "123", 1), folder(tmp_path / "other", "34", 2)
+    sources.check_disjoint(one, other, by_content=True)
+    copy = folder(tmp_path / "copy", "12", 1)
+    with pytest.raises(ValueError, match="share 2 examples: 1, 2"):
+        sources.check_disjoint(sources.concatenate([other, one]), copy)
+    renamed = folder(tmp_path / "renamed", "AB", 1)
+    sources.check_disjoint(one, renamed)
+    with pytest.raises(ValueError, match="1 = A, 2 = B"):
+        sources.check_disjoint(one, renamed, by_content=True)
+
+
+def test_split_hash_depends_on_names_and_order():
+    assert sources.split_hash(Memory(("a", "b"))) == sources.split_hash(Memory(("a", "b"), salt=9))
+    hashes = {sources.split_hash(Memory(names)) for names in (("a", "b"), ("b", "a"), ("ab",), ("a", "b", "c"))}
+    assert len(hashes) == 4
+
+
+def test_open_source_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent"):
+        sources.open_source(tmp_path / "absent", "train")
+    with pytest.raises(ValueError, match="no prepared TFDS data set"):
+        sources.open_source(tmp_path, "train", "tfds")
+
+
+def test_published_splits_share_nothing_but_the_known_overlap(shared):
+    root = shared / "data" / "SIRST-v2"
+    train, val = (sources.open_source(root, split) for split in ("train_full", "val_full"))
+    sources.check_disjoint(train, val)
+    sources.check_disjoint(train, sources.open_source(root, "val_v1"))
+    with pytest.raises(ValueError, match="share 54 examples"):
+        sources.check_disjoint(sources.open_source(root, "train_v1"), val)

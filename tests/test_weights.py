@@ -1,0 +1,111 @@
+"""Weight files: what is written is what is read, and nothing is half-written."""
+
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from irjax import weights
+from irjax.inference import DetectorConfig
+
+CARD = {"data": "d", "licence": "none stated", "recipe": "r", "seed": 0, "command": "c", "validation": {"F1": 0.5}}
+CONFIG = DetectorConfig(model={"width": 16, "shuffle_units": 1}, size=64, threshold=0.4)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    shapes = jax.eval_shape(CONFIG.module().init, jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda s: rng.normal(size=s.shape).astype(np.float32), shapes)
+
+
+def test_round_trip(tmp_path, variables):
+    path = weights.save_weights(tmp_path / "a.safetensors", variables, CONFIG, CARD)
+    loaded, config, card = weights.load_weights(path)
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
+    assert config == CONFIG and card == CARD
+    assert sorted(os.listdir(tmp_path)) == ["a.md", "a.safetensors"]
+    text = (tmp_path / "a.md").read_text()
+    assert text.startswith("# a\n") and "## Licence\n\nnone stated" in text and '"F1": 0.5' in text
+
+
+def test_float16_halves_the_file(tmp_path, variables):
+    full = weights.save_weights(tmp_path / "a.safetensors", variables, CONFIG, CARD)
+    half = weights.save_weights(tmp_path / "b.safetensors", variables, CONFIG, CARD, dtype="float16")
+    payload = sum(leaf.size for leaf in jax.tree.leaves(variables))
+    assert full.stat().st_size - half.stat().st_size == pytest.approx(2 * payload, abs=64)
+    loaded, _, _ = weights.load_weights(half)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), loaded, variables)
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(loaded))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"path": "a.bin"}, "ends in .safetensors"),
+        ({"dtype": "int8"}, "dtype must be one of"),
+        ({"card": {**CARD, "licence": ""}}, r"lacks \['licence'\]"),
+        ({"config": DetectorConfig(size=64)}, "not the weights of spire"),
+    ],
+)
+def test_bad_arguments_leave_no_file(tmp_path, variables, change, message):
+    arguments = {"config": CONFIG, "card": CARD, "dtype": "float32", **change}
+    path = tmp_path / arguments.pop("path", "a.safetensors")
+    with pytest.raises(ValueError, match=message):
+        weights.save_weights(path, variables, **arguments)
+    assert os.listdir(tmp_path) == []
+
+
+def test_values_that_are_not_finite_are_refused(tmp_path, variables):
+    broken = jax.tree.map(lambda leaf: leaf * np.float32(1e6), variables)
+    weights.save_weights(tmp_path / "a.safetensors", broken, CONFIG, CARD)
+    with pytest.raises(ValueError, match="not finite in float16"):
+        weights.save_weights(tmp_path / "b.safetensors", broken, CONFIG, CARD, dtype="float16")
+
+
+def test_a_failed_write_keeps_the_old_file(tmp_path, variables, monkeypatch):
+    path = weights.save_weights(tmp_path / "a.safetensors", variables, CONFIG, CARD)
+    before = path.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        weights.save_weights(path, jax.tree.map(np.zeros_like, variables), CONFIG, CARD)
+    assert path.read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["a.md", "a.safetensors"]
+
+
+def test_unreadable_files(tmp_path, variables):
+    import safetensors.numpy
+
+    with pytest.raises(FileNotFoundError, match="absent"):
+        weights.load_weights(tmp_path / "absent.safetensors")
+    path = weights.save_weights(tmp_path / "a.safetensors", variables, CONFIG, CARD)
+    for name, data in (("cut", path.read_bytes()[:5000]), ("text", b"hello")):
+        file = tmp_path / f"{name}.safetensors"
+        file.write_bytes(data)
+        with pytest.raises(ValueError, match=f"{name}.safetensors is not a readable"):
+            weights.load_weights(file)
+    foreign = tmp_path / "foreign.safetensors"
+    safetensors.numpy.save_file({"x": np.zeros(3)}, foreign)
+    with pytest.raises(ValueError, match="not an irjax weight file"):
+        weights.load_weights(foreign)
+    metadata = {"format": "irjax-weights-1", "config": json.dumps({"sise": 3})}
+    safetensors.numpy.save_file({"x": np.zeros(3)}, foreign, metadata)
+    with pytest.raises(ValueError, match=r"unknown keys \['sise'\]"):
+        weights.load_weights(foreign)
+
+
+def test_shipped_weights_fit_their_configuration():
+    from irjax.inference import load
+
+    for name, path in weights.names().items():
+        _, _, card = weights.load_weights(path)
+        assert set(weights.CARD_FIELDS) <= set(card)
+        assert path.with_suffix(".md").is_file()
+        assert load(name).config.method in name
