@@ -152,7 +152,7 @@ def predict(
 
     Returns:
       Detections in pixels of `images`: points [B, N, 2], scores [B, N], valid [B, N], without the batch axis if
-      `images` had none. A point may lie up to half a heatmap cell outside the image.
+      `images` had none. A point may lie up to one heatmap cell outside the image.
 
     Raises:
       ValueError: at tracing, if the images have another rank or type, a side below 16 pixels, or none are given.
@@ -170,13 +170,35 @@ def predict(
         raise ValueError(f"images must be at least one, of at least {MIN_SIDE}x{MIN_SIDE} pixels, got {images.shape}")
     found = detect_canvases(config, variables, letterbox(images, config.size), threshold)
     scale, offset = letterbox_affine(height, width, config.size)
-    return _back_to_image(found, jnp.asarray(scale, jnp.float32), jnp.asarray(offset, jnp.float32))
+    return to_image(config, found, jnp.asarray(scale, jnp.float32), jnp.asarray(offset, jnp.float32))
 
 
-def _back_to_image(found: Detections, scale: jax.Array, offset: jax.Array) -> Detections:
-    """Maps points [B, N, 2] from canvas to image pixels; scale and offset [2] or [B, 1, 2]."""
-    points = jnp.where(found.valid[..., None], (found.points - offset) / scale, 0.0)
-    return found.replace(points=points)
+def to_image(config: DetectorConfig, found: Detections, scale: Array, offset: Array) -> Detections:
+    """Detections in canvas pixels to image pixels; those in the letterbox's padding are dropped.
+
+    Args:
+      config: static.
+      found: points [B, N, 2], scores [B, N], valid [B, N] in canvas pixels.
+      scale: [2] or [B, 1, 2] from `irjax.ops.letterbox.letterbox_affine`.
+      offset: likewise.
+
+    Returns:
+      Detections of the same shape, valid ones first, by falling score.
+
+    Note:
+      A point may lie up to one heatmap cell outside the image, since it was rounded to a cell. The published program
+      keeps points further out, too.
+    """
+    cell = config.module().stride
+    inside = (found.points >= offset - cell) & (found.points <= config.size - 1 - offset + cell)
+    valid = found.valid & jnp.all(inside, axis=-1)
+    order = jnp.argsort(~valid, axis=-1, stable=True)
+    points = jnp.where(valid[..., None], (found.points - offset) / scale, 0.0)
+    return Detections(
+        points=jnp.take_along_axis(points, order[..., None], axis=-2),
+        scores=jnp.take_along_axis(jnp.where(valid, found.scores, 0.0), order, axis=-1),
+        valid=jnp.take_along_axis(valid, order, axis=-1),
+    )
 
 
 def fold_batch_norm(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,7 +272,7 @@ class Detector:
             variables: Mapping[str, Any], canvases: Array, scale: Array, offset: Array, threshold: Array
         ) -> Detections:
             found = detect_canvases(self.config, variables, canvases, threshold)
-            return _back_to_image(found, scale[:, None], offset[:, None])
+            return to_image(self.config, found, scale[:, None], offset[:, None])
 
         return jax.jit(run)
 
@@ -265,7 +287,7 @@ class Detector:
 
         Returns:
           Detections as numpy arrays in pixels of each original image: points [B, N, 2], scores [B, N], valid [B, N];
-          B = 1 for one image. A point may lie up to half a heatmap cell outside its image.
+          B = 1 for one image. A point may lie up to one heatmap cell outside its image.
 
         Raises:
           ValueError: if there is no image, one is smaller than 16 pixels, has another type, or is floating point with

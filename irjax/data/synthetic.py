@@ -86,10 +86,10 @@ class SceneConfig:
     distractors: tuple[int, int] = (1, 6)
     distractor_amplitude: tuple[float, float] = (0.04, 0.2)
     defects: tuple[int, int] = (0, 3)
-    gain_noise: tuple[float, float] = (0.0, 0.008)
+    gain_noise: tuple[float, float] = (0.0, 0.01)
     line_noise: tuple[float, float] = (0.0, 0.006)
-    shot_noise: tuple[float, float] = (0.003, 0.008)
-    read_noise: tuple[float, float] = (0.004, 0.008)
+    shot_noise: tuple[float, float] = (0.004, 0.015)
+    read_noise: tuple[float, float] = (0.005, 0.012)
 
     def __post_init__(self):
         if self.bits not in (8, 16):

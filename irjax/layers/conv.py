@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+_Pair = tuple[jax.Array, jax.Array]
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 # The default of PyTorch's Conv2d: uniform in +-1/sqrt(fan_in).
@@ -30,7 +31,7 @@ def _plain(x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 1) ->
     )
 
 
-def _plain_vjp(stride: int, groups: int, x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _plain_vjp(stride: int, groups: int, x: jax.Array, kernel: jax.Array, grad: jax.Array) -> _Pair:
     return jax.vjp(lambda a, b: _plain(a, b, stride, groups), x, kernel)[1](grad)
 
 
@@ -213,7 +214,7 @@ conv.defvjp(_conv_fwd, _conv_bwd)
 
 
 class Conv(nn.Module):
-    """Convolution [B, H, W, C] to [B, H', W', features], padding k // 2, parameters ``kernel`` [k, k, C, D] and ``bias``.
+    """Convolution [B, H, W, C] to [B, H', W', D], padding k // 2; parameters ``kernel`` [k, k, C, D], ``bias`` [D].
 
     Attributes:
       features: D.

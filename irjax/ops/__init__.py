@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: letterboxing, normalisation, peaks, regions."""

@@ -1,8 +1,8 @@
 """Letterboxing: an image of any size onto a square canvas, and points there and back (SPEC S1).
 
 The image [H, W] is scaled by r = min(S/H, S/W), centred, and surrounded by zeros. Interpolation is bilinear, without
-antialiasing, and sees zeros outside the image, so it factors into two small matrices: ``canvas = rows @ image @ cols.T``.
-The same matrices serve the host (numpy) and the jitted predict function.
+antialiasing, and sees zeros outside the image, so it is two small matrix products: ``canvas = rows @ image @ cols.T``.
+Inside jit it is those two products; the host uses that each of their rows has at most two entries.
 
 Source: SPIRE (arXiv 2604.05363) states the canvas; the affine map is that of its published evaluation code.
 """
@@ -57,7 +57,7 @@ def from_canvas(points: Array, height: int, width: int, size: int) -> Array:
 
 @functools.lru_cache(maxsize=512)
 def _axis_weights(length: int, size: int, scale: float, offset: float) -> np.ndarray:
-    """Bilinear weights [size, length] float32 along one axis; columns outside the image do not exist, hence are zero."""
+    """Bilinear weights [size, length] float32 along one axis; nothing outside the image, so zero."""
     source = (np.arange(size) - offset) / scale
     weights = np.maximum(0.0, 1.0 - np.abs(source[:, None] - np.arange(length)[None, :]))
     return weights.astype(np.float32)
@@ -88,6 +88,20 @@ def letterbox(images: jax.Array, size: int) -> jax.Array:
     return jnp.einsum("sh,...hw,tw->...st", rows, images, cols, precision=highest)
 
 
+def _resample_axis(image: np.ndarray, size: int, scale: float, offset: float, axis: int) -> np.ndarray:
+    """The product with `_axis_weights` along one axis, by its two non-zero taps."""
+    length = image.shape[axis]
+    source = (np.arange(size) - offset) / scale
+    low = np.floor(source).astype(np.int64)
+    shape = (-1, 1) if axis == 0 else (1, -1)
+
+    def tap(index: np.ndarray) -> np.ndarray:
+        weight = np.maximum(0.0, 1.0 - np.abs(source - index)) * ((index >= 0) & (index < length))
+        return np.take(image, np.clip(index, 0, length - 1), axis=axis) * weight.astype(np.float32).reshape(shape)
+
+    return tap(low) + tap(low + 1)
+
+
 def letterbox_host(image: np.ndarray, size: int) -> np.ndarray:
     """Letterboxes one image on the host, in its own integer type.
 
@@ -98,8 +112,9 @@ def letterbox_host(image: np.ndarray, size: int) -> np.ndarray:
     Returns:
       [S, S] of the same type; integers are rounded to nearest, masks are True from one half.
     """
-    rows, cols = letterbox_weights(*image.shape, size)
-    canvas = rows @ image.astype(np.float32) @ cols.T
+    scale, offset = letterbox_affine(*image.shape, size)
+    canvas = _resample_axis(image.astype(np.float32), size, scale[1], offset[1], axis=0)
+    canvas = _resample_axis(canvas, size, scale[0], offset[0], axis=1)
     if image.dtype == np.bool_:
         return canvas >= 0.5
     if np.issubdtype(image.dtype, np.integer):

@@ -93,7 +93,8 @@ def decode_heatmap(
         raise ValueError(f"heatmap must be [B, H, W] or [H, W], got shape {heatmap.shape}")
     batch, height, width = heatmap.shape
     if not 1 <= max_detections <= height * width:
-        raise ValueError(f"max_detections must be in 1..{height * width} for a {height}x{width} heatmap, got {max_detections}")
+        cells = height * width
+        raise ValueError(f"max_detections must be in 1..{cells} for a {height}x{width} heatmap, got {max_detections}")
 
     fixed = jax.lax.stop_gradient(heatmap)
     peak = (fixed == _max_pool_3x3(fixed)) & (fixed > threshold)

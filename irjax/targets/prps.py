@@ -25,7 +25,7 @@ def _minmax(patch: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _shape(image: jax.Array, searchable: jax.Array, point: jax.Array, gaussian: jax.Array) -> jax.Array:
-    """The (2r+1)^2 target of one point: Gaussian times local contrast, min-maxed; the Gaussian alone on a flat patch."""
+    """The (2r+1)^2 target of one point: Gaussian times contrast, min-maxed; the Gaussian alone on a flat patch."""
     side = gaussian.shape[0]
     column, row = jnp.floor(point).astype(jnp.int32)
     window = jax.lax.dynamic_slice(searchable, (row, column), (2 * _SEARCH + 1,) * 2)

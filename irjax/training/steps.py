@@ -24,7 +24,7 @@ class Method:
     Attributes:
       name: as in `irjax.models.registry`.
       model: the Flax module; called as ``model.apply(variables, inputs, train=...)``.
-      prepare: ``(batch, keys [B] or None) -> (inputs, targets)``: augmentation if keys are given, targets, normalisation.
+      prepare: ``(batch, keys [B] or None) -> (inputs, targets)``: augmentation if there are keys, targets, normalising.
       loss: ``(outputs, targets) -> [B]`` float32.
       decode: ``outputs -> predictions``, a struct of arrays with leading axis B.
       score: ``(predictions, truths) -> {metric: value}`` on the host: stacked predictions of a whole split.
@@ -109,7 +109,7 @@ def make_train_step(
 
 
 def make_eval_step(method: Method) -> Callable[[Variables, Batch], tuple[jax.Array, Any]]:
-    """Builds the validation step ``(variables, batch) -> (loss [B], predictions)``: no augmentation, running statistics."""
+    """Builds the validation step ``(variables, batch) -> (loss [B], predictions)``, without augmentation."""
 
     def step(variables: Variables, batch: Batch) -> tuple[jax.Array, Any]:
         inputs, targets = method.prepare(batch, None)

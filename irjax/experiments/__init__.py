@@ -1,0 +1,1 @@
+"""Experiments: recipe and run, one module a method; `python -m irjax.experiments.spire`."""

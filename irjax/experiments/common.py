@@ -1,0 +1,121 @@
+"""What the experiments of all methods do alike: detect over a data set, report, compare with top-hat, ablate."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from irjax.baselines import detect
+from irjax.inference import Detector
+from irjax.metrics import PointPredictions, PointTruth, centroid_sweep, from_detections
+from irjax.reports.evaluate import report_points
+from irjax.reports.files import write_json, write_text
+from irjax.reports.predictions import write_predictions
+from irjax.reports.tables import markdown_table
+from irjax.types import Source
+
+_CHUNK = 32  # images in memory at a time
+_FLOOR = 0.05  # lowest score that a curve needs
+
+
+def detect_source(
+    detector: Callable[[list[np.ndarray]], Any], source: Source
+) -> tuple[dict[str, PointPredictions], dict[str, tuple[int, int]]]:
+    """Runs a detector over a data set.
+
+    Args:
+      detector: a list of images [H, W] to `Detections` in their pixels.
+      source: the data set.
+
+    Returns:
+      {name: points and scores}, and {name: (height, width)}.
+    """
+    found, sizes = {}, {}
+    for start in range(0, len(source), _CHUNK):
+        rows = range(start, min(start + _CHUNK, len(source)))
+        examples = [source[i] for i in rows]
+        detections = from_detections(detector([example.image for example in examples]))
+        for example, prediction in zip(examples, detections, strict=True):
+            found[example.name], sizes[example.name] = prediction, example.image.shape
+    return found, sizes
+
+
+def tophat_reference(source: Source) -> dict[str, float]:
+    """F1 of a white top-hat at the threshold that suits this data set best: the bar any method must clear.
+
+    The threshold is chosen on the same images, in the top-hat's favour.
+    """
+    predictions, truths = [], []
+    for i in range(len(source)):
+        example = source[i]
+        predictions += from_detections(detect("tophat", example.image[None], 0.0, 64))
+        truths.append(PointTruth(example.points, *example.image.shape))
+    best = centroid_sweep(predictions, truths).best()
+    return {name: getattr(best, name) for name in ("f1", "threshold", "precision", "recall", "fa", "tp", "fp", "fn")}
+
+
+def test(detector: Detector, source: Source, folder: pathlib.Path, *, title: str, overlays: int = 8) -> dict[str, Any]:
+    """Evaluates a detector on a data set, prints the table, and writes predictions and report.
+
+    Args:
+      detector: at its configured threshold.
+      source: the data set.
+      folder: where predictions.json and the report go.
+      title: of the table.
+      overlays: how many of the worst images are drawn.
+
+    Returns:
+      As `irjax.reports.evaluate.report_points`.
+    """
+    threshold = detector.config.threshold
+    found, sizes = detect_source(lambda images: detector(images, threshold=min(_FLOOR, threshold)), source)
+    write_predictions(folder / "predictions.json", found, sizes)
+    return report_points(
+        found, source, threshold=threshold, out_dir=folder, title=title, sizes=sizes, overlays=overlays
+    )
+
+
+def ablate(
+    variants: Mapping[str, Any],
+    seeds: Sequence[int],
+    run_one: Callable[[Any, pathlib.Path], dict[str, float]],
+    folder: pathlib.Path,
+    metrics: Sequence[str],
+) -> str:
+    """Trains every variant with every seed and writes mean and deviation over the seeds.
+
+    A finished run is kept in its own directory and not repeated, so that an interrupted ablation goes on.
+
+    Args:
+      variants: {name: config with a `loop.seed`}.
+      seeds: at least one.
+      run_one: trains a config in a directory and returns its metrics.
+      folder: where the runs, ablation.json and ablation.md go.
+      metrics: columns of the table.
+
+    Returns:
+      The table, as Markdown.
+    """
+    rows, values = [], {}
+    for name, config in variants.items():
+        results = []
+        for seed in seeds:
+            run = folder / f"{name.replace(' ', '_')}-seed{seed}"
+            done = run / "result.json"
+            if not done.exists():
+                seeded = dataclasses.replace(config, loop=dataclasses.replace(config.loop, seed=seed))
+                write_json(done, run_one(seeded, run))
+            results.append(json.loads(done.read_text()))
+        columns = {m: np.array([np.nan if r[m] is None else r[m] for r in results], float) for m in metrics}
+        values[name] = {m: {"mean": c.mean(), "std": c.std(ddof=1) if len(c) > 1 else None} for m, c in columns.items()}
+        spread = lambda c: f" ± {c.std(ddof=1):.3g}" if len(c) > 1 else ""  # noqa: E731
+        rows.append([name, *(f"{c.mean():.4g}{spread(c)}" for c in columns.values())])
+    table = markdown_table(["variant", *metrics], rows)
+    write_json(folder / "ablation.json", {"seeds": list(seeds), "variants": values})
+    write_text(folder / "ablation.md", table + "\n")
+    return table

@@ -1,0 +1,408 @@
+"""The training loop that every method shares: step, log, validate, choose, checkpoint, resume."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import pathlib
+import platform
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from irjax.data.pipeline import Order
+from irjax.reports.files import plain, write_json, write_text
+from irjax.training.checkpoints import CheckpointError, Checkpoints
+from irjax.training.data import (
+    CachedFeed,
+    DataConfig,
+    HostFeed,
+    Split,
+    balanced_weights,
+    load_split,
+    open_splits,
+    target_flags,
+)
+from irjax.training.optimizers import OptimizerConfig, Plateau
+from irjax.training.parallel import data_parallel, replicate
+from irjax.training.state import TrainState, Variables
+from irjax.training.steps import Method, make_eval_step, make_train_step
+from irjax.types import Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+    """How long and how often.
+
+    Attributes:
+      seed: of everything random in the run.
+      epochs: passes over the training images; with `steps` above zero, ignored.
+      steps: optimiser steps, or 0 to count in epochs.
+      batch_size: examples a step, of all devices together.
+      eval_batch_size: images a validation step.
+      eval_epochs: epochs from one validation, and checkpoint, to the next.
+      steps_per_dispatch: steps in one call of the device, with data.cache=device.
+      averaging: decay of the moving average of the weights per step, or 0 for none. The average is what is validated.
+      bf16: compute in bfloat16; parameters, losses and batch statistics stay float32.
+      max_skipped: non-finite steps in a row after which the run stops.
+      devices: local devices to use, or 0 for all.
+      tensorboard: write TensorBoard files.
+    """
+
+    seed: int = 0
+    epochs: float = 10
+    steps: int = 0
+    batch_size: int = 8
+    eval_batch_size: int = 8
+    eval_epochs: float = 1
+    steps_per_dispatch: int = 10
+    averaging: float = 0.0
+    bf16: bool = False
+    max_skipped: int = 20
+    devices: int = 0
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "eval_batch_size", "steps_per_dispatch", "max_skipped"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"loop.{name} must be at least 1, got {getattr(self, name)}")
+        if self.eval_epochs <= 0 or (self.steps < 1 and self.epochs <= 0):
+            raise ValueError("loop.epochs or loop.steps, and loop.eval_epochs, must be positive")
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the run directory holds what was reached."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run came to.
+
+    Attributes:
+      run: the run directory.
+      best_step: step of the chosen checkpoint.
+      best: its validation metrics.
+      variables: its weights, numpy.
+      seconds: wall time of this call.
+      data_wait: share of the training time spent waiting for data.
+    """
+
+    run: pathlib.Path
+    best_step: int
+    best: dict[str, float]
+    variables: Variables
+    seconds: float
+    data_wait: float
+
+
+def validate(
+    eval_step: Callable[[Variables, Batch], tuple[jax.Array, Any]], variables: Variables, data: Batch, batch_size: int
+) -> tuple[float, Any]:
+    """Runs the validation step over a whole split.
+
+    Args:
+      eval_step: jitted.
+      variables: of the network.
+      data: N examples.
+      batch_size: the last batch is filled up with repetitions, which do not count.
+
+    Returns:
+      The mean loss, and the predictions stacked to N rows, numpy.
+    """
+    number = data.images.shape[0]
+    losses, parts = [], []
+    for start in range(0, number, batch_size):
+        rows = np.minimum(np.arange(start, start + batch_size), number - 1)
+        loss, predictions = eval_step(variables, jax.tree.map(lambda column: column[rows], data))  # noqa: B023
+        losses.append(loss)
+        parts.append(predictions)
+    stack = lambda *columns: np.concatenate([np.asarray(c) for c in columns])[:number]  # noqa: E731
+    return float(np.mean(stack(*losses), dtype=np.float64)), jax.tree.map(stack, *parts)
+
+
+class _Log:
+    """metrics.jsonl, TensorBoard and the progress bar of a run."""
+
+    def __init__(self, run: pathlib.Path, start: int, steps: int, *, tensorboard: bool):
+        from tqdm import tqdm
+
+        self._path = run / "metrics.jsonl"
+        if self._path.exists():
+            # Lines past the checkpoint that the run resumes from will be written again.
+            lines = [line for line in self._path.read_text().splitlines() if json.loads(line)["step"] <= start]
+            write_text(self._path, "".join(f"{line}\n" for line in lines))
+        self._file = self._path.open("a", buffering=1)
+        self._writer = None
+        if tensorboard:
+            with contextlib.suppress(ImportError):  # an accelerator machine may lack it
+                from tensorboardX import SummaryWriter
+
+                self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=start)
+        self._bar = tqdm(total=steps, initial=start, disable=not sys.stderr.isatty(), unit="step", dynamic_ncols=True)
+
+    def write(self, step: int, values: dict[str, float], *, group: str) -> None:
+        """One line; `group` is ``train`` or ``val``."""
+        self._file.write(json.dumps({"step": step, "group": group, **plain(values)}) + "\n")
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(f"{group}/{name}", value, step)
+
+    def advance(self, count: int, **shown: str) -> None:
+        self._bar.update(count)
+        self._bar.set_postfix(shown, refresh=False)
+
+    def validation(self, step: int, metrics: dict[str, float]) -> None:
+        """Logs and prints a validation."""
+        self.write(step, metrics, group="val")
+        self.say(f"step {step}: validation " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+
+    def say(self, text: str) -> None:
+        self._bar.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        self._bar.close()
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def versions() -> dict[str, str]:
+    """The versions that a run's results depend on."""
+    found = {"python": platform.python_version(), "platform": jax.default_backend()}
+    for name in ("irjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _record_config(run: pathlib.Path, config: Any, about: dict[str, Any]) -> None:
+    """Saves config, versions and splits; refuses to resume a run that was started with others."""
+    path = run / "config.json"
+    new = plain({"config": dataclasses.asdict(config), "data": about})
+    if path.exists():
+        old = json.loads(path.read_text())
+        changed = [key for key in new if old.get(key) != new[key]]
+        if changed:
+            raise ValueError(
+                f"{path} was written with another {' and '.join(changed)}; "
+                "give the same flags to resume it, or another run directory"
+            )
+    else:
+        write_json(path, {**new, "versions": versions()})
+
+
+def fit(
+    method_for: Callable[[str | None], Method],
+    *,
+    config: Any,
+    data: DataConfig,
+    optimizer: OptimizerConfig,
+    loop: LoopConfig,
+    run: pathlib.Path,
+    initial: Variables | None = None,
+    with_masks: bool = False,
+    input_channels: int = 1,
+    on_start: Callable[[], None] = lambda: None,
+) -> Result:
+    """Trains a method, or resumes it where the run directory's newest checkpoint stands.
+
+    Args:
+      method_for: gives the method for a device axis of this name, or for one device if the name is None.
+      config: the experiment's whole frozen config, saved with the run; a run is only resumed under the same one.
+      data: which images.
+      optimizer: and learning rate.
+      loop: how long and how often.
+      run: the run directory; made if absent.
+      initial: weights to start from instead of random ones.
+      with_masks: whether the method needs target masks.
+      input_channels: channels of the network's input.
+      on_start: called once the run directory is there, to write the method's own files.
+
+    Returns:
+      The chosen checkpoint and its validation metrics.
+
+    Raises:
+      ValueError: if the data or config do not fit; nothing is written then but the config.
+      TrainingError: when too many steps in a row were not finite.
+      CheckpointError: when a checkpoint cannot be written; earlier ones are intact.
+    """
+    begin = time.perf_counter()
+    run = pathlib.Path(run)
+    train, val, about = open_splits(data)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        _record_config(run, config, about)
+        on_start()
+    except OSError as error:
+        raise CheckpointError(f"cannot write the run directory {run}: {error}") from error
+
+    devices = jax.local_devices()[: loop.devices or None]
+    cached = data.cache == "device"
+    split = load_split(train, data.size, data.max_points, with_masks=with_masks) if cached else None
+    sampling = None
+    if data.balance:
+        flags = split.data.mask.any(axis=1) if split else target_flags(train)
+        sampling = balanced_weights(train, flags)
+    order = Order(len(train), loop.seed, sampling)
+    val_split = load_split(val, data.size, data.max_points, with_masks=with_masks)
+
+    steps_per_epoch = -(-len(train) // loop.batch_size)
+    steps = loop.steps or round(loop.epochs * steps_per_epoch)
+    eval_every = max(1, min(steps, round(loop.eval_epochs * steps_per_epoch)))
+    tx = optimizer.build(steps, steps_per_epoch)
+    rate = optimizer.learning_rate(steps, steps_per_epoch)
+    init_key, seed_key = jax.random.split(jax.random.key(loop.seed))
+
+    one = method_for(None)
+    if initial is None:
+        example = jnp.zeros((1, 64, 64, input_channels), jnp.float32)
+        initial = jax.jit(lambda key: one.model.init(key, example, train=False))(init_key)
+    state = TrainState.create(jax.tree.map(jnp.asarray, initial), tx, averaging=bool(loop.averaging))
+    plateau = Plateau(optimizer.plateau_factor, optimizer.plateau_patience)
+
+    checkpoints = Checkpoints(run)
+    restored = checkpoints.restore(state)
+    if restored is not None:
+        state, record = restored
+        plateau = Plateau(**record["plateau"])
+    state = replicate(state, devices)
+    runner = _Runner(method_for, tx, seed_key, loop, devices, cached)
+    feed: CachedFeed | HostFeed
+    if cached:
+        feed = CachedFeed(split, order, loop.batch_size, devices)
+    else:
+        feed = HostFeed(train, order, loop.batch_size, data, int(state.step), with_masks)
+    eval_step = jax.jit(make_eval_step(one))
+    val_data = jax.device_put(val_split.data, devices[0])
+    log = _Log(run, int(state.step), steps, tensorboard=loop.tensorboard)
+    trained = 0.0
+    try:
+        step = int(state.step)
+        if step:
+            log.say(f"resuming {run} at step {step} of {steps}")
+        while step < steps:
+            until = min(steps, (step // eval_every + 1) * eval_every)
+            clock = time.perf_counter()
+            state = runner.advance(state, feed, step, until, log, rate)
+            trained += time.perf_counter() - clock
+            step = until
+            weights = jax.device_put(state.eval_variables, devices[0])
+            loss, metrics = _evaluate(one, eval_step, weights, val_data, val_split, loop)
+            scale = jnp.asarray(plateau.update(loss), jnp.float32)
+            state = state.replace(rate_scale=replicate(scale, devices))
+            _save(run, checkpoints, state, plateau, metrics, select=one.select)
+            log.validation(step, metrics)
+        best_step, variables = checkpoints.variables("best")
+        best = json.loads((run / "validation.json").read_text())[str(best_step)]
+    finally:
+        log.close()
+        checkpoints.close()
+    wait = getattr(feed, "waited", 0.0) / max(trained, 1e-9)
+    return Result(run, best_step, best, variables, time.perf_counter() - begin, wait)
+
+
+def _evaluate(
+    method: Method,
+    eval_step: Callable[..., Any],
+    variables: Variables,
+    val_data: Batch,
+    val: Split,
+    loop: LoopConfig,
+) -> tuple[float, dict[str, float]]:
+    """The validation loss, and all metrics with it."""
+    begin = time.perf_counter()
+    loss, predictions = validate(eval_step, variables, val_data, loop.eval_batch_size)
+    metrics = {"loss": loss, **method.score(predictions, val)}
+    return loss, {**metrics, "seconds": time.perf_counter() - begin}
+
+
+def _save(
+    run: pathlib.Path,
+    checkpoints: Checkpoints,
+    state: TrainState,
+    plateau: Plateau,
+    metrics: dict[str, float],
+    select: str,
+) -> None:
+    """Writes the checkpoint, and the history of validations beside it."""
+    step = int(state.step)
+    path = run / "validation.json"
+    history = json.loads(path.read_text()) if path.exists() else {}
+    write_json(path, {**{k: v for k, v in history.items() if int(k) < step}, str(step): metrics})
+    chosen = metrics[select]
+    record = {"plateau": dataclasses.asdict(plateau)}
+    # An undefined metric, such as F1 without any detection, is never the best.
+    checkpoints.save(state, record, select=chosen if np.isfinite(chosen) else -1.0, loss=metrics["loss"])
+
+
+class _Runner:
+    """Advances the state by many steps, and logs without waiting for the device at every step."""
+
+    def __init__(
+        self,
+        method_for: Callable[[str | None], Method],
+        tx: Any,
+        seed_key: jax.Array,
+        loop: LoopConfig,
+        devices: list[jax.Device],
+        cached: bool,
+    ):
+        def make_step(axis_name: str | None) -> Any:
+            return make_train_step(
+                method_for(axis_name), tx, seed_key=seed_key, averaging=loop.averaging, axis_name=axis_name
+            )
+
+        self._step = data_parallel(make_step, devices, cached=cached)
+        self._cached = cached
+        self._loop = loop
+
+    def advance(
+        self,
+        state: TrainState,
+        feed: CachedFeed | HostFeed,
+        step: int,
+        until: int,
+        log: _Log,
+        rate: Callable[[int], Any],
+    ) -> TrainState:
+        """Runs the steps from `step` up to `until`."""
+        chunk = self._loop.steps_per_dispatch
+        while step < until:
+            count = min(chunk, until - step)
+            begin, waited = time.perf_counter(), getattr(feed, "waited", 0.0)
+            if self._cached:
+                state, metrics = self._step(state, *feed.arguments(step, count))
+            else:
+                parts = []
+                for _ in range(count):
+                    state, part = self._step(state, feed.next())
+                    parts.append(part)
+                metrics = jax.tree.map(lambda *x: jnp.stack(x), *parts)
+            metrics = jax.tree.map(np.asarray, metrics)
+            step += count
+            seconds = time.perf_counter() - begin
+            good = metrics["skipped"] == 0
+            values = {
+                "loss": float(np.mean(metrics["loss"][good])) if good.any() else float("nan"),
+                "grad_norm": float(np.mean(metrics["grad_norm"][good])) if good.any() else float("nan"),
+                "rate": float(rate(step - 1)) * float(state.rate_scale),
+                "skipped": int(state.skipped),
+                "steps_per_second": count / seconds,
+                "data_wait": (getattr(feed, "waited", 0.0) - waited) / seconds,
+            }
+            log.write(step, values, group="train")
+            log.advance(count, loss=f"{values['loss']:.2e}")
+            if int(state.skipped_in_a_row) >= self._loop.max_skipped:
+                raise TrainingError(
+                    f"loss or gradient was not finite in {int(state.skipped_in_a_row)} steps in a row, to step {step}: "
+                    "lower optimizer.rate or set optimizer.clip_norm; the checkpoints hold the last good state"
+                )
+        return state

@@ -1,0 +1,93 @@
+"""Optimisers and learning rate schedules, from a config."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import optax
+
+OPTIMIZERS = ("adam", "adamw")
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Which optimiser, and how its learning rate moves.
+
+    Attributes:
+      name: `adam` or `adamw`.
+      rate: highest learning rate.
+      weight_decay: of `adamw`, decoupled.
+      warmup_epochs: epochs of linear rise from rate / 1000.
+      schedule: after the warm-up: `constant`, or `cosine` down to rate / 1000.
+      plateau_factor: reduce-on-plateau: factor on the rate when the validation loss stops falling; 1 is off.
+      plateau_patience: validations without a relative fall of 1e-4 before that.
+      clip_norm: highest norm of the gradient; 0 is off.
+    """
+
+    name: str = "adamw"
+    rate: float = 3e-3
+    weight_decay: float = 1e-4
+    warmup_epochs: float = 1.0
+    schedule: str = "cosine"
+    plateau_factor: float = 1.0
+    plateau_patience: int = 3
+    clip_norm: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.name not in OPTIMIZERS or self.schedule not in SCHEDULES:
+            given = f"{self.name!r} and {self.schedule!r}"
+            raise ValueError(f"optimizer.name must be one of {OPTIMIZERS} and schedule of {SCHEDULES}, got {given}")
+        if not self.rate > 0:
+            raise ValueError(f"optimizer.rate must be positive, got {self.rate}")
+
+    def learning_rate(self, steps: int, steps_per_epoch: int) -> optax.Schedule:
+        """The rate as a function of the step, before the plateau rule."""
+        warmup = min(round(self.warmup_epochs * steps_per_epoch), steps // 2)
+        if self.schedule == "cosine":
+            after = optax.cosine_decay_schedule(self.rate, max(steps - warmup, 1), alpha=1e-3)
+        else:
+            after = optax.constant_schedule(self.rate)
+        if not warmup:
+            return after
+        return optax.join_schedules([optax.linear_schedule(self.rate / 1000, self.rate, warmup), after], [warmup])
+
+    def build(self, steps: int, steps_per_epoch: int) -> optax.GradientTransformation:
+        """The optimiser for a run of this many steps."""
+        rate = self.learning_rate(steps, steps_per_epoch)
+        if self.name == "adamw":
+            optimiser = optax.adamw(rate, weight_decay=self.weight_decay)
+        else:
+            optimiser = optax.adam(rate)
+        return optax.chain(optax.clip_by_global_norm(self.clip_norm), optimiser) if self.clip_norm else optimiser
+
+
+@dataclasses.dataclass
+class Plateau:
+    """Reduce-on-plateau, as in PyTorch: falls are relative, by more than 1e-4.
+
+    `optax.contrib.reduce_on_plateau` sees every step; the recipes' rule sees validations, which are many steps apart.
+
+    Attributes:
+      factor: on the rate at each reduction; 1 is off.
+      patience: validations without a fall that are tolerated.
+      best: lowest loss so far.
+      waited: validations since then.
+      scale: product of all reductions so far.
+    """
+
+    factor: float
+    patience: int
+    best: float = float("inf")
+    waited: int = 0
+    scale: float = 1.0
+
+    def update(self, loss: float) -> float:
+        """Notes a validation loss and returns the factor on the learning rate."""
+        if loss < self.best * (1 - 1e-4):
+            self.best, self.waited = loss, 0
+        else:
+            self.waited += 1
+        if self.waited > self.patience:
+            self.scale, self.waited = self.scale * self.factor, 0
+        return self.scale
