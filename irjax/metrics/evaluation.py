@@ -18,7 +18,7 @@ from irjax.metrics.bootstrap import bootstrap_intervals
 from irjax.metrics.inputs import PointPredictions, PointTruth
 from irjax.metrics.matching import match
 from irjax.metrics.protocols import Protocol, protocol
-from irjax.metrics.regions import find_regions
+from irjax.ops.regions import find_regions
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from irjax.metrics.regions import find_regions
+from irjax.ops.regions import find_regions
 
 MASK_LEVEL = 128  # 8-bit truth masks and 8-bit predictions are targets from here on; 128 / 255 is the first above 0.5
 

@@ -17,7 +17,7 @@ from irjax.metrics import (
     protocol,
 )
 from irjax.metrics.inputs import integer_scale, predicted_mask, truth_mask
-from irjax.metrics.regions import find_regions
+from irjax.ops.regions import find_regions
 from irjax.types import Detections, Example
 
 BOTH = ("irjax", "centroid")

@@ -9,7 +9,7 @@ import pytest
 from irjax.metrics import Counts, evaluate, evaluate_images, match, protocol
 from irjax.metrics.evaluation import count_masks
 from irjax.metrics.inputs import truth_mask
-from irjax.metrics.regions import find_regions
+from irjax.ops.regions import find_regions
 
 IRJAX, CENTROID = protocol("irjax"), protocol("centroid")
 
