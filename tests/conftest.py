@@ -2,7 +2,33 @@
 
 import pathlib
 
+import jax
 import pytest
+
+# The tests of data parallelism share a batch among eight devices of the CPU; it must be said before the first use.
+jax.config.update("jax_num_cpu_devices", 8)
+
+
+@pytest.fixture(scope="module")
+def quick_compilation(tmp_path_factory):
+    """Programs are compiled with few optimisations, and each only once in a session: compiling outlasts tiny runs."""
+    from jax.experimental.compilation_cache import compilation_cache
+
+    settings = {
+        "jax_disable_most_optimizations": True,
+        "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    before = {name: jax.config.values[name] for name in settings}
+    jax.config.update("jax_enable_compilation_cache", True)
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")

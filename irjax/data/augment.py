@@ -26,7 +26,7 @@ class AugmentConfig:
       noise: highest deviation of added white noise, in units of the full scale; drawn uniformly from zero.
       inject: number of slots for injected point targets.
       inject_share: probability that a slot is used.
-      inject_scr: lowest and highest signal-to-clutter ratio: peak over the deviation of the surrounding 33x33 pixels.
+      inject_scr: lowest and highest signal-to-clutter ratio: peak over the deviation of the surrounding 32x32 pixels.
       inject_sigma: lowest and highest deviation of an injected Gaussian target, in letterboxed pixels.
     """
 
@@ -52,7 +52,7 @@ class AugmentConfig:
             raise ValueError(f"augment.crop and augment.inject must not be negative, got {self.crop}, {self.inject}")
 
 
-_CLUTTER = 33  # side of the neighbourhood whose deviation sets the amplitude of an injected target
+_CLUTTER = 32  # side of the neighbourhood whose deviation sets the amplitude of an injected target
 
 
 def _uniform(key: jax.Array, low: float, high: float, shape: tuple[int, ...] = ()) -> jax.Array:
@@ -145,7 +145,9 @@ def _inject(
     shape = jnp.exp(-(((axis[None, None] - where[..., None]) / sigma[..., None]) ** 2) / 2)  # [slots, 2, side]
     added = jnp.einsum("n,nh,nw->hw", amplitude, shape[:, 1], shape[:, 0])
     points = jnp.concatenate([points, jnp.where(used[:, None], where, 0.0)])
-    return jnp.clip(image + added, 0.0, 1.0), points, jnp.concatenate([mask, used])
+    # The tails must not reach the margin, which is told from the image by being zero.
+    image = jnp.where(image > 0, jnp.clip(image + added, 0.0, 1.0), image)
+    return image, points, jnp.concatenate([mask, used])
 
 
 def augment(

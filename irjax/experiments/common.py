@@ -14,7 +14,7 @@ from irjax.baselines import detect
 from irjax.inference import Detector
 from irjax.metrics import PointPredictions, PointTruth, centroid_sweep, from_detections
 from irjax.reports.evaluate import report_points
-from irjax.reports.files import write_json, write_text
+from irjax.reports.files import plain, write_json, write_text
 from irjax.reports.predictions import write_predictions
 from irjax.reports.tables import markdown_table
 from irjax.types import Source
@@ -89,7 +89,8 @@ def ablate(
 ) -> str:
     """Trains every variant with every seed and writes mean and deviation over the seeds.
 
-    A finished run is kept in its own directory and not repeated, so that an interrupted ablation goes on.
+    A finished run is kept in its own directory and not repeated, so that an interrupted ablation goes on under the same
+    flags.
 
     Args:
       variants: {name: config with a `loop.seed`}.
@@ -100,6 +101,9 @@ def ablate(
 
     Returns:
       The table, as Markdown.
+
+    Raises:
+      ValueError: if the folder holds the result of another config.
     """
     rows, values = [], {}
     for name, config in variants.items():
@@ -107,10 +111,14 @@ def ablate(
         for seed in seeds:
             run = folder / f"{name.replace(' ', '_')}-seed{seed}"
             done = run / "result.json"
+            seeded = dataclasses.replace(config, loop=dataclasses.replace(config.loop, seed=seed))
+            about = plain(dataclasses.asdict(seeded))
             if not done.exists():
-                seeded = dataclasses.replace(config, loop=dataclasses.replace(config.loop, seed=seed))
-                write_json(done, run_one(seeded, run))
-            results.append(json.loads(done.read_text()))
+                write_json(done, {"config": about, "metrics": run_one(seeded, run)})
+            result = json.loads(done.read_text())
+            if result["config"] != about:
+                raise ValueError(f"{done} is of another config; give the same flags to go on, or another --run")
+            results.append(result["metrics"])
         columns = {m: np.array([np.nan if r[m] is None else r[m] for r in results], float) for m in metrics}
         values[name] = {m: {"mean": c.mean(), "std": c.std(ddof=1) if len(c) > 1 else None} for m, c in columns.items()}
         spread = lambda c: f" ± {c.std(ddof=1):.3g}" if len(c) > 1 else ""  # noqa: E731

@@ -9,12 +9,13 @@ input gradient of a stride-2 convolution is split into its four phases. Other pl
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 _Pair = tuple[jax.Array, jax.Array]
@@ -233,10 +234,12 @@ class Conv(nn.Module):
     kernel_init: Callable[..., jax.Array] = torch_uniform
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies the convolution to x [B, H, W, C]."""
+    def __call__(self, x: jax.Array, *, order: Sequence[int] | None = None) -> jax.Array:
+        """Applies the convolution to x [B, H, W, C], whose channel i is the kernel's channel ``order[i]`` if given."""
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        if order is not None and list(order) != sorted(order):
+            kernel = kernel[:, :, np.asarray(order)]
         y = conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32).astype(self.dtype)

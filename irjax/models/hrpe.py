@@ -6,12 +6,14 @@ Detection", arXiv 2604.05363, Section 3; layer sizes from its published checkpoi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from irjax.layers.channels import Channels
 from irjax.layers.conv import Conv, DepthwiseConv
 from irjax.layers.norm import BatchNorm
 
@@ -46,12 +48,12 @@ class ConvNorm(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Applies the block to x [B, H, W, C]."""
+    def __call__(self, x: jax.Array, *, train: bool, order: Sequence[int] | None = None) -> jax.Array:
+        """Applies the block to x [B, H, W, C], whose channels are in this `order` (not for a depthwise one)."""
         if self.depthwise:
             x = DepthwiseConv(self.size, dtype=self.dtype, name="conv")(x)
         else:
-            x = Conv(self.features, self.size, self.stride, dtype=self.dtype, name="conv")(x)
+            x = Conv(self.features, self.size, self.stride, dtype=self.dtype, name="conv")(x, order=order)
         x = BatchNorm(axis_name=self.axis_name, name="norm")(x, train=train)
         return nn.relu(x) if self.relu else x
 
@@ -96,16 +98,18 @@ class ShuffleUnit(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Applies the unit to x [B, H, W, C], C even; the shape stays."""
+    def __call__(self, x: jax.Array | Channels, *, train: bool) -> jax.Array | Channels:
+        """Applies the unit to x [B, H, W, C], C even; shape and kind (array or `Channels`) stay."""
         common = {"axis_name": self.axis_name, "dtype": self.dtype}
-        kept, y = jnp.split(x, 2, axis=-1)
+        kept, rest = (x if isinstance(x, Channels) else Channels.of(x)).halve()
+        y, order = rest.packed()
         half = y.shape[-1]
-        y = ConvNorm(half, name="before", **common)(y, train=train)
+        y = ConvNorm(half, name="before", **common)(y, train=train, order=order)
         y = ConvNorm(half, 3, relu=False, depthwise=True, name="spatial", **common)(y, train=train)
         y = ConvNorm(half, name="after", **common)(y, train=train)
-        joined = jnp.concatenate([kept, y], axis=-1)
-        return channel_shuffle(joined) if self.shuffle else joined
+        joined = kept.join(y)
+        joined = joined.shuffle() if self.shuffle else joined
+        return joined if isinstance(x, Channels) else joined.in_order()
 
 
 class SqueezeExcitation(nn.Module):
@@ -208,9 +212,11 @@ class HRPE(nn.Module):
         if self.stride == 8:
             x = ConvNorm(self.width, 3, 2, name="stem3", **common)(x, train=train)
         x = Bottleneck(4 * self.width, self.width, name="bottleneck", **common)(x, train=train)
+        encoded = Channels.of(x)
         for i in range(self.shuffle_units):
-            x = ShuffleUnit(name=f"encoder{i + 1}", **units)(x, train=train)
-        x = ConvNorm(self.width // 2, 3, name="transition", **common)(x, train=train)
+            encoded = ShuffleUnit(name=f"encoder{i + 1}", **units)(encoded, train=train)
+        x, order = encoded.packed()
+        x = ConvNorm(self.width // 2, 3, name="transition", **common)(x, train=train, order=order)
         for stage in ("stage1", "stage2"):
             y = ChannelWeighting(reweight=self.reweight, name=f"{stage}_weighting", **units)(x, train=train)
             y = ChannelWeighting(True, reweight=self.reweight, name=f"{stage}_refinement", **units)(y, train=train)

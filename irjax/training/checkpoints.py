@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import shutil
 from typing import Any
 
 import flax.serialization
@@ -17,12 +18,21 @@ import numpy as np
 from irjax.training.state import TrainState, Variables
 
 _FOLDER = "checkpoints"
+_REMOVED = "removed"
 _METRIC = "select"
 
 
 def _rank(metrics: dict[str, float]) -> tuple[float, float]:
     """Higher is better; ties go to the lower loss."""
     return metrics[_METRIC], -metrics["loss"]
+
+
+def saved_steps(run: str | os.PathLike) -> list[int]:
+    """The steps of a run directory that have a whole checkpoint, rising."""
+    folder = pathlib.Path(run) / _FOLDER
+    if not folder.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal())
 
 
 class CheckpointError(RuntimeError):
@@ -53,9 +63,13 @@ class Checkpoints:
             best_fn=_rank,  # without it orbax does not store metrics
             preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
             enable_async_checkpointing=False,
+            todelete_subdir=None if read_only else _REMOVED,  # renamed first: a kill leaves no half of a checkpoint
         )
         try:
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
+            if not read_only:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            handlers = {"state": ocp.PyTreeCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
+            self._manager = ocp.CheckpointManager(self.folder, item_handlers=handlers, options=options)
         except OSError as error:
             raise CheckpointError(f"cannot write checkpoints to {self.folder}: {error}") from error
 
@@ -77,6 +91,7 @@ class Checkpoints:
         try:
             self._manager.save(step, args=items, metrics={_METRIC: float(select), "loss": float(loss)})
             self._manager.wait_until_finished()
+            shutil.rmtree(self.folder / _REMOVED, ignore_errors=True)
         except (OSError, ValueError, RuntimeError) as error:
             kept = self.steps()
             raise CheckpointError(
@@ -86,9 +101,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps that have a whole checkpoint, rising."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(int(entry.name) for entry in self.folder.iterdir() if entry.name.isdecimal())
+        return saved_steps(self.folder.parent)
 
     def best_step(self) -> int:
         """The step of the highest selection metric; ties go to the lower validation loss.

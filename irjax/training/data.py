@@ -153,7 +153,10 @@ class CachedFeed:
 
     Attributes:
       data: the split, on the devices.
+      waited: seconds spent waiting for data: none.
     """
+
+    waited = 0.0
 
     def __init__(self, split: Split, order: Order, batch_size: int, devices: list[jax.Device]):
         self.order, self.batch_size = order, batch_size

@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from irjax.data.pipeline import Order
 from irjax.reports.files import plain, write_json, write_text
-from irjax.training.checkpoints import CheckpointError, Checkpoints
+from irjax.training.checkpoints import CheckpointError, Checkpoints, saved_steps
 from irjax.training.data import (
     CachedFeed,
     DataConfig,
@@ -34,7 +35,7 @@ from irjax.training.optimizers import OptimizerConfig, Plateau
 from irjax.training.parallel import data_parallel, replicate
 from irjax.training.state import TrainState, Variables
 from irjax.training.steps import Method, make_eval_step, make_train_step
-from irjax.types import Batch
+from irjax.types import Batch, Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +76,11 @@ class LoopConfig:
                 raise ValueError(f"loop.{name} must be at least 1, got {getattr(self, name)}")
         if self.eval_epochs <= 0 or (self.steps < 1 and self.epochs <= 0):
             raise ValueError("loop.epochs or loop.steps, and loop.eval_epochs, must be positive")
+        for name in ("seed", "steps", "devices"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"loop.{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.averaging < 1:
+            raise ValueError(f"loop.averaging must be in [0, 1), got {self.averaging}")
 
 
 class TrainingError(RuntimeError):
@@ -127,6 +133,18 @@ def validate(
     return float(np.mean(stack(*losses), dtype=np.float64)), jax.tree.map(stack, *parts)
 
 
+def _lines_until(path: pathlib.Path, step: int) -> list[str]:
+    """The log's lines up to the step that a run resumes from; later ones will be written again."""
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except json.JSONDecodeError:  # torn by a kill or a full disk
+            break
+    return kept
+
+
 class _Log:
     """metrics.jsonl, TensorBoard and the progress bar of a run."""
 
@@ -135,16 +153,14 @@ class _Log:
 
         self._path = run / "metrics.jsonl"
         if self._path.exists():
-            # Lines past the checkpoint that the run resumes from will be written again.
-            lines = [line for line in self._path.read_text().splitlines() if json.loads(line)["step"] <= start]
-            write_text(self._path, "".join(f"{line}\n" for line in lines))
+            write_text(self._path, "".join(f"{line}\n" for line in _lines_until(self._path, start)))
         self._file = self._path.open("a", buffering=1)
         self._writer = None
         if tensorboard:
             with contextlib.suppress(ImportError):  # an accelerator machine may lack it
                 from tensorboardX import SummaryWriter
 
-                self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=start)
+                self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
         self._bar = tqdm(total=steps, initial=start, disable=not sys.stderr.isatty(), unit="step", dynamic_ncols=True)
 
     def write(self, step: int, values: dict[str, float], *, group: str) -> None:
@@ -183,20 +199,58 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _record_config(run: pathlib.Path, config: Any, about: dict[str, Any]) -> None:
-    """Saves config, versions and splits; refuses to resume a run that was started with others."""
+def _open_run(run: pathlib.Path, config: Any, about: dict[str, Any], on_start: Callable[[], None]) -> None:
+    """Makes the run directory with config, versions and splits; refuses to resume a run of others."""
     path = run / "config.json"
     new = plain({"config": dataclasses.asdict(config), "data": about})
-    if path.exists():
-        old = json.loads(path.read_text())
-        changed = [key for key in new if old.get(key) != new[key]]
-        if changed:
-            raise ValueError(
-                f"{path} was written with another {' and '.join(changed)}; "
-                "give the same flags to resume it, or another run directory"
-            )
-    else:
-        write_json(path, {**new, "versions": versions()})
+    old = json.loads(path.read_text()) if path.exists() else None
+    changed = [key for key in new if old is not None and old.get(key) != new[key]]
+    if changed and saved_steps(run):
+        raise ValueError(
+            f"{path} was written with another {' and '.join(changed)}; "
+            "give the same flags to resume it, or another run directory"
+        )
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        if old is None or changed:
+            write_json(path, {**new, "versions": versions()})
+        on_start()
+    except OSError as error:
+        raise CheckpointError(f"cannot write the run directory {run}: {error}") from error
+
+
+def _devices(loop: LoopConfig) -> list[jax.Device]:
+    """The devices to use, which must be able to share the batch."""
+    devices = jax.local_devices()
+    if loop.devices > len(devices):
+        raise ValueError(f"loop.devices is {loop.devices}, but there are {len(devices)}")
+    devices = devices[: loop.devices or None]
+    if loop.batch_size % len(devices):
+        raise ValueError(
+            f"loop.batch_size {loop.batch_size} cannot be shared among {len(devices)} devices; "
+            "give a multiple, or fewer loop.devices"
+        )
+    return devices
+
+
+def _variables(model: nn.Module, channels: int, key: jax.Array, given: Variables | None) -> Variables:
+    """Random weights, or a copy of the given ones (the step donates its buffers)."""
+    example = jnp.zeros((1, 64, 64, channels), jnp.float32)
+    init = jax.jit(lambda key: model.init(key, example, train=False))
+    if given is None:
+        return init(key)
+    describe = lambda tree: jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)  # noqa: E731
+    if describe(given) != describe(jax.eval_shape(init, key)):
+        raise ValueError(f"the initial weights do not fit this {type(model).__name__}: other names, shapes or types")
+    return jax.tree.map(jnp.array, given)
+
+
+def _order(train: Source, split: Split | None, data: DataConfig, seed: int) -> Order:
+    """The order in which training images are drawn."""
+    if not data.balance:
+        return Order(len(train), seed)
+    flags = target_flags(train) if split is None else split.data.mask.any(axis=1)
+    return Order(len(train), seed, balanced_weights(train, flags))
 
 
 def fit(
@@ -237,91 +291,75 @@ def fit(
     begin = time.perf_counter()
     run = pathlib.Path(run)
     train, val, about = open_splits(data)
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        _record_config(run, config, about)
-        on_start()
-    except OSError as error:
-        raise CheckpointError(f"cannot write the run directory {run}: {error}") from error
+    devices = _devices(loop)
+    _open_run(run, config, about, on_start)
 
-    devices = jax.local_devices()[: loop.devices or None]
-    cached = data.cache == "device"
-    split = load_split(train, data.size, data.max_points, with_masks=with_masks) if cached else None
-    sampling = None
-    if data.balance:
-        flags = split.data.mask.any(axis=1) if split else target_flags(train)
-        sampling = balanced_weights(train, flags)
-    order = Order(len(train), loop.seed, sampling)
+    split = load_split(train, data.size, data.max_points, with_masks=with_masks) if data.cache == "device" else None
     val_split = load_split(val, data.size, data.max_points, with_masks=with_masks)
-
+    order = _order(train, split, data, loop.seed)
     steps_per_epoch = -(-len(train) // loop.batch_size)
-    steps = loop.steps or round(loop.epochs * steps_per_epoch)
+    steps = loop.steps or max(1, round(loop.epochs * steps_per_epoch))
     eval_every = max(1, min(steps, round(loop.eval_epochs * steps_per_epoch)))
-    tx = optimizer.build(steps, steps_per_epoch)
-    rate = optimizer.learning_rate(steps, steps_per_epoch)
-    init_key, seed_key = jax.random.split(jax.random.key(loop.seed))
 
     one = method_for(None)
-    if initial is None:
-        example = jnp.zeros((1, 64, 64, input_channels), jnp.float32)
-        initial = jax.jit(lambda key: one.model.init(key, example, train=False))(init_key)
-    state = TrainState.create(jax.tree.map(jnp.asarray, initial), tx, averaging=bool(loop.averaging))
+    init_key, seed_key = jax.random.split(jax.random.key(loop.seed))
+    tx = optimizer.build(steps, steps_per_epoch)
+    initial = _variables(one.model, input_channels, init_key, initial)
+    state = TrainState.create(initial, tx, averaging=bool(loop.averaging))
     plateau = Plateau(optimizer.plateau_factor, optimizer.plateau_patience)
-
     checkpoints = Checkpoints(run)
     restored = checkpoints.restore(state)
     if restored is not None:
         state, record = restored
         plateau = Plateau(**record["plateau"])
-    state = replicate(state, devices)
-    runner = _Runner(method_for, tx, seed_key, loop, devices, cached)
-    feed: CachedFeed | HostFeed
-    if cached:
+    state, step = replicate(state, devices), int(state.step)
+
+    if split is not None:
         feed = CachedFeed(split, order, loop.batch_size, devices)
     else:
-        feed = HostFeed(train, order, loop.batch_size, data, int(state.step), with_masks)
-    eval_step = jax.jit(make_eval_step(one))
-    val_data = jax.device_put(val_split.data, devices[0])
-    log = _Log(run, int(state.step), steps, tensorboard=loop.tensorboard)
+        feed = HostFeed(train, order, loop.batch_size, data, step, with_masks)
+    runner = _Runner(method_for, tx, seed_key, loop, devices, optimizer.learning_rate(steps, steps_per_epoch))
+    evaluate = _Evaluator(one, val_split, loop.eval_batch_size, devices[0])
+    log = _Log(run, step, steps, tensorboard=loop.tensorboard)
     trained = 0.0
     try:
-        step = int(state.step)
         if step:
             log.say(f"resuming {run} at step {step} of {steps}")
         while step < steps:
-            until = min(steps, (step // eval_every + 1) * eval_every)
             clock = time.perf_counter()
-            state = runner.advance(state, feed, step, until, log, rate)
+            until = min(steps, (step // eval_every + 1) * eval_every)
+            state = runner.advance(state, feed, step, until, log)
             trained += time.perf_counter() - clock
             step = until
-            weights = jax.device_put(state.eval_variables, devices[0])
-            loss, metrics = _evaluate(one, eval_step, weights, val_data, val_split, loop)
-            scale = jnp.asarray(plateau.update(loss), jnp.float32)
+            metrics = evaluate(state.eval_variables)
+            scale = jnp.asarray(plateau.update(metrics["loss"]), jnp.float32)
             state = state.replace(rate_scale=replicate(scale, devices))
-            _save(run, checkpoints, state, plateau, metrics, select=one.select)
             log.validation(step, metrics)
+            _save(run, checkpoints, state, plateau, metrics, select=one.select)
         best_step, variables = checkpoints.variables("best")
         best = json.loads((run / "validation.json").read_text())[str(best_step)]
     finally:
         log.close()
         checkpoints.close()
-    wait = getattr(feed, "waited", 0.0) / max(trained, 1e-9)
+    wait = feed.waited / max(trained, 1e-9)
     return Result(run, best_step, best, variables, time.perf_counter() - begin, wait)
 
 
-def _evaluate(
-    method: Method,
-    eval_step: Callable[..., Any],
-    variables: Variables,
-    val_data: Batch,
-    val: Split,
-    loop: LoopConfig,
-) -> tuple[float, dict[str, float]]:
-    """The validation loss, and all metrics with it."""
-    begin = time.perf_counter()
-    loss, predictions = validate(eval_step, variables, val_data, loop.eval_batch_size)
-    metrics = {"loss": loss, **method.score(predictions, val)}
-    return loss, {**metrics, "seconds": time.perf_counter() - begin}
+class _Evaluator:
+    """Validates weights on a split that lies on the device."""
+
+    def __init__(self, method: Method, split: Split, batch_size: int, device: jax.Device):
+        self._method, self._split, self._batch_size, self._device = method, split, batch_size, device
+        self._step = jax.jit(make_eval_step(method))
+        self._data = jax.device_put(split.data, device)
+
+    def __call__(self, variables: Variables) -> dict[str, float]:
+        """The validation ``loss`` and all metrics of the method."""
+        begin = time.perf_counter()
+        variables = jax.device_put(variables, self._device)
+        loss, predictions = validate(self._step, variables, self._data, self._batch_size)
+        metrics = {"loss": loss, **self._method.score(predictions, self._split)}
+        return {**metrics, "seconds": time.perf_counter() - begin}
 
 
 def _save(
@@ -336,7 +374,10 @@ def _save(
     step = int(state.step)
     path = run / "validation.json"
     history = json.loads(path.read_text()) if path.exists() else {}
-    write_json(path, {**{k: v for k, v in history.items() if int(k) < step}, str(step): metrics})
+    try:
+        write_json(path, {**{k: v for k, v in history.items() if int(k) < step}, str(step): metrics})
+    except OSError as error:
+        raise CheckpointError(f"could not write {path}: {error}; the checkpoints are intact") from error
     chosen = metrics[select]
     record = {"plateau": dataclasses.asdict(plateau)}
     # An undefined metric, such as F1 without any detection, is never the best.
@@ -353,50 +394,42 @@ class _Runner:
         seed_key: jax.Array,
         loop: LoopConfig,
         devices: list[jax.Device],
-        cached: bool,
+        rate: Callable[[int], Any],
     ):
         def make_step(axis_name: str | None) -> Any:
             return make_train_step(
                 method_for(axis_name), tx, seed_key=seed_key, averaging=loop.averaging, axis_name=axis_name
             )
 
-        self._step = data_parallel(make_step, devices, cached=cached)
-        self._cached = cached
-        self._loop = loop
+        self._on_batch = data_parallel(make_step, devices)
+        self._on_cache = data_parallel(make_step, devices, cached=True)
+        self._loop, self._rate = loop, rate
 
-    def advance(
-        self,
-        state: TrainState,
-        feed: CachedFeed | HostFeed,
-        step: int,
-        until: int,
-        log: _Log,
-        rate: Callable[[int], Any],
-    ) -> TrainState:
+    def advance(self, state: TrainState, feed: CachedFeed | HostFeed, step: int, until: int, log: _Log) -> TrainState:
         """Runs the steps from `step` up to `until`."""
         chunk = self._loop.steps_per_dispatch
         while step < until:
             count = min(chunk, until - step)
-            begin, waited = time.perf_counter(), getattr(feed, "waited", 0.0)
-            if self._cached:
-                state, metrics = self._step(state, *feed.arguments(step, count))
+            begin, waited = time.perf_counter(), feed.waited
+            if isinstance(feed, CachedFeed):
+                state, metrics = self._on_cache(state, *feed.arguments(step, count))
+                metrics = jax.device_get(metrics)
             else:
                 parts = []
                 for _ in range(count):
-                    state, part = self._step(state, feed.next())
+                    state, part = self._on_batch(state, feed.next())
                     parts.append(part)
-                metrics = jax.tree.map(lambda *x: jnp.stack(x), *parts)
-            metrics = jax.tree.map(np.asarray, metrics)
+                metrics = jax.tree.map(lambda *x: np.stack(x), *jax.device_get(parts))
             step += count
             seconds = time.perf_counter() - begin
             good = metrics["skipped"] == 0
             values = {
                 "loss": float(np.mean(metrics["loss"][good])) if good.any() else float("nan"),
                 "grad_norm": float(np.mean(metrics["grad_norm"][good])) if good.any() else float("nan"),
-                "rate": float(rate(step - 1)) * float(state.rate_scale),
+                "rate": float(self._rate(step - 1)) * float(state.rate_scale),
                 "skipped": int(state.skipped),
                 "steps_per_second": count / seconds,
-                "data_wait": (getattr(feed, "waited", 0.0) - waited) / seconds,
+                "data_wait": (feed.waited - waited) / seconds,
             }
             log.write(step, values, group="train")
             log.advance(count, loss=f"{values['loss']:.2e}")

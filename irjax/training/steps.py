@@ -66,7 +66,7 @@ def make_train_step(
 
     Returns:
       The pure step. Metrics are float32 scalars: ``loss``, ``grad_norm``, ``skipped``. A step whose loss or gradient
-      is not finite leaves weights, statistics and optimiser as they were and is counted.
+      is not finite leaves weights, statistics, average and optimiser as they were and is counted.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
@@ -81,7 +81,7 @@ def make_train_step(
         (loss, batch_stats), grads = jax.value_and_grad(objective, has_aux=True)(state.variables["params"])
         if axis_name is not None:
             loss, grads = jax.lax.pmean((loss, grads), axis_name)
-        grad_norm = optax.global_norm(grads)
+        grad_norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads)))
         good = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
 
         updates, opt_state = tx.update(grads, state.opt_state, state.variables["params"])
@@ -94,7 +94,8 @@ def make_train_step(
         if averaging:
             # Early on the average follows quickly, or it would remember the random start for 1 / (1 - decay) steps.
             decay = jnp.minimum(averaging, (1.0 + state.step) / (10.0 + state.step))
-            average = jax.tree.map(lambda a, v: decay * a + (1 - decay) * v, average, variables)
+            moved = jax.tree.map(lambda a, v: decay * a + (1 - decay) * v, average, variables)
+            average = keep_old(moved, average)
         state = state.replace(
             step=state.step + 1,
             variables=variables,

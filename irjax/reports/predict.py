@@ -1,0 +1,166 @@
+"""Detects targets in image files and writes down what was found: the work of `irjax predict`."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from irjax.data.images import IMAGE_SUFFIXES, read_image
+from irjax.metrics import PointPredictions, from_detections
+from irjax.reports.files import atomic_path, write_text
+from irjax.reports.overlays import draw_overlay
+from irjax.reports.predictions import write_predictions
+from irjax.reports.tables import csv_table
+
+_CHUNK = 16  # images in memory at a time
+
+Detect = Callable[[list[np.ndarray]], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of a set of image files.
+
+    Attributes:
+      predictions: {name: points and scores} of every image that was read.
+      sizes: {name: (height, width)} likewise.
+      failures: {name: why it could not be read}; the reason names the file.
+      files: what was written.
+    """
+
+    predictions: Mapping[str, PointPredictions]
+    sizes: Mapping[str, tuple[int, int]]
+    failures: Mapping[str, str]
+    files: tuple[pathlib.Path, ...]
+
+
+def find_images(paths: Sequence[str | os.PathLike], *, recursive: bool = False) -> dict[str, pathlib.Path]:
+    """The image files among files and folders, each under a name of its own.
+
+    A name is the file's name; files of one name in different folders are told apart by as many of their parent folders
+    as that needs.
+
+    Args:
+      paths: files, of any ending, and folders, of which every image file is taken.
+      recursive: whether folders below a folder are taken too.
+
+    Returns:
+      {name: file}, folder by folder in the order given, sorted within each.
+
+    Raises:
+      FileNotFoundError: if a path does not exist.
+      ValueError: if no path is given, or a folder holds no image file.
+    """
+    if not paths:
+        raise ValueError("no image file or folder was given")
+    files: dict[str, pathlib.Path] = {}  # absolute path -> path; a file given twice counts once
+    for path in map(pathlib.Path, paths):
+        if not path.exists():
+            raise FileNotFoundError(f"there is no file or folder {path}")
+        found = _images_in(path, recursive) if path.is_dir() else [path]
+        files |= {os.path.abspath(file): file for file in found}
+    return dict(zip(_names(list(files)), files.values(), strict=True))
+
+
+def _images_in(folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:
+    entries = folder.rglob("*") if recursive else folder.iterdir()
+    found = sorted(e for e in entries if e.suffix.lower() in IMAGE_SUFFIXES and not e.name.startswith("."))
+    if not found:
+        below = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        hint = f"; there are folders below it: {', '.join(below[:5])}" if below and not recursive else ""
+        raise ValueError(f"no image file in {folder}: looked for {', '.join(IMAGE_SUFFIXES)}{hint}")
+    return found
+
+
+def _names(paths: Sequence[str]) -> list[str]:
+    """The shortest endings of different absolute paths that differ from each other."""
+    parts = [pathlib.Path(path).parts for path in paths]
+    depth = [1] * len(parts)
+    while True:
+        names = ["/".join(p[-d:]).lstrip("/") for p, d in zip(parts, depth, strict=True)]
+        count = collections.Counter(names)
+        longer = [min(d + 1, len(p)) if count[n] > 1 else d for n, p, d in zip(names, parts, depth, strict=True)]
+        if longer == depth:
+            return names
+        depth = longer
+
+
+def predict_files(
+    detect: Detect, files: Mapping[str, str | os.PathLike], out_dir: str | os.PathLike, *, overlays: int = 0
+) -> Outcome:
+    """Detects targets in image files and writes predictions.json, predictions.csv and pictures.
+
+    A file that cannot be read does not stop the others: it is left out of what is written, and returned as a failure.
+
+    Args:
+      detect: a list of images [H, W], uint8 or uint16 and of any sizes, to `irjax.types.Detections` in their pixels.
+      files: {name: image file}.
+      out_dir: a folder, made if absent. It gets predictions.json (COCO keypoints, see `irjax.reports.predictions`),
+        predictions.csv (name,x,y,score: a line for each detection) and overlays/NUMBER_NAME.png.
+      overlays: how many pictures are drawn, of the first images with detections.
+
+    Returns:
+      What was found, what failed, what was written.
+
+    Raises:
+      OSError: if the folder cannot be written; this is found out before any image is read.
+    """
+    folder = pathlib.Path(out_dir)
+    _check_writable(folder)
+    predictions: dict[str, PointPredictions] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    failures: dict[str, str] = {}
+    pictures: list[pathlib.Path] = []
+    for chunk in _read(files, failures):
+        found = from_detections(detect(list(chunk.values())))
+        for (name, image), prediction in zip(chunk.items(), found, strict=True):
+            predictions[name], sizes[name] = prediction, image.shape
+            if len(prediction) and len(pictures) < overlays:
+                path = folder / "overlays" / f"{len(pictures) + 1:04d}_{_safe(name)}.png"
+                draw_overlay(path, image, prediction, title=name)
+                pictures.append(path)
+    rows = [
+        [name, *map(float, (*point, score))]
+        for name, prediction in predictions.items()
+        for point, score in zip(prediction.points, prediction.scores, strict=True)
+    ]
+    written = [folder / "predictions.json", folder / "predictions.csv"]
+    write_predictions(written[0], predictions, sizes)
+    write_text(written[1], csv_table(["name", "x", "y", "score"], rows))
+    return Outcome(predictions, sizes, failures, (*written, *pictures))
+
+
+def _read(files: Mapping[str, str | os.PathLike], failures: dict[str, str]) -> Iterator[dict[str, np.ndarray]]:
+    """{name: image} in chunks; what cannot be read goes to `failures`."""
+    from tqdm import tqdm
+
+    chunk: dict[str, np.ndarray] = {}
+    for name, path in tqdm(files.items(), disable=None, unit="image", leave=False):
+        try:
+            chunk[name] = read_image(path)
+        except (OSError, ValueError) as error:
+            failures[name] = str(error)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = {}
+    if chunk:
+        yield chunk
+
+
+def _check_writable(folder: pathlib.Path) -> None:
+    try:
+        with atomic_path(folder / "predictions.json.try") as path:
+            path.touch()
+        (folder / "predictions.json.try").unlink()
+    except OSError as error:
+        raise OSError(f"cannot write to the folder {folder}: {error.strerror or error}") from error
+
+
+def _safe(name: str) -> str:
+    return "".join(char if char.isalnum() or char in "-_." else "_" for char in name)

@@ -1,0 +1,264 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irjax.data.augment import AugmentConfig, augment
+
+SIZE = 64
+SEEDS = st.integers(0, 2**31 - 1)
+quick = settings(max_examples=60, deadline=None)
+
+
+@functools.cache
+def jitted(config):
+    return jax.jit(functools.partial(augment, config=config))
+
+
+def run(seed, image, points, config):
+    """Augments on the host's terms: image, points and mask as numpy."""
+    points = np.asarray(points, np.float32).reshape(-1, 2)
+    mask = np.ones(len(points), bool)
+    if not len(points):
+        points, mask = np.zeros((1, 2), np.float32), np.zeros(1, bool)
+    out = jitted(config)(jax.random.key(seed), np.asarray(image, np.float32), points, mask)
+    return tuple(np.asarray(x) for x in out)
+
+
+def noise(seed=0, low=0.2, high=0.5):
+    return np.random.default_rng(seed).uniform(low, high, (SIZE, SIZE)).astype(np.float32)
+
+
+def pixel(x, y):
+    image = np.zeros((SIZE, SIZE), np.float32)
+    image[y, x] = 1.0
+    return image
+
+
+def peak(image):
+    row, column = np.unravel_index(np.argmax(image), image.shape)
+    return np.array([column, row])
+
+
+def test_the_default_changes_nothing():
+    image, points, mask = run(5, noise(), [[3.25, 60.5]], AugmentConfig())
+    np.testing.assert_array_equal(image, noise())
+    np.testing.assert_array_equal(points, [[3.25, 60.5]])
+    assert mask.all()
+
+
+# --- geometry ----------------------------------------------------------------------------------------------------------
+
+
+@quick
+@given(SEEDS, st.integers(0, SIZE - 1), st.integers(0, SIZE - 1))
+def test_flips_and_right_angles_move_pixel_and_point_together(seed, x, y):
+    image, points, mask = run(seed, pixel(x, y), [[x, y]], AugmentConfig(flips=True, rotations=True))
+    assert mask.all() and image.max() == 1.0
+    np.testing.assert_array_equal(peak(image), points[0])
+
+
+@pytest.mark.parametrize(
+    "switches, count", [({"flips": True}, 4), ({"rotations": True}, 2), ({"flips": True, "rotations": True}, 8)]
+)
+def test_number_of_poses(switches, count):
+    one = functools.partial(augment, config=AugmentConfig(**switches))
+    keys = jax.random.split(jax.random.key(0), 200)
+    images = jax.jit(jax.vmap(one, in_axes=(0, None, None, None)))(
+        keys, noise(), np.zeros((1, 2), np.float32), np.zeros(1, bool)
+    )[0]
+    poses, times = np.unique(np.asarray(images).reshape(200, -1), axis=0, return_counts=True)
+    assert len(poses) == count and times.min() > 200 / count / 3
+    np.testing.assert_array_equal(np.sort(poses, axis=1), np.sort(np.tile(noise().reshape(1, -1), (count, 1)), axis=1))
+
+
+@quick
+@given(SEEDS, st.integers(0, SIZE - 1), st.integers(0, SIZE - 1))
+def test_a_crop_is_an_exact_copy_with_its_points(seed, x, y):
+    config = AugmentConfig(crop=24, crop_on_target=0.5, flips=True, rotations=True)
+    image, points, mask = run(seed, pixel(x, y), [[x, y]], config)
+    assert image.shape == (24, 24)
+    if mask[0]:
+        assert image.max() == 1.0
+        np.testing.assert_array_equal(peak(image), points[0])
+    else:
+        assert image.max() == 0.0
+        np.testing.assert_array_equal(points, 0)
+
+
+@quick
+@given(SEEDS, st.integers(0, SIZE - 1), st.integers(0, SIZE - 1))
+def test_a_crop_on_target_holds_it_and_stays_on_the_canvas(seed, x, y):
+    image = noise(1)
+    image[y, x] = 1.0
+    image, points, mask = run(seed, image, [[x, y]], AugmentConfig(crop=24, crop_on_target=1.0))
+    assert mask.all() and image.min() > 0
+    np.testing.assert_array_equal(peak(image), points[0])
+
+
+def test_crops_of_an_image_without_targets_are_anywhere():
+    config = AugmentConfig(crop=24, crop_on_target=1.0)
+    image = np.arange(SIZE**2, dtype=np.float32).reshape(SIZE, SIZE) / SIZE**2
+    corners = [run(seed, image, [], config)[0][0, 0] * SIZE**2 for seed in range(60)]
+    rows, columns = np.divmod(np.rint(corners).astype(int), SIZE)
+    assert len(set(rows)) > 15 and len(set(columns)) > 15 and rows.min() == columns.min() == 0
+    assert rows.max() == columns.max() == SIZE - 24
+
+
+@quick
+@given(SEEDS, st.floats(20, 43), st.floats(20, 43), st.sampled_from([0, 48]))
+def test_zoom_keeps_the_target_under_its_point(seed, x, y, crop):
+    axis = np.arange(SIZE)
+    blob = np.exp(-((axis[None] - x) ** 2 + (axis[:, None] - y) ** 2) / (2 * 3.0**2))
+    config = AugmentConfig(zoom=(0.6, 1.6), crop=crop, crop_on_target=0.0, flips=True, rotations=True)
+    image, points, mask = run(seed, blob, [[x, y]], config)
+    side = crop or SIZE
+    if mask[0] and np.all((points[0] > 16) & (points[0] < side - 17)):
+        total = image.sum()
+        axis = np.arange(side)
+        centroid = np.array([(image.sum(0) * axis).sum(), (image.sum(1) * axis).sum()]) / total
+        np.testing.assert_allclose(centroid, points[0], atol=0.1)
+
+
+def test_zoom_by_two_is_about_the_centre():
+    middle = (SIZE - 1) / 2
+    image, points, mask = run(0, noise(), [[middle, middle], [40.0, 30.0], [1.0, 30.0]], AugmentConfig(zoom=(2.0, 2.0)))
+    np.testing.assert_allclose(points[:2], [[middle, middle], [2 * 40 - middle, 2 * 30 - middle]], rtol=1e-5)
+    np.testing.assert_array_equal(mask, [True, True, False])
+    # Output 32 looks at 31.5 + 0.5 / 2 = 31.75.
+    wanted = np.array([0.25, 0.75]) @ noise()[31:33, 31:33] @ np.array([0.25, 0.75])
+    np.testing.assert_allclose(image[32, 32], wanted, rtol=1e-5)
+
+
+def test_zooming_out_shows_zeros_around():
+    image, _, _ = run(0, noise(), [], AugmentConfig(zoom=(0.5, 0.5)))
+    assert image[20:44, 20:44].min() > 0 and np.all(image[:15] == 0) and np.all(image[:, -15:] == 0)
+
+
+# --- photometry --------------------------------------------------------------------------------------------------------
+
+
+def margins():
+    image = noise(3)
+    image[:16], image[-16:] = 0.0, 0.0
+    return image
+
+
+@quick
+@given(SEEDS)
+def test_photometry_keeps_margins_and_range(seed):
+    config = AugmentConfig(gain=0.9, offset=0.5, noise=0.2, inject=2, inject_share=1.0, inject_sigma=(3.0, 3.5))
+    image, _, _ = run(seed, margins(), [], config)
+    assert image.min() >= 0 and image.max() <= 1
+    np.testing.assert_array_equal(image[:16], 0)
+    np.testing.assert_array_equal(image[-16:], 0)
+    assert np.any(image[16:-16] != margins()[16:-16])
+
+
+@quick
+@given(SEEDS)
+def test_gain_is_about_the_mean_of_the_image_without_margins(seed):
+    image, _, _ = run(seed, margins(), [], AugmentConfig(gain=0.3))
+    inside, before = image[16:-16], margins()[16:-16]
+    np.testing.assert_allclose(inside.mean(), before.mean(), rtol=1e-4)
+    assert 0.7 - 1e-3 <= inside.std() / before.std() <= 1.3 + 1e-3
+
+
+@quick
+@given(SEEDS)
+def test_offset_and_noise_are_as_large_as_said(seed):
+    change = run(seed, noise(), [], AugmentConfig(offset=0.1))[0] - noise()
+    assert abs(change.mean()) <= 0.1 + 1e-5 and change.std() < 1e-5
+    change = run(seed, noise(), [], AugmentConfig(noise=0.02))[0] - noise()
+    assert change.std() < 0.022 and abs(change.mean()) < 0.002
+
+
+# --- injected targets --------------------------------------------------------------------------------------------------
+
+
+@quick
+@given(SEEDS)
+def test_an_injected_target_has_the_stated_place_and_ratio(seed):
+    config = AugmentConfig(inject=1, inject_share=1.0, inject_scr=(4.0, 4.0), inject_sigma=(1.5, 1.5))
+    before = noise(seed % 7, 0.3, 0.4)
+    image, points, mask = run(seed, before, [], config)
+    assert points.shape == (2, 2) and not mask[0]
+    assert mask[1]  # nothing in this image forbids it
+    x, y = points[1]
+    left, top = (int(np.clip(np.round(v) - 16, 0, SIZE - 32)) for v in (x, y))
+    clutter = before[top : top + 32, left : left + 32].std()
+    axis = np.arange(SIZE)
+    wanted = 4 * clutter * np.exp(-((axis[None] - x) ** 2 + (axis[:, None] - y) ** 2) / (2 * 1.5**2))
+    np.testing.assert_allclose(image - before, wanted, atol=2e-5)
+
+
+@quick
+@given(SEEDS)
+def test_injected_targets_avoid_margins_real_targets_and_saturation(seed):
+    config = AugmentConfig(inject=3, inject_share=1.0)
+    image = noise(3)
+    image[:, :20] = 0.0
+    changed, points, mask = run(seed, image, [[50.0, 20.0]], config)
+    for x, y in points[1:][mask[1:]]:
+        assert x >= 20 and np.hypot(x - 50, y - 20) > 16
+    np.testing.assert_array_equal(points[0], [50.0, 20.0])
+    np.testing.assert_array_equal(changed[:, :20], 0)
+    assert mask[0] and changed.max() <= 1 and np.all(changed - image >= -1e-6)
+    bright = run(seed, np.full((SIZE, SIZE), 0.999, np.float32), [], config)
+    assert not bright[2].any()
+
+
+def test_share_of_slots_in_use():
+    config = AugmentConfig(inject=2, inject_share=0.25, inject_scr=(3.0, 4.0))
+    one = functools.partial(augment, config=config)
+    keys = jax.random.split(jax.random.key(1), 400)
+    mask = jax.jit(jax.vmap(one, in_axes=(0, None, None, None)))(
+        keys, noise(0, 0.3, 0.4), np.zeros((1, 2), np.float32), np.zeros(1, bool)
+    )[2]
+    assert abs(np.asarray(mask[:, 1:]).mean() - 0.25) < 0.06
+
+
+# --- batches and settings ----------------------------------------------------------------------------------------------
+
+ALL = AugmentConfig(crop=40, zoom=(0.8, 1.3), flips=True, rotations=True, gain=0.2, offset=0.1, noise=0.02, inject=2)
+
+
+def test_an_example_does_not_depend_on_its_batch():
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0.2, 0.6, (5, SIZE, SIZE)).astype(np.float32)
+    points = rng.uniform(5, 58, (5, 3, 2)).astype(np.float32)
+    mask = rng.random((5, 3)) < 0.6
+    keys = jax.random.split(jax.random.key(2), 5)
+    many = jax.jit(jax.vmap(functools.partial(augment, config=ALL)))
+    together = many(keys, images, points, mask)
+    order = np.array([3, 1])
+    apart = many(keys[order], images[order], points[order], mask[order])
+    for one, other in zip(together, apart, strict=True):
+        np.testing.assert_allclose(one[order], other, atol=1e-6)
+    assert together[0].shape == (5, 40, 40) and together[1].shape == (5, 5, 2)
+
+
+def test_other_keys_give_other_images():
+    first, again, other = (run(seed, noise(), [[30, 30]], ALL)[0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 0.01
+
+
+def test_padding_rows_are_not_moved_into_sight():
+    points, mask = jnp.array([[30.0, 30.0], [0.0, 0.0]]), jnp.array([True, False])
+    _, points, mask = jitted(dataclasses.replace(ALL, inject=0))(jax.random.key(0), noise(), points, mask)
+    assert not mask[1] and np.all(points[1] == 0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"zoom": (1.2, 1.0)}, {"zoom": (0.0, 1.0)}, {"inject_scr": (-1.0, 3.0)}, {"inject_sigma": (2.0, 1.0)}, {"crop": -1}],
+)
+def test_wrong_settings(wrong):
+    with pytest.raises(ValueError, match=f"augment.{next(iter(wrong))}"):
+        AugmentConfig(**wrong)

@@ -1,0 +1,338 @@
+"""The command line: what it writes, and what it says when something is wrong."""
+
+import csv
+import json
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from irjax import cli, weights
+from irjax.inference import DetectorConfig
+from irjax.reports.predict import find_images
+from irjax.reports.predictions import read_predictions
+
+CONFIG = DetectorConfig(model={"width": 16, "shuffle_units": 1}, size=64, max_detections=4, threshold=0.0)
+CARD = dict.fromkeys(weights.CARD_FIELDS, "none")
+
+
+@pytest.fixture(autouse=True)
+def leave_the_allocator_alone(monkeypatch):
+    monkeypatch.setattr("irjax.training.allocator.keep_freed_memory", lambda: False)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    images = jnp.zeros((1, CONFIG.size, CONFIG.size, CONFIG.channels))
+    shapes = jax.eval_shape(CONFIG.module().init, jax.random.key(0), images)
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda leaf: rng.uniform(0.1, 0.2, leaf.shape).astype(np.float32), shapes)
+    return str(weights.save_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors", variables, CONFIG, CARD))
+
+
+def scene(height, width, *targets, dtype=np.uint8):
+    """A dark image with one bright pixel for each target (x, y)."""
+    image = np.random.default_rng(height).integers(0, 9, (height, width)).astype(dtype)
+    for x, y in targets:
+        image[y, x] = 200
+    return image
+
+
+def save(path, image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+    return path
+
+
+def truncated(path):
+    save(path, scene(64, 64))
+    path.write_bytes(path.read_bytes()[:200])
+    return path
+
+
+def run(*arguments):
+    cli.main([str(argument) for argument in arguments])
+
+
+def error_of(*arguments):
+    """The one line that a failing command prints."""
+    with pytest.raises(SystemExit) as stopped:
+        run(*arguments)
+    message = stopped.value.code
+    assert isinstance(message, str) and message.startswith("error: ") and "\n" not in message, message
+    return message
+
+
+# --- predict ----------------------------------------------------------------------------------------------------------
+
+
+def test_predict_images_of_any_size_and_depth(tmp_path, model, capsys):
+    save(tmp_path / "in/a.png", scene(64, 64))
+    save(tmp_path / "in/b.bmp", scene(40, 90))
+    save(tmp_path / "in/c.tif", scene(100, 30, dtype=np.uint16))
+    run("predict", tmp_path / "in", "--model", model, "--out", tmp_path / "out", "--overlays", 2)
+    content = read_predictions(tmp_path / "out/predictions.json")
+    assert list(content.predictions) == ["a.png", "b.bmp", "c.tif"]
+    assert content.sizes == {"a.png": (64, 64), "b.bmp": (40, 90), "c.tif": (100, 30)}
+    rows = list(csv.DictReader((tmp_path / "out/predictions.csv").read_text().splitlines()))
+    assert list(rows[0]) == ["name", "x", "y", "score"]
+    for name, prediction in content.predictions.items():
+        own = [[float(row[column]) for column in ("x", "y", "score")] for row in rows if row["name"] == name]
+        np.testing.assert_array_equal(np.array(own).reshape(-1, 3), np.c_[prediction.points, prediction.scores])
+    pictures = sorted(path.name for path in (tmp_path / "out/overlays").iterdir())
+    assert pictures == ["0001_a.png.png", "0002_b.bmp.png"]
+    assert f"{len(rows)} detections in 3 of 3 images" in capsys.readouterr().out
+
+
+def test_threshold_and_size_reach_the_detector(tmp_path, model):
+    image = save(tmp_path / "a.png", scene(64, 64))
+    for options, count in ((("--threshold", 1e9), 0), (("--size", 32, "--max-detections", 1), 1)):
+        run("predict", image, "--model", model, "--out", tmp_path / "out", "--overlays", 0, *options)
+        assert len(read_predictions(tmp_path / "out/predictions.json").predictions["a.png"]) == count
+    assert "size must be a multiple of 4" in error_of("predict", image, "--model", model, "--size", 33)
+
+
+def test_tophat_needs_no_weights(tmp_path):
+    image = save(tmp_path / "a.png", scene(32, 48, (20, 11)))
+    run("predict", image, "--model", "tophat", "--threshold", 0.5, "--out", tmp_path / "out")
+    found = read_predictions(tmp_path / "out/predictions.json").predictions["a.png"]
+    np.testing.assert_array_equal(found.points, [[20, 11]])
+    assert "--size" in error_of("predict", image, "--model", "tophat", "--size", 64)
+
+
+@pytest.mark.parametrize("spoil", ["truncated", "small", "text"])
+def test_a_bad_file_does_not_cost_the_good_ones(tmp_path, spoil, capsys):
+    folder = tmp_path / "in"
+    save(folder / "a.png", scene(32, 48, (20, 11)))
+    save(folder / "c.png", scene(32, 48, (5, 6)))
+    bad, reason = folder / "b.png", "not a readable image"
+    if spoil == "truncated":
+        truncated(bad)
+    elif spoil == "small":
+        save(bad, scene(15, 40))
+        reason = "40x15 pixels; at least 16x16"
+    else:
+        bad.write_text("hello")
+    arguments = ("predict", folder, "--model", "tophat", "--threshold", 0.5, "--out", tmp_path / "out")
+    message = error_of(*arguments)
+    assert "1 of 3 images could not be read" in message and str(bad) in message and reason in message
+    content = read_predictions(tmp_path / "out/predictions.json")
+    assert {name: p.points.tolist() for name, p in content.predictions.items()} == {
+        "a.png": [[20, 11]],
+        "c.png": [[5, 6]],
+    }
+    assert len((tmp_path / "out/predictions.csv").read_text().splitlines()) == 3
+    assert str(bad) in capsys.readouterr().err
+
+
+def test_files_of_one_name_stay_apart(tmp_path):
+    one = save(tmp_path / "x/day/a.png", scene(32, 32, (8, 8)))
+    two = save(tmp_path / "y/day/a.png", scene(32, 32, (20, 20)))
+    three = save(tmp_path / "y/day/a.bmp", scene(32, 32, (12, 12)))
+    run("predict", one, two.parent, two, "--model", "tophat", "--threshold", 0.5, "--out", tmp_path / "out")
+    found = read_predictions(tmp_path / "out/predictions.json").predictions
+    assert {name: p.points.tolist() for name, p in found.items()} == {
+        "x/day/a.png": [[8, 8]],
+        "a.bmp": [[12, 12]],
+        "y/day/a.png": [[20, 20]],
+    }
+    assert len(list((tmp_path / "out/overlays").iterdir())) == 3
+    assert find_images([three])["a.bmp"] == three
+
+
+def test_folders_below_a_folder(tmp_path):
+    save(tmp_path / "in/sub/a.png", scene(32, 32))
+    assert "there are folders below it: sub" in error_of("predict", tmp_path / "in", "--model", "tophat")
+    assert list(find_images([tmp_path / "in"], recursive=True)) == ["a.png"]
+
+
+def test_nothing_is_read_where_nothing_can_be_written(tmp_path, monkeypatch):
+    image = save(tmp_path / "a.png", scene(32, 32))
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr("irjax.reports.predict.read_image", lambda path: pytest.fail("read"))
+    for out in (tmp_path / "file", tmp_path / "file/below"):
+        message = error_of("predict", image, "--model", "tophat", "--out", out)
+        assert f"cannot write to the folder {out}" in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("predict", "absent.png", "--model", "tophat"), "there is no file or folder absent.png"),
+        (("predict", ".", "--model", "no-such-weights"), "neither the name of shipped weights"),
+        (("predict", ".", "--model", "absent/run"), "no file or directory absent/run"),
+        (("predict",), "required: FOLDER_OR_FILE"),
+        (("predict", ".", "--size", "big"), "argument --size: invalid int value: 'big'"),
+        (("predict", ".", "--model", "tophat", "--overlays", "-1"), "--overlays must not be negative"),
+        (("train",), "invalid choice: 'train'"),
+        ((), "required: COMMAND"),
+        (("models", "absent"), "there are no weights absent"),
+        (("benchmark", "--torch", "absent.py"), "no PyTorch module absent.py"),
+        (("benchmark", "--threads", "0"), "--threads must be in 1.."),
+        (("benchmark", "--batch", "0"), "batches at least 1"),
+        (("benchmark", "--size", "30"), "size must be a multiple of 4"),
+        (("datasets", "build", "absent", "--source", "."), "there is no builder 'absent'"),
+        (("datasets", "build", "nudt_sirst", "--source", "absent"), "there is no folder absent"),
+        (("datasets", "list", "absent"), "there is no folder absent"),
+    ],
+)
+def test_wrong_arguments(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "a.png", scene(32, 32))
+    assert message in error_of(*arguments)
+    assert [path.name for path in tmp_path.iterdir()] in (["a.png"], ["a.png", "datasets"])
+
+
+def test_weights_that_do_not_fit(tmp_path, model, monkeypatch):
+    """A weight file whose configuration is of another network, a damaged one, and a folder that is no run."""
+    image = save(tmp_path / "a.png", scene(64, 64))
+    variables, config, card = weights.load_weights(model)
+    monkeypatch.setattr("irjax.inference.check_variables", lambda *_: None)
+    wrong = DetectorConfig(model={"width": 32}, size=config.size)
+    weights.save_weights(tmp_path / "wrong.safetensors", variables, wrong, card)
+    monkeypatch.undo()
+    monkeypatch.setattr("irjax.training.allocator.keep_freed_memory", lambda: False)
+    message = error_of("predict", image, "--model", tmp_path / "wrong.safetensors")
+    assert "wrong.safetensors: not the weights of spire" in message
+    (tmp_path / "cut.safetensors").write_bytes(pathlib.Path(model).read_bytes()[:3000])
+    message = error_of("predict", image, "--model", tmp_path / "cut.safetensors")
+    assert "cut.safetensors is not a readable safetensors file" in message
+    assert "is no run directory" in error_of("predict", image, "--model", tmp_path)
+
+
+def test_checkpoints_with_other_keys(tmp_path):
+    """A .pth with missing and extra keys, one of another method, and a file that is none."""
+    torch = pytest.importorskip("torch", reason="writes .pth files (extra torch)")
+    from irjax.convert import to_torch
+    from irjax.models import HRPE
+
+    shapes = jax.eval_shape(HRPE().init, jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
+    arrays = to_torch("spire", jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), shapes))
+    state = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+    image = save(tmp_path / "a.png", scene(64, 64))
+
+    missing = {name: value for name, value in state.items() if name != "conv2.weight"}
+    torch.save({**missing, "surplus.weight": torch.zeros(3)}, tmp_path / "keys.pth")
+    message = error_of("predict", image, "--model", tmp_path / "keys.pth")
+    assert "keys.pth is not a spire checkpoint: 1 missing: conv2.weight; 1 extra: surplus.weight" in message
+    torch.save({"decoder.0.weight": torch.zeros(8, 4, 3, 3)}, tmp_path / "other.pth")
+    assert "other.pth is not a spire checkpoint" in error_of("predict", image, "--model", tmp_path / "other.pth")
+    (tmp_path / "text.pth").write_text("hello")
+    assert "text.pth is not a PyTorch checkpoint" in error_of("predict", image, "--model", tmp_path / "text.pth")
+
+
+def test_a_broken_image_leaves_no_traceback(tmp_path):
+    bad = truncated(tmp_path / "bad.png")
+    command = [sys.executable, "-m", "irjax", "predict", str(bad), "--model", "tophat", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: 1 of 1 images could not be read")
+    assert str(bad) in done.stderr
+
+
+# --- evaluate ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def truth(tmp_path):
+    """Three annotated images in the layout `points`."""
+    root = tmp_path / "truth"
+    for name in ("a", "b", "c"):
+        save(root / f"images/{name}.png", scene(40, 60))
+    (root / "points.csv").write_text("name,x,y\na,10,20\nb,30,12\nb,50,30\n")
+    return root
+
+
+def predictions(path, points):
+    entries = [
+        {"image_id": name, "category_id": 1, "keypoints": [x, y, 2], "score": score} for name, x, y, score in points
+    ]
+    path.write_text(json.dumps(entries))
+    return path
+
+
+def test_evaluate_scores_a_file_of_any_program(tmp_path, truth, capsys):
+    file = predictions(tmp_path / "p.json", [("a", 11, 20, 0.9), ("b", 30, 12, 0.8), ("b", 5, 5, 0.2)])
+    run("evaluate", "--predictions", file, "--truth", truth, "--out", tmp_path / "report", "--threshold", 0.5)
+    metrics = json.loads((tmp_path / "report/evaluation.json").read_text())["metrics"]
+    assert (metrics["TP"], metrics["FP"], metrics["FN"]) == (2, 0, 1)
+    assert "0.8000" in capsys.readouterr().out
+    run("evaluate", "--predictions", file, "--truth", truth)
+    assert "0.6667" in capsys.readouterr().out
+
+
+def test_predictions_of_irjax_are_evaluated(tmp_path, truth, capsys):
+    for name, points in (("a", [(10, 20)]), ("b", [(30, 12), (50, 30)]), ("c", [])):
+        save(truth / f"images/{name}.png", scene(40, 60, *points))
+    run("predict", truth / "images", "--model", "tophat", "--threshold", 0.5, "--out", tmp_path / "out")
+    run("evaluate", "--predictions", tmp_path / "out/predictions.json", "--truth", truth)
+    assert "F1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ('{"loss": 3}', (), "p.json: not COCO keypoints"),
+        ("hello", (), "p.json: not JSON"),
+        ("[]", ("--split", "test"), "has no split 'test'; available: all"),
+        ("[]", ("--layout", "spire2"), "unknown layout 'spire2'"),
+        ("[]", ("--protocol", "pixel"), "protocol"),
+        ('[{"image_id": "z", "keypoints": [1, 2, 2], "score": 1}]', (), "none of its 1 images is in the data set"),
+    ],
+)
+def test_evaluate_refuses(tmp_path, truth, content, options, message):
+    (tmp_path / "p.json").write_text(content)
+    found = error_of("evaluate", "--predictions", tmp_path / "p.json", "--truth", truth, *options)
+    assert message in found
+
+
+# --- datasets, models -------------------------------------------------------------------------------------------------
+
+
+def test_datasets_build_and_list(tmp_path, monkeypatch, capsys):
+    from irjax.data import open_source
+
+    root = tmp_path / "NUDT-SIRST"
+    for name in ("a", "b", "c"):
+        save(root / f"images/{name}.png", scene(40, 60))
+        save(root / f"masks/{name}.png", np.where(scene(40, 60, (30, 20)) == 200, 255, 0).astype(np.uint8))
+    (root / "img_idx").mkdir()
+    for split, names in (("train", "a\n"), ("val", "b\n"), ("test", "c\n")):
+        (root / f"img_idx/{split}_NUDT-SIRST.txt").write_text(names)
+    monkeypatch.setenv("IRJAX_DATA", str(tmp_path / "data"))
+    with pytest.warns(UserWarning, match="was published with"):
+        run("datasets", "build", "nudt_sirst", "--source", root)
+    assert "train 1" in capsys.readouterr().out
+    found = open_source(tmp_path / "data/nudt_sirst", "test")[0]
+    assert found.name == "c" and found.points.tolist() == [[30, 20]]
+    assert "exists" in error_of("datasets", "build", "nudt_sirst", "--source", root)
+
+    run("datasets", "list", root)
+    assert "layout basicirstd" in (text := capsys.readouterr().out) and "val" in text
+    run("datasets", "list")
+    assert "sirst_v2/v1" in capsys.readouterr().out
+
+
+def test_models_lists_cards(model, monkeypatch, capsys):
+    monkeypatch.setattr(weights, "names", lambda: {"tiny": pathlib.Path(model)})
+    run("models")
+    text = capsys.readouterr().out
+    assert text.startswith("tiny: spire, ") and "licence: none" in text and "command" not in text
+    run("models", "tiny")
+    assert "command: none" in capsys.readouterr().out
+
+
+def test_help_is_quick_and_complete():
+    code = "import sys; from irjax import cli; cli._parser(); print([m for m in ('jax', 'numpy') if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run("--version")
+    assert stopped.value.code == 0 and capsys.readouterr().out.startswith("irjax 0.")

@@ -1,0 +1,27 @@
+"""The published SPIRE weights on whole validation sets: minutes, so marked slow."""
+
+import pytest
+
+from irjax.data import open_source
+from irjax.experiments.common import detect_source
+from irjax.inference import load
+from irjax.metrics import PointTruth, centroid_sweep
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("root", "split", "counts"),
+    [
+        ("SIRST-v2", "val_full", (141, 3, 3)),
+        ("SIRST-v2", "val_v1", (70, 0, 1)),
+        ("NUDT-SIRST", "trainval", (911, 0, 7)),
+    ],
+)
+def test_counts_at_the_published_settings(shared, root, split, counts):
+    pytest.importorskip("torch")
+    detector = load(shared / "golden" / "SPIRE-SIRST4-512-epoch230-lr0.005.pth", max_detections=8)
+    source = open_source(shared / "data" / root, split)
+    found, _ = detect_source(detector, source)
+    truths = [PointTruth(source[i].points, *source[i].image.shape) for i in range(len(source))]
+    at = centroid_sweep([found[name] for name in source.names], truths, [0.35]).at(0)
+    assert (at.tp, at.fp, at.fn) == pytest.approx(counts, abs=1)

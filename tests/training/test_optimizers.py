@@ -1,0 +1,63 @@
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irjax.training.optimizers import OptimizerConfig, Plateau
+
+
+def test_warm_up_and_cosine():
+    rate = OptimizerConfig(rate=0.1, warmup_epochs=2, schedule="cosine").learning_rate(110, 5)
+    np.testing.assert_allclose(rate(0), 1e-4, rtol=1e-4)
+    np.testing.assert_allclose(rate(5), (1e-4 + 0.1) / 2, rtol=1e-5)
+    np.testing.assert_allclose(rate(10), 0.1, rtol=1e-6)
+    np.testing.assert_allclose(rate(60), 0.1 * (1 + 1e-3) / 2, rtol=1e-5)
+    np.testing.assert_allclose(rate(110), 1e-4, rtol=1e-5)
+
+
+def test_constant_rate_without_warm_up():
+    rate = OptimizerConfig(rate=0.1, warmup_epochs=0, schedule="constant").learning_rate(10, 5)
+    assert [float(rate(step)) for step in (0, 5, 10**6)] == pytest.approx([0.1] * 3)
+
+
+def test_warm_up_takes_at_most_half_of_a_short_run():
+    rate = OptimizerConfig(rate=0.1, warmup_epochs=9).learning_rate(8, 5)
+    np.testing.assert_allclose(rate(4), 0.1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name, decays", [("adam", False), ("adamw", True)])
+def test_only_adamw_decays_weights(name, decays):
+    tx = OptimizerConfig(name=name, weight_decay=0.1, warmup_epochs=0).build(10, 10)
+    updates, _ = tx.update({"w": np.zeros(2, np.float32)}, tx.init({"w": np.ones(2, np.float32)}), {"w": np.ones(2, np.float32)})
+    assert bool(np.all(updates["w"] < 0)) == decays
+
+
+def test_clip_norm_bounds_what_the_optimiser_sees():
+    clipped, plain = (OptimizerConfig(name="adam", clip_norm=c, warmup_epochs=0).build(10, 10) for c in (1.0, 0.0))
+    params, grads = {"w": np.zeros(4, np.float32)}, {"w": np.full(4, 50.0, np.float32)}
+    _, state = clipped.update(grads, clipped.init(params), params)
+    np.testing.assert_allclose(optax.tree.get(state, "mu")["w"], 0.1 * np.full(4, 0.5), rtol=1e-5)
+    _, state = plain.update(grads, plain.init(params), params)
+    np.testing.assert_allclose(optax.tree.get(state, "mu")["w"], 0.1 * np.full(4, 50.0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [{"name": "sgd"}, {"schedule": "step"}, {"rate": 0.0}, {"rate": float("nan")}])
+def test_wrong_settings(wrong):
+    with pytest.raises(ValueError, match="optimizer"):
+        OptimizerConfig(**wrong)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.floats(0.1, 2.0) | st.just(1.0) | st.just(float("nan")), min_size=1, max_size=25),
+    st.integers(0, 3),
+)
+def test_plateau_is_that_of_pytorch(losses, patience):
+    torch = pytest.importorskip("torch", exc_type=ImportError)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=patience, eps=0.0)
+    ours = Plateau(0.5, patience)
+    for loss in losses:
+        theirs.step(loss)
+        assert ours.update(loss) == pytest.approx(optimizer.param_groups[0]["lr"])

@@ -1,0 +1,164 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from irjax.experiments.spire import ModelConfig, SpireConfig, spire_method
+from irjax.training.parallel import data_parallel, replicate, step_on_cache
+from irjax.training.state import TrainState
+from irjax.training.steps import make_train_step
+
+KEY = jax.random.key(3)
+# Adam divides by the gradient's size, so that it would make much of rounding where a gradient is nearly zero.
+SGD = optax.sgd(0.1, momentum=0.9)
+
+
+@pytest.fixture(scope="module")
+def devices():
+    devices = jax.devices("cpu")
+    if len(devices) < 8:
+        pytest.skip("needs eight devices; the backend was started with fewer")
+    return devices[:8]
+
+
+def make_step(tiny):
+    # Everything random is on: another key anywhere would show.
+    config = tiny.changed(augment={"rotations": True, "gain": 0.2, "noise": 0.02, "inject": 1})
+    return lambda axis_name: make_train_step(
+        tiny.method(axis_name, config=config), SGD, seed_key=KEY, averaging=0.9, axis_name=axis_name
+    )
+
+
+@pytest.fixture(scope="module")
+def start(tiny):
+    images = jnp.zeros((1, 64, 64, 1))
+    variables = jax.device_get(jax.jit(lambda key: tiny.method().model.init(key, images, train=False))(jax.random.key(0)))
+    return lambda devices: replicate(
+        TrainState.create(jax.tree.map(jnp.array, variables), SGD, averaging=True), devices
+    )
+
+
+def three_steps(step, state, batch):
+    losses = []
+    for number in range(3):
+        state, metrics = step(state, batch.replace(index=batch.index + 8 * number))
+        losses.append(metrics["loss"])
+    return jax.device_get((state, jnp.stack(losses)))
+
+
+@pytest.fixture
+def one_device(tiny, devices, start, batch):
+    return three_steps(data_parallel(make_step(tiny), devices[:1]), start(devices[:1]), batch)
+
+
+def assert_same(found, wanted):
+    chex.assert_trees_all_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_devices_together_do_the_step_of_one(tiny, devices, start, batch, one_device, count):
+    assert_same(three_steps(data_parallel(make_step(tiny), devices[:count]), start(devices[:count]), batch), one_device)
+
+
+def test_cached_form_does_the_same_steps(tiny, devices, start, batch, one_device):
+    rng = np.random.default_rng(1)
+    place = rng.permutation(8)
+    data = jax.tree.map(lambda column: column[place], batch)
+    rows = np.tile(np.argsort(place), (3, 1)).astype(np.int32)
+    draws = batch.index + 8 * np.arange(3, dtype=np.int32)[:, None]
+    for count in (1, 8):
+        step = data_parallel(make_step(tiny), devices[:count], cached=True)
+        state, metrics = step(start(devices[:count]), replicate(data, devices[:count]), rows, draws)
+        chex.assert_shape(metrics["loss"], (3,))
+        assert_same(jax.device_get((state, metrics["loss"])), one_device)
+
+
+def test_sharded_jit_does_the_step_of_pmap(tiny, devices, start, batch, one_device):
+    sharding = NamedSharding(Mesh(np.array(devices), ("data",)), PartitionSpec("data"))
+    step = jax.jit(make_step(tiny)(None))
+    state = jax.device_put(start(devices[:1]), NamedSharding(sharding.mesh, PartitionSpec()))
+    losses = []
+    for number in range(3):
+        shared = jax.device_put(batch.replace(index=batch.index + 8 * number), sharding)
+        state, metrics = step(state, shared)
+        losses.append(metrics["loss"])
+    assert len(shared.images.sharding.device_set) == 8
+    assert_same(jax.device_get((state, jnp.stack(losses))), one_device)
+
+
+def test_statistics_are_those_of_the_global_batch(tiny, devices, start, batch, one_device):
+    def unsynchronised(axis_name):
+        return make_train_step(tiny.method(None), SGD, seed_key=KEY, averaging=0.9, axis_name=axis_name)
+
+    state, _ = three_steps(data_parallel(unsynchronised, devices), start(devices), batch)
+    with pytest.raises(AssertionError):  # so that the tests above do not pass for another reason
+        assert_same(state.variables["batch_stats"], one_device[0].variables["batch_stats"])
+
+
+def test_one_bad_device_skips_the_step_on_all(tiny, devices, start, batch):
+    images = np.asarray(batch.images, np.float32) / 255
+    images[6] = np.nan
+    before = jax.device_get(start(devices))
+    step = data_parallel(
+        lambda axis: make_train_step(tiny.method(axis), SGD, seed_key=KEY, averaging=0.9, axis_name=axis), devices
+    )
+    state, metrics = step(start(devices), batch.replace(images=images))
+    assert metrics["skipped"] == 1 and int(state.skipped) == 1
+    chex.assert_trees_all_equal(jax.device_get(state.variables), before.variables)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_batch_that_cannot_be_shared_is_refused(tiny, devices, start, batch, cached):
+    step = data_parallel(make_step(tiny), devices[:3], cached=cached)
+    rows = np.zeros((2, 8), np.int32)
+    args = (batch, rows, rows) if cached else (batch,)
+    with pytest.raises(ValueError, match="batch of 8 cannot be shared among 3 devices"):
+        step(start(devices[:3]), *args)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_one_trace_and_no_transfer_between_dispatches(tiny, devices, start, batch, count):
+    devices = devices[:count]
+    counted = lambda axis_name: chex.assert_max_traces(make_step(tiny)(axis_name), n=1)  # noqa: E731
+    step = data_parallel(counted, devices, cached=True)
+    state, data = start(devices), replicate(batch, devices)
+    rows = np.arange(16, dtype=np.int32).reshape(2, 8) % 8
+    with jax.transfer_guard_device_to_device("disallow"), jax.transfer_guard_device_to_host("disallow"):
+        for _ in range(3):
+            state, _ = step(state, data, rows, rows)
+        # As after a restore: values from the host, placed by the loop.
+        with jax.transfer_guard_device_to_host("allow"):
+            host = jax.device_get(state)
+        state, _ = step(replicate(host, devices), data, rows, rows)
+    if count == 1:
+        assert step._cache_size() == 1
+
+
+def test_scan_over_the_cache_draws_the_rows_it_is_told(batch):
+    def step(state, batch):
+        return state + 1, {"first": batch.images[:, 0, 0], "index": batch.index}
+
+    rows = np.array([[1, 1, 7], [0, 5, 2]], np.int32)
+    count, seen = jax.jit(step_on_cache(step))(jnp.int32(0), batch, rows, rows + 40)
+    assert count == 2
+    np.testing.assert_array_equal(seen["first"], batch.images[rows, 0, 0])
+    np.testing.assert_array_equal(seen["index"], rows + 40)
+
+
+@pytest.mark.slow
+def test_the_network_of_spire_over_eight_devices(devices, batch):
+    config = SpireConfig(model=ModelConfig(width=16))
+    variables = jax.jit(spire_method(config).model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
+    variables = jax.device_get(variables)
+
+    def make(axis_name):
+        return make_train_step(spire_method(config, axis_name), SGD, seed_key=KEY, averaging=0.9, axis_name=axis_name)
+
+    def run(some):
+        state = replicate(TrainState.create(jax.tree.map(jnp.array, variables), SGD, averaging=True), some)
+        return three_steps(data_parallel(make, some), state, batch)
+
+    chex.assert_trees_all_close(run(devices), run(devices[:1]), rtol=1e-4, atol=1e-5)
