@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.extend.core
 import jax.numpy as jnp
@@ -23,7 +24,6 @@ import numpy as np
 
 from irjax.inference import Detector, DetectorConfig, load
 from irjax.models.registry import MODELS
-from irjax.reports.tables import plain_table
 
 _CALLS = 5  # of one candidate before the next one's turn
 _MATMUL_SIDE = {"cpu": 2048}  # else large enough to fill an accelerator
@@ -203,12 +203,16 @@ def _detector(model: str, size: int, channels: int, bf16: bool) -> Detector:
         config = dataclasses.replace(detector.config, model={**detector.config.model, **extra})
         return Detector(config, detector.variables)
     config = DetectorConfig(method=method, model=extra, size=size, channels=channels, normalization="imagenet")
-    shapes = jax.eval_shape(config.module().init, jax.random.key(0), jnp.zeros((1, size, size, channels)))
-    return Detector(config, jax.tree.map_with_path(functools.partial(_draw, np.random.default_rng(0)), shapes))
+    return Detector(config, _random_variables(config.module(), channels))
+
+
+def _random_variables(module: nn.Module, channels: int) -> Any:
+    """Plausible variables; a network's own initialisation would first have to be compiled."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, channels)))
+    return jax.tree.map_with_path(functools.partial(_draw, np.random.default_rng(0)), shapes)
 
 
 def _draw(rng: np.random.Generator, path: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-    """A plausible value of one variable; a network's own initialisation would first have to be compiled."""
     name = path[-1].key
     if name == "kernel":
         return rng.normal(0, np.prod(leaf.shape[:-1]) ** -0.5, leaf.shape).astype(np.float32)
@@ -307,8 +311,7 @@ def time_training(
     source = SyntheticSource(SceneConfig(height=size, width=size), 0, max(_TRAIN_EXAMPLES, batch))
     order = Order(len(source), 0)
     tx = config.optimizer.build(1000, 100)
-    network = spire.spire_method(config).model
-    initial = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 64, 64, detector.channels)))
+    initial = _random_variables(spire.spire_method(config).model, detector.channels)
     traces: collections.Counter[str] = collections.Counter()
 
     def counted(name: str) -> Callable[[str | None], Any]:
@@ -443,55 +446,3 @@ def _torch_training(make: Callable[[int], Any], channels: int, size: int, batch:
             torch.cuda.synchronize()
 
     return run
-
-
-# --- the table --------------------------------------------------------------------------------------------------------
-
-
-def as_text(report: Mapping[str, Any]) -> str:
-    """The report of `benchmark` as tables for a terminal."""
-    load_text = "" if report["load"] is None else f", load {report['load']:.2f}"
-    lines = [
-        f"{report['model']}, {report['dtype']}, {report['device']}, {report['processors']} processors{load_text}",
-        f"parameters {report['parameters']:,}",
-    ]
-    first = report["runs"][0]
-    flops = first["compiler_flops"]
-    counted = "" if flops is None else f"; the compiler counts {flops / 2e9:.3f} G for what it runs"
-    what = f"at {first['size']}x{first['size']}, batch {first['batch']}"
-    lines.append(f"multiply-adds {first['multiply_adds'] / 1e9:.3f} G {what}{counted}")
-    share = sorted(first["layers"].items(), key=lambda item: -item[1])
-    lines.append("  " + ", ".join(f"{name} {number / first['multiply_adds']:.1%}" for name, number in share if number))
-
-    header = ["inference", "size", "batch", "median ms", "quartiles", "images/s", "x floor", "x torch"]
-    rows = []
-    for run in report["runs"]:
-        for name in ("predict_fn", "network", "torch"):
-            if name in run:
-                over = run[name]["median"] / run["torch"]["median"] if "torch" in run else None
-                shape = [run["size"], run["batch"]]
-                rows.append([name, *shape, *_cells(run[name]), f"{run[name]['over_floor']:.2f}", _times(over)])
-        rows.append(["floor", run["size"], run["batch"], f"{1e3 * run['floor']:.2f}",
-                     f"{run['peak_rate'] / 1e9:.0f} GMAC/s", "", "1.00", ""])  # fmt: skip
-    lines += ["", plain_table(header, rows)]
-    if "training" in report:
-        header = ["training step", "size", "batch", "median ms", "quartiles", "images/s", "data wait", "x torch"]
-        rows = []
-        for run in report["training"]:
-            for name in ("device_cache", "host_feed", "torch"):
-                if name in run:
-                    over = run[name]["median"] / run["torch"]["median"] if "torch" in run else None
-                    wait = run[name].get("data_wait")
-                    shown = "" if wait is None else f"{wait:.1%}"
-                    rows.append([name, run["size"], run["batch"], *_cells(run[name]), shown, _times(over)])
-        lines += ["", plain_table(header, rows), f"traces: {report['training'][0]['traces']}"]
-    return "\n".join(lines)
-
-
-def _cells(times: Mapping[str, Any]) -> list[str]:
-    low, high = times["quartiles"]
-    return [f"{1e3 * times['median']:.2f}", f"{1e3 * low:.2f}-{1e3 * high:.2f}", f"{times['images_per_second']:.1f}"]
-
-
-def _times(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"

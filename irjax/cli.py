@@ -218,6 +218,7 @@ def _predict(command: argparse.Namespace) -> None:
 
 def _detect(command: argparse.Namespace):
     """The detector that a command line asks for: a list of images [H, W] to Detections."""
+    import jax
     import numpy as np
 
     from irjax.baselines import BASELINES, detect
@@ -232,7 +233,7 @@ def _detect(command: argparse.Namespace):
 
     def run(images):
         found = [detect(command.model, image[None], command.threshold, **options) for image in images]
-        return type(found[0])(*(np.concatenate([getattr(f, n) for f in found]) for n in ("points", "scores", "valid")))
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
 
     return run
 
@@ -291,6 +292,7 @@ def _benchmark(command: argparse.Namespace) -> None:
     if command.threads is not None:
         _limit_processors(command.threads)
     from irjax import benchmark
+    from irjax.reports.benchmark import as_text
     from irjax.reports.files import write_json
     from irjax.training.allocator import keep_freed_memory
 
@@ -305,7 +307,7 @@ def _benchmark(command: argparse.Namespace) -> None:
         torch=command.torch,
         train_batch=command.train_batch if command.train else 0,
     )
-    print(benchmark.as_text(report))
+    print(as_text(report))
     if command.json:
         write_json(command.json, report)
 

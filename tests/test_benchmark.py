@@ -12,6 +12,7 @@ import pytest
 from irjax import benchmark, cli
 from irjax.inference import DetectorConfig
 from irjax.models import HRPE
+from irjax.reports.benchmark import as_text
 
 TORCH_HRPE = pathlib.Path(__file__).parent / "models/torch_hrpe.py"
 
@@ -88,20 +89,13 @@ def test_comparison_with_pytorch(monkeypatch):
     assert report["parameters"] == 293_601
     assert run["largest_difference"] < 1e-4  # of the heatmap's range: the two run the same network
     assert run["ratio_to_torch"] == pytest.approx(run["predict_fn"]["median"] / run["torch"]["median"])
-    assert "x torch" in benchmark.as_text(report)
-
-
-@pytest.fixture
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    assert "x torch" in as_text(report)
 
 
 def test_training_steps(monkeypatch, quick_compilation):
     monkeypatch.setattr(benchmark, "_TRAIN_CHUNK", 1)
     monkeypatch.setattr(benchmark, "_TRAIN_EXAMPLES", 2)
-    training = benchmark.time_training(DetectorConfig(model={"width": 8}, size=32), 2, repeats=2)
+    training = benchmark.time_training(DetectorConfig(model={"width": 32}, size=32), 2, repeats=2)
     assert training["traces"] == {"device_cache": 1, "host_feed": 1}
     assert 0 <= training["host_feed"]["data_wait"] < 1
     assert training["device_cache"]["images_per_second"] == pytest.approx(2 / training["device_cache"]["median"])

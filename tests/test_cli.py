@@ -85,7 +85,7 @@ def test_predict_images_of_any_size_and_depth(tmp_path, model, capsys):
         own = [[float(row[column]) for column in ("x", "y", "score")] for row in rows if row["name"] == name]
         np.testing.assert_array_equal(np.array(own).reshape(-1, 3), np.c_[prediction.points, prediction.scores])
     pictures = sorted(path.name for path in (tmp_path / "out/overlays").iterdir())
-    assert pictures == ["0001_a.png.png", "0002_b.bmp.png"]
+    assert pictures == ["0001_a.png", "0002_b.png"]
     assert f"{len(rows)} detections in 3 of 3 images" in capsys.readouterr().out
 
 

@@ -345,7 +345,8 @@ def parse(arguments: Sequence[str]) -> Command:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--recipe", default="quick")
     name = first.parse_known_args(arguments)[0].recipe
-    default = Command(**vars(RECIPES.get(name, quick)()), recipe=name)
+    name = name if name in RECIPES else "quick"  # refused below; a default would not be checked
+    default = Command(**vars(RECIPES[name]()), recipe=name)
     return tyro.cli(Command, args=list(arguments), default=default, prog="python -m irjax.experiments.spire")
 
 

@@ -163,4 +163,6 @@ def _check_writable(folder: pathlib.Path) -> None:
 
 
 def _safe(name: str) -> str:
-    return "".join(char if char.isalnum() or char in "-_." else "_" for char in name)
+    """A name without ending as part of a file name."""
+    stem = pathlib.PurePath(name).with_suffix("").as_posix()
+    return "".join(char if char.isalnum() or char in "-_." else "_" for char in stem)

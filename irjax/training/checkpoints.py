@@ -6,9 +6,12 @@ they were saved, to the bit.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import flax.serialization
@@ -35,6 +38,18 @@ def saved_steps(run: str | os.PathLike) -> list[int]:
     return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal())
 
 
+@contextlib.contextmanager
+def _only_errors() -> Iterator[None]:
+    """Without orbax's warnings about what is meant, such as that a read-only folder is read only."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
 class CheckpointError(RuntimeError):
     """A checkpoint could not be written or read; earlier ones are as they were."""
 
@@ -57,19 +72,21 @@ class Checkpoints:
         self._ocp = ocp
         self.folder = pathlib.Path(run).resolve() / _FOLDER
         best = BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
-        options = ocp.CheckpointManagerOptions(
-            create=not read_only,
-            read_only=read_only,
-            best_fn=_rank,  # without it orbax does not store metrics
-            preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
-            enable_async_checkpointing=False,
-            todelete_subdir=None if read_only else _REMOVED,  # renamed first: a kill leaves no half of a checkpoint
-        )
         try:
             if not read_only:
                 self.folder.mkdir(parents=True, exist_ok=True)
-            handlers = {"state": ocp.PyTreeCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
-            self._manager = ocp.CheckpointManager(self.folder, item_handlers=handlers, options=options)
+            with _only_errors():
+                options = ocp.CheckpointManagerOptions(
+                    create=not read_only,
+                    read_only=read_only,
+                    best_fn=_rank,  # without it orbax does not store metrics
+                    preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
+                    enable_async_checkpointing=False,
+                    # Renamed before it is removed: a kill leaves no half of a checkpoint.
+                    todelete_subdir=None if read_only else _REMOVED,
+                )
+                handlers = {"state": ocp.PyTreeCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
+                self._manager = ocp.CheckpointManager(self.folder, item_handlers=handlers, options=options)
         except OSError as error:
             raise CheckpointError(f"cannot write checkpoints to {self.folder}: {error}") from error
 

@@ -57,7 +57,7 @@ def data_parallel(
 
     Args:
       make_step: gives the step for a device axis of this name, or for one device if the name is None. The step itself
-        takes the mean of gradients and statistics over the axis.
+        takes means over the axis, so that state and metrics are the same on every device.
       devices: the local devices by default.
       cached: compile `step_on_cache` of the step instead.
 
@@ -78,9 +78,9 @@ def data_parallel(
         return jax.jit(step, donate_argnums=0)
 
     if cached:
-        mapped = jax.pmap(step, AXIS, in_axes=(None, None, 1, 1), out_axes=(None, 0), devices=devices)
+        mapped = jax.pmap(step, AXIS, in_axes=(None, None, 1, 1), out_axes=None, devices=devices)
     else:
-        mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=(None, 0), devices=devices)
+        mapped = jax.pmap(step, AXIS, in_axes=(None, 0), out_axes=None, devices=devices)
 
     def run(state: TrainState, *args: Any) -> tuple[TrainState, Metrics]:
         if cached:
@@ -88,7 +88,6 @@ def data_parallel(
             args = (data, _split(rows, 1, count), _split(draws, 1, count))
         else:
             args = (jax.tree.map(lambda column: _split(column, 0, count), args[0]),)
-        state, metrics = mapped(state, *args)
-        return state, jax.tree.map(lambda value: value[0], metrics)
+        return mapped(state, *args)
 
     return run

@@ -52,7 +52,7 @@ def test_the_default_changes_nothing():
     assert mask.all()
 
 
-# --- geometry ----------------------------------------------------------------------------------------------------------
+# --- geometry ---------------------------------------------------------------------------------------------------------
 
 
 @quick
@@ -140,7 +140,7 @@ def test_zooming_out_shows_zeros_around():
     assert image[20:44, 20:44].min() > 0 and np.all(image[:15] == 0) and np.all(image[:, -15:] == 0)
 
 
-# --- photometry --------------------------------------------------------------------------------------------------------
+# --- photometry -------------------------------------------------------------------------------------------------------
 
 
 def margins():
@@ -178,7 +178,7 @@ def test_offset_and_noise_are_as_large_as_said(seed):
     assert change.std() < 0.022 and abs(change.mean()) < 0.002
 
 
-# --- injected targets --------------------------------------------------------------------------------------------------
+# --- injected targets -------------------------------------------------------------------------------------------------
 
 
 @quick
@@ -223,7 +223,7 @@ def test_share_of_slots_in_use():
     assert abs(np.asarray(mask[:, 1:]).mean() - 0.25) < 0.06
 
 
-# --- batches and settings ----------------------------------------------------------------------------------------------
+# --- batches and settings ---------------------------------------------------------------------------------------------
 
 ALL = AugmentConfig(crop=40, zoom=(0.8, 1.3), flips=True, rotations=True, gain=0.2, offset=0.1, noise=0.02, inject=2)
 
@@ -257,7 +257,13 @@ def test_padding_rows_are_not_moved_into_sight():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"zoom": (1.2, 1.0)}, {"zoom": (0.0, 1.0)}, {"inject_scr": (-1.0, 3.0)}, {"inject_sigma": (2.0, 1.0)}, {"crop": -1}],
+    [
+        {"zoom": (1.2, 1.0)},
+        {"zoom": (0.0, 1.0)},
+        {"inject_scr": (-1.0, 3.0)},
+        {"inject_sigma": (2.0, 1.0)},
+        {"crop": -1},
+    ],
 )
 def test_wrong_settings(wrong):
     with pytest.raises(ValueError, match=f"augment.{next(iter(wrong))}"):

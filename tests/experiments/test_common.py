@@ -73,4 +73,6 @@ def test_detect_source_keeps_names_sizes_and_order():
 def test_top_hat_at_its_best_threshold():
     source = SyntheticSource(SceneConfig(height=64, width=64, targets=(1, 2), scr=(8.0, 10.0)), 0, 8)
     reference = tophat_reference(source)
-    assert 0.3 < reference["f1"] <= 1 and reference["tp"] + reference["fn"] == sum(len(source[i].points) for i in range(8))
+    assert 0.3 < reference["f1"] <= 1 and reference["tp"] + reference["fn"] == sum(
+        len(source[i].points) for i in range(8)
+    )

@@ -74,7 +74,7 @@ def trained(tmp_path_factory):
     return run, out.getvalue()
 
 
-# --- end to end --------------------------------------------------------------------------------------------------------
+# --- end to end -------------------------------------------------------------------------------------------------------
 
 
 def test_the_command_prints_results_and_where_they_are(trained):
@@ -118,6 +118,7 @@ def test_the_command_called_again_does_not_train(trained, few_scenes, capsys, mo
     assert "validation  " not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_initial_weights_from_a_run(trained, few_scenes, tmp_path):
     changes = ["--optimizer.rate", "1e-12", "--loop.averaging", "0", "--loop.steps", "1"]
     spire.main([*SMALL, *changes, "--initial", str(trained[0]), "--run", str(tmp_path / "run")])
@@ -155,7 +156,7 @@ def test_variants_of_the_ablations(name, count):
         spire.ablation("width", base)
 
 
-# --- real layouts ------------------------------------------------------------------------------------------------------
+# --- real layouts -----------------------------------------------------------------------------------------------------
 
 
 def dataset(root, *, masks, names=12):
@@ -178,7 +179,6 @@ def dataset(root, *, masks, names=12):
 @pytest.mark.parametrize("masks", [True, False])
 def test_training_on_own_images(tmp_path, monkeypatch, capsys, masks):
     monkeypatch.setattr(spire, "HRPE", Small)
-    monkeypatch.setattr(spire, "load", lambda run: pytest.skip.Exception("unused"))
     monkeypatch.setattr(spire, "test", lambda *a, **k: {"metrics": {"F1": 0.5}, "best": {"f1": 0.5}})
     monkeypatch.setattr(spire, "load", lambda run: type("D", (), {"config": spire.detector_config(spire.quick())}))
     root, run = dataset(tmp_path / "data", masks=masks), tmp_path / "run"
@@ -207,7 +207,7 @@ def test_a_name_in_train_and_val_is_refused(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-# --- arguments ---------------------------------------------------------------------------------------------------------
+# --- arguments --------------------------------------------------------------------------------------------------------
 
 
 def test_help_explains_every_flag(capsys):
@@ -235,7 +235,7 @@ def test_help_explains_every_flag(capsys):
     assert "injected" in text and "directory of the run" in text
 
 
-@pytest.mark.parametrize("name", ["quick", "paper", "official", "sirst"])
+@pytest.mark.parametrize("name", sorted(spire.RECIPES))
 def test_a_recipe_sets_the_defaults(name):
     command = spire.parse(["--recipe", name, "--loop.seed", "7"])
     wanted = spire.RECIPES[name]()

@@ -18,7 +18,10 @@ TX = optax.adamw(1e-3)
 
 def state(step, *, averaging=True, width=3):
     """A state whose weights tell the step, and its average the step and a half."""
-    variables = {"params": {"w": jnp.full((2, width), float(step))}, "batch_stats": {"m": jnp.full(width, -float(step))}}
+    variables = {
+        "params": {"w": jnp.full((2, width), float(step))},
+        "batch_stats": {"m": jnp.full(width, -float(step))},
+    }
     new = TrainState.create(variables, TX, averaging=averaging)
     average = jax.tree.map(lambda x: x + 0.5, variables) if averaging else None
     return new.replace(step=jnp.int32(step), average=average, skipped=jnp.int32(step % 5))
@@ -40,7 +43,10 @@ def test_newest_and_best_are_kept(checkpoints):
     save_all(checkpoints, [(0.1, 1.0), (0.7, 0.5), (0.3, 0.1), (0.6, 0.1), (0.2, 0.1), (-1.0, 0.1)])
     assert checkpoints.steps() == [20, 60] and checkpoints.best_step() == 20
     assert checkpoints.metrics(20) == {"select": 0.7, "loss": 0.5}
-    assert sorted(entry.name for entry in checkpoints.folder.iterdir() if not entry.name.isdecimal()) in ([], ["removed"])
+    assert sorted(entry.name for entry in checkpoints.folder.iterdir() if not entry.name.isdecimal()) in (
+        [],
+        ["removed"],
+    )
 
 
 def test_ties_go_to_the_lower_loss_then_to_the_later_step(checkpoints):
@@ -163,11 +169,12 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         load_variables(tmp_path)
 
 
-def test_reading_writes_nothing(tmp_path):
+def test_reading_writes_and_says_nothing(tmp_path, caplog):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(state(10), {}, select=0.5, loss=1.0)
     checkpoints.close()
     listing = lambda: sorted((p, p.stat().st_mtime_ns) for p in tmp_path.rglob("*"))  # noqa: E731
     before = listing()
+    caplog.clear()
     load_variables(tmp_path)
-    assert listing() == before
+    assert listing() == before and not [one for one in caplog.records if one.levelname != "INFO"]

@@ -59,7 +59,7 @@ def assert_same_run(run, wanted):
     assert validations_of(run) == validations_of(wanted)
 
 
-# --- what a run leaves -------------------------------------------------------------------------------------------------
+# --- what a run leaves ------------------------------------------------------------------------------------------------
 
 
 def test_what_a_run_leaves(tiny, uninterrupted, cache):
@@ -102,7 +102,7 @@ def test_a_finished_run_is_not_trained_again(tiny, uninterrupted, cache, monkeyp
     assert {path: path.read_bytes() for path in run.glob("*.json*")} == before
 
 
-# --- resuming ----------------------------------------------------------------------------------------------------------
+# --- resuming ---------------------------------------------------------------------------------------------------------
 
 
 def kill(run, cache, moment):
@@ -238,7 +238,7 @@ def test_no_program_is_compiled_between_dispatches_or_epochs(tiny, tmp_path, cac
     assert by_step[10, "val"] == by_step[12, "val"] == by_step[7, "train"]
 
 
-# --- starting ----------------------------------------------------------------------------------------------------------
+# --- starting ---------------------------------------------------------------------------------------------------------
 
 
 def test_initial_weights_are_taken_and_left_alone(tiny, tmp_path):
@@ -277,14 +277,22 @@ def test_devices_that_cannot_share_the_batch(tiny, tmp_path, devices, message):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"batch_size": 0}, {"steps": -1}, {"epochs": 0}, {"eval_epochs": 0}, {"averaging": 1.0}, {"devices": -1}, {"seed": -1}],
+    [
+        {"batch_size": 0},
+        {"steps": -1},
+        {"epochs": 0},
+        {"eval_epochs": 0},
+        {"averaging": 1.0},
+        {"devices": -1},
+        {"seed": -1},
+    ],
 )
 def test_wrong_settings(wrong):
     with pytest.raises(ValueError, match=f"loop.{next(iter(wrong))}"):
         LoopConfig(**wrong)
 
 
-# --- what goes wrong ---------------------------------------------------------------------------------------------------
+# --- what goes wrong --------------------------------------------------------------------------------------------------
 
 
 def test_steps_that_stay_not_finite_stop_the_run(tiny, tmp_path, cache):
@@ -310,7 +318,9 @@ def test_a_failing_checkpoint_stops_the_run_and_it_goes_on(tiny, uninterrupted, 
         saves.append(1)
         if len(saves) == 2:
             with monkeypatch.context() as patch:
-                patch.setattr(self._manager, "save", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left")))
+                patch.setattr(
+                    self._manager, "save", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left"))
+                )
                 save(self, state, *args, **kwargs)
         else:
             save(self, state, *args, **kwargs)

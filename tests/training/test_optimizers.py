@@ -29,7 +29,9 @@ def test_warm_up_takes_at_most_half_of_a_short_run():
 @pytest.mark.parametrize("name, decays", [("adam", False), ("adamw", True)])
 def test_only_adamw_decays_weights(name, decays):
     tx = OptimizerConfig(name=name, weight_decay=0.1, warmup_epochs=0).build(10, 10)
-    updates, _ = tx.update({"w": np.zeros(2, np.float32)}, tx.init({"w": np.ones(2, np.float32)}), {"w": np.ones(2, np.float32)})
+    updates, _ = tx.update(
+        {"w": np.zeros(2, np.float32)}, tx.init({"w": np.ones(2, np.float32)}), {"w": np.ones(2, np.float32)}
+    )
     assert bool(np.all(updates["w"] < 0)) == decays
 
 

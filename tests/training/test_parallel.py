@@ -35,7 +35,9 @@ def make_step(tiny):
 @pytest.fixture(scope="module")
 def start(tiny):
     images = jnp.zeros((1, 64, 64, 1))
-    variables = jax.device_get(jax.jit(lambda key: tiny.method().model.init(key, images, train=False))(jax.random.key(0)))
+    variables = jax.device_get(
+        jax.jit(lambda key: tiny.method().model.init(key, images, train=False))(jax.random.key(0))
+    )
     return lambda devices: replicate(
         TrainState.create(jax.tree.map(jnp.array, variables), SGD, averaging=True), devices
     )
@@ -120,21 +122,28 @@ def test_a_batch_that_cannot_be_shared_is_refused(tiny, devices, start, batch, c
 
 
 @pytest.mark.parametrize("count", [1, 8])
-def test_one_trace_and_no_transfer_between_dispatches(tiny, devices, start, batch, count):
-    devices = devices[:count]
-    counted = lambda axis_name: chex.assert_max_traces(make_step(tiny)(axis_name), n=1)  # noqa: E731
+def test_no_trace_and_no_transfer_between_dispatches(tiny, devices, start, batch, count):
+    devices, traces = devices[:count], []
+
+    def counted(axis_name):
+        step = make_step(tiny)(axis_name)
+        return lambda state, batch: (traces.append(1), step(state, batch))[1]
+
     step = data_parallel(counted, devices, cached=True)
     state, data = start(devices), replicate(batch, devices)
     rows = np.arange(16, dtype=np.int32).reshape(2, 8) % 8
     with jax.transfer_guard_device_to_device("disallow"), jax.transfer_guard_device_to_host("disallow"):
-        for _ in range(3):
+        state, _ = step(state, data, rows, rows)
+        first = len(traces)
+        for _ in range(2):
             state, _ = step(state, data, rows, rows)
         # As after a restore: values from the host, placed by the loop.
         with jax.transfer_guard_device_to_host("allow"):
             host = jax.device_get(state)
         state, _ = step(replicate(host, devices), data, rows, rows)
+    assert len(traces) == first, (first, len(traces))
     if count == 1:
-        assert step._cache_size() == 1
+        assert first == 1 and step._cache_size() == 1
 
 
 def test_scan_over_the_cache_draws_the_rows_it_is_told(batch):
@@ -150,15 +159,17 @@ def test_scan_over_the_cache_draws_the_rows_it_is_told(batch):
 
 @pytest.mark.slow
 def test_the_network_of_spire_over_eight_devices(devices, batch):
+    # So small a rate that three steps do not make much of rounding: the first gradient has a norm of 16.
+    sgd = optax.sgd(1e-3, momentum=0.9)
     config = SpireConfig(model=ModelConfig(width=16))
     variables = jax.jit(spire_method(config).model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
     variables = jax.device_get(variables)
 
     def make(axis_name):
-        return make_train_step(spire_method(config, axis_name), SGD, seed_key=KEY, averaging=0.9, axis_name=axis_name)
+        return make_train_step(spire_method(config, axis_name), sgd, seed_key=KEY, averaging=0.9, axis_name=axis_name)
 
     def run(some):
-        state = replicate(TrainState.create(jax.tree.map(jnp.array, variables), SGD, averaging=True), some)
+        state = replicate(TrainState.create(jax.tree.map(jnp.array, variables), sgd, averaging=True), some)
         return three_steps(data_parallel(make, some), state, batch)
 
-    chex.assert_trees_all_close(run(devices), run(devices[:1]), rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(run(devices), run(devices[:1]), rtol=1e-4, atol=2e-6)

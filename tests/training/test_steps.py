@@ -17,9 +17,7 @@ SGD = optax.sgd(0.1, momentum=0.9)
 def start(tiny):
     images = jnp.zeros((1, 64, 64, 1))
     variables = jax.jit(lambda key: tiny.method().model.init(key, images, train=False))(jax.random.key(0))
-    return lambda tx=SGD, averaging=True: TrainState.create(
-        jax.tree.map(jnp.array, variables), tx, averaging=averaging
-    )
+    return lambda tx=SGD, averaging=True: TrainState.create(jax.tree.map(jnp.array, variables), tx, averaging=averaging)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +32,9 @@ def test_gradient_is_that_of_a_loss_written_by_hand(tiny, start, step, batch):
     inputs, targets = jax.jit(method.prepare)(batch, example_keys(KEY, jnp.int32(0), batch.index))
 
     def by_hand(params):
-        outputs, updated = method.model.apply({**state.variables, "params": params}, inputs, train=True, mutable="batch_stats")
+        outputs, updated = method.model.apply(
+            {**state.variables, "params": params}, inputs, train=True, mutable="batch_stats"
+        )
         return jnp.mean(2 * jnp.square(outputs - targets)), updated
 
     (loss, updated), grads = jax.jit(jax.value_and_grad(by_hand, has_aux=True))(state.variables["params"])
@@ -43,7 +43,9 @@ def test_gradient_is_that_of_a_loss_written_by_hand(tiny, start, step, batch):
     chex.assert_trees_all_close(new.variables["params"], wanted, rtol=1e-5, atol=1e-7)
     chex.assert_trees_all_close(new.variables["batch_stats"], updated["batch_stats"], rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-5)
-    np.testing.assert_allclose(metrics["grad_norm"], jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(grads))), rtol=1e-5)
+    np.testing.assert_allclose(
+        metrics["grad_norm"], jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(grads))), rtol=1e-5
+    )
     assert int(new.step) == 1 and int(new.skipped) == 0 and metrics["skipped"] == 0
 
 
@@ -155,7 +157,9 @@ def test_validation_step_neither_augments_nor_changes(tiny, start, batch):
     step = jax.jit(make_eval_step(tiny.method(config=plain)))
     loss, predictions = step(variables, batch)
     chex.assert_shape(loss, (8,))
-    again, _ = jax.jit(make_eval_step(tiny.method(config=tiny.changed(augment=vars(AugmentConfig())))))(variables, batch)
+    again, _ = jax.jit(make_eval_step(tiny.method(config=tiny.changed(augment=vars(AugmentConfig())))))(
+        variables, batch
+    )
     chex.assert_trees_all_equal(loss, again)
     one, _ = step(variables, jax.tree.map(lambda column: column[3:4], batch))
     np.testing.assert_allclose(one, loss[3:4], rtol=1e-5)

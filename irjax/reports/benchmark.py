@@ -1,0 +1,57 @@
+"""The numbers of `irjax.benchmark` as tables for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from irjax.reports.tables import plain_table
+
+
+def as_text(report: Mapping[str, Any]) -> str:
+    """The report of `benchmark` as tables for a terminal."""
+    load_text = "" if report["load"] is None else f", load {report['load']:.2f}"
+    lines = [
+        f"{report['model']}, {report['dtype']}, {report['device']}, {report['processors']} processors{load_text}",
+        f"parameters {report['parameters']:,}",
+    ]
+    first = report["runs"][0]
+    flops = first["compiler_flops"]
+    counted = "" if flops is None else f"; the compiler counts {flops / 2e9:.3f} G for what it runs"
+    what = f"at {first['size']}x{first['size']}, batch {first['batch']}"
+    lines.append(f"multiply-adds {first['multiply_adds'] / 1e9:.3f} G {what}{counted}")
+    share = sorted(first["layers"].items(), key=lambda item: -item[1])
+    lines.append("  " + ", ".join(f"{name} {number / first['multiply_adds']:.1%}" for name, number in share if number))
+
+    header = ["inference", "size", "batch", "median ms", "quartiles", "images/s", "x floor", "x torch"]
+    rows = []
+    for run in report["runs"]:
+        for name in ("predict_fn", "network", "torch"):
+            if name in run:
+                over = run[name]["median"] / run["torch"]["median"] if "torch" in run else None
+                shape = [run["size"], run["batch"]]
+                rows.append([name, *shape, *_cells(run[name]), f"{run[name]['over_floor']:.2f}", _times(over)])
+        rows.append(["floor", run["size"], run["batch"], f"{1e3 * run['floor']:.2f}",
+                     f"{run['peak_rate'] / 1e9:.0f} GMAC/s", "", "1.00", ""])  # fmt: skip
+    lines += ["", plain_table(header, rows)]
+    if "training" in report:
+        header = ["training step", "size", "batch", "median ms", "quartiles", "images/s", "data wait", "x torch"]
+        rows = []
+        for run in report["training"]:
+            for name in ("device_cache", "host_feed", "torch"):
+                if name in run:
+                    over = run[name]["median"] / run["torch"]["median"] if "torch" in run else None
+                    wait = run[name].get("data_wait")
+                    shown = "" if wait is None else f"{wait:.1%}"
+                    rows.append([name, run["size"], run["batch"], *_cells(run[name]), shown, _times(over)])
+        lines += ["", plain_table(header, rows), f"traces: {report['training'][0]['traces']}"]
+    return "\n".join(lines)
+
+
+def _cells(times: Mapping[str, Any]) -> list[str]:
+    low, high = times["quartiles"]
+    return [f"{1e3 * times['median']:.2f}", f"{1e3 * low:.2f}-{1e3 * high:.2f}", f"{times['images_per_second']:.1f}"]
+
+
+def _times(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

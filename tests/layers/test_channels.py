@@ -1,0 +1,51 @@
+"""Channels as bookkeeping: the same as splitting, joining and shuffling arrays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from irjax.layers.channels import Channels
+from irjax.layers.conv import Conv
+from irjax.models.hrpe import channel_shuffle
+
+
+def features(count):
+    return jnp.arange(2 * 3 * count, dtype=jnp.float32).reshape(1, 2, 3, count)
+
+
+def test_units_in_a_row():
+    """Three times: one half is changed, the halves are joined and shuffled."""
+    x = features(16)
+    lazy = Channels.of(x)
+    for factor in (2.0, 3.0, 5.0):
+        kept, y = jnp.split(x, 2, axis=-1)
+        x = channel_shuffle(jnp.concatenate([kept, factor * y], axis=-1))
+        low, high = lazy.halve()
+        np.testing.assert_array_equal(low.in_order(), kept)
+        np.testing.assert_array_equal(high.in_order(), y)
+        lazy = low.join(factor * high.in_order()).shuffle()
+        assert lazy.count == 16
+        np.testing.assert_array_equal(lazy.in_order(), x)
+    assert len(lazy.parts) > 2  # nothing was copied together
+    array, order = lazy.packed()
+    np.testing.assert_array_equal(array, x[..., np.array(order)])
+
+
+def test_shuffle_of_one_part():
+    np.testing.assert_array_equal(Channels.of(features(8)).shuffle().in_order(), channel_shuffle(features(8)))
+
+
+def test_a_convolution_takes_channels_in_any_order():
+    module, x = Conv(5, 3), features(8)
+    variables = module.init(jax.random.key(0), x)
+    array, order = Channels.of(x).shuffle().packed()
+    assert list(order) != sorted(order)
+    wanted = module.apply(variables, channel_shuffle(x))
+    np.testing.assert_allclose(module.apply(variables, array, order=order), wanted, rtol=1e-5)
+
+
+def test_it_passes_through_jit_and_grad():
+    def total(x):
+        return jnp.sum(jax.jit(lambda lazy: lazy.shuffle())(Channels.of(x)).in_order() * jnp.arange(8))
+
+    np.testing.assert_array_equal(jax.grad(total)(features(8))[0, 0, 0], channel_shuffle(jnp.arange(8.0), groups=4))
