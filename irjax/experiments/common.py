@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from irjax.baselines import detect
-from irjax.inference import Detector
+from irjax.inference import Detector, load
 from irjax.metrics import PointPredictions, PointTruth, centroid_sweep, from_detections
 from irjax.reports.evaluate import report_points
 from irjax.reports.files import plain, write_json, write_text
 from irjax.reports.predictions import write_predictions
 from irjax.reports.tables import markdown_table
+from irjax.training.checkpoints import Checkpoints
 from irjax.types import Source
 
 _CHUNK = 32  # images in memory at a time
@@ -78,6 +79,52 @@ def test(detector: Detector, source: Source, folder: pathlib.Path, *, title: str
     return report_points(
         found, source, threshold=threshold, out_dir=folder, title=title, sizes=sizes, overlays=overlays
     )
+
+
+def settled(run: pathlib.Path) -> tuple[Detector, dict[str, Any]]:
+    """The detector of a run, scores scaled so that the best threshold on validation becomes the configured one.
+
+    The last layer of a heatmap network is linear, so a factor on its weights is a factor on every score; which point
+    outranks which does not change.
+
+    Args:
+      run: a run directory whose network ends in a convolution called ``head``.
+
+    Returns:
+      The detector, and {"step", "validation", "score_factor"} of the chosen checkpoint.
+    """
+    detector = load(run)
+    checkpoints = Checkpoints(run, read_only=True)
+    step = checkpoints.best_step()
+    checkpoints.close()
+    validation = json.loads((run / "validation.json").read_text())[str(step)]
+    factor = detector.config.threshold / validation["best_threshold"]
+    params = dict(detector.variables["params"])
+    params["head"] = {name: value * factor for name, value in params["head"].items()}
+    scaled = dataclasses.replace(detector, variables={**detector.variables, "params": params})
+    return scaled, {"step": step, "validation": validation, "score_factor": factor}
+
+
+def card(run: pathlib.Path, facts: dict[str, Any], figures: dict[str, Any], command: str) -> dict[str, Any]:
+    """The card of a run's weights (`irjax.weights.CARD_FIELDS`).
+
+    Args:
+      run: the run directory.
+      facts: from `settled`.
+      figures: validation figures by split.
+      command: that wrote the weights.
+    """
+    record = json.loads((run / "config.json").read_text())
+    names = [pathlib.Path(root).name for root in record["config"]["data"]["root"]]
+    record["config"]["data"]["root"] = names  # not where they lay on the machine that trained
+    return {
+        "data": {"sets": names, **record["data"]},
+        "licence": "The weights are under irjax's licence. The publications of the training images state no licence.",
+        "recipe": {"config": record["config"], "versions": record["versions"], **facts},
+        "seed": record["config"]["loop"]["seed"],
+        "command": command,
+        "validation": figures,
+    }
 
 
 def ablate(

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from irjax.data.augment import AugmentConfig, augment
-from irjax.experiments.common import ablate, test, tophat_reference
+from irjax.experiments.common import ablate, card, settled, test, tophat_reference
 from irjax.inference import CONFIG_FILE, DetectorConfig, load
 from irjax.losses import heatmap_mse
 from irjax.models import HRPE
@@ -38,6 +38,7 @@ from irjax.training.optimizers import OptimizerConfig
 from irjax.training.points import score_points
 from irjax.training.steps import Method
 from irjax.types import Batch, Source
+from irjax.weights import save_weights
 
 # Validation decodes down to this score, so that one pass serves every threshold of the sweep.
 _SWEEP_FLOOR = 0.05
@@ -106,12 +107,13 @@ class SpireConfig:
 
 
 def quick() -> SpireConfig:
-    """The embedded default: synthetic scenes of 256x256, for a CPU with 2 cores."""
+    """The embedded default: synthetic scenes of 256x256 and a network of half the width, for a CPU with 2 cores."""
     return SpireConfig(
-        data=DataConfig(size=256, synthetic_train=1200, synthetic_val=100),
-        augment=AugmentConfig(crop=128, flips=True, rotations=True),
-        optimizer=OptimizerConfig(rate=4e-3, warmup_epochs=0.3),
-        loop=LoopConfig(steps=600, batch_size=16, eval_epochs=100, averaging=0.98),
+        data=DataConfig(size=256, synthetic_train=1500, synthetic_val=100),
+        model=ModelConfig(width=32),
+        augment=AugmentConfig(crop=128, crop_on_target=0.3, flips=True, rotations=True),
+        optimizer=OptimizerConfig(rate=4e-3, warmup_epochs=0.5, clip_norm=1.0),
+        loop=LoopConfig(steps=2600, batch_size=8, eval_epochs=5, steps_per_dispatch=20, averaging=0.99),
     )
 
 
@@ -320,6 +322,8 @@ class Command(SpireConfig):
       test: splits to test on, one for all folders or one for each; default: 400 synthetic scenes, or the validation
         split of the folders given.
       initial: start from these weights (as `eval_only`) instead of random ones.
+      ship: with a run as `eval_only`: write its weights to this .safetensors file, with a card that says how they were
+        made and their figures on each of the test splits.
       ablation: train the variants of one of the paper's ablations (Tables 2 and 3) instead.
       seeds: seeds of the ablation.
     """
@@ -329,6 +333,7 @@ class Command(SpireConfig):
     eval_only: str = ""
     test: tuple[str, ...] = ()
     initial: str = ""
+    ship: str = ""
     ablation: Literal["", "supervision", "scale", "stride", "components"] = ""
     seeds: tuple[int, ...] = (0, 1, 2)
 
@@ -371,6 +376,9 @@ def _run(command: Command) -> None:
         print(f"runs and tables: {folder}")
         return
 
+    if command.ship:
+        _ship(command)
+        return
     source, what = _test_source(command)
     if command.eval_only:
         path = pathlib.Path(command.eval_only)
@@ -394,6 +402,23 @@ def _run(command: Command) -> None:
         print(f"weights and log: {run}  (irjax.load({str(run)!r}))")
     print(f"predictions, curves, worst images: {folder}")
     print(f"took {(time.perf_counter() - begin) / 60:.1f} minutes")
+
+
+def _ship(command: Command) -> None:
+    run = pathlib.Path(command.eval_only)
+    if not command.data.root or not (run / CONFIG_FILE).is_file():
+        raise ValueError("--ship needs a run directory as --eval-only, and --data.root for the figures of its card")
+    detector, facts = settled(run)
+    data, splits = command.data, command.test or command.data.val
+    splits = splits * len(data.root) if len(splits) == 1 else splits
+    figures = {}
+    for root, split in zip(data.root, splits, strict=True):
+        what = f"{pathlib.Path(root).name} {split}"
+        source = dataclasses.replace(data, root=(root,), val=(split,)).open("val")
+        report = test(detector, source, run / f"test-{what.replace(' ', '-')}", title=what)
+        figures[what] = {name: report[name] for name in ("images", "metrics", "intervals")}
+    command_line = "python -m irjax.experiments.spire " + " ".join(sys.argv[1:])
+    print(save_weights(command.ship, detector.variables, detector.config, card(run, facts, figures, command_line)))
 
 
 def _test_source(command: Command) -> tuple[Source, str]:
