@@ -115,12 +115,17 @@ def card(run: pathlib.Path, facts: dict[str, Any], figures: dict[str, Any], comm
       command: that wrote the weights.
     """
     record = json.loads((run / "config.json").read_text())
+    stages, start = [record["config"]], record["config"].get("initial")
+    while start and (pathlib.Path(start) / "config.json").is_file():
+        stages.insert(0, json.loads((pathlib.Path(start) / "config.json").read_text())["config"])
+        start = stages[0].get("initial")
     names = [pathlib.Path(root).name for root in record["config"]["data"]["root"]]
-    record["config"]["data"]["root"] = names  # not where they lay on the machine that trained
+    for stage in stages:  # the sets, not where they lay on the machine that trained
+        stage["data"]["root"] = [pathlib.Path(root).name for root in stage["data"]["root"]]
     return {
         "data": {"sets": names, **record["data"]},
         "licence": "The weights are under irjax's licence. The publications of the training images state no licence.",
-        "recipe": {"config": record["config"], "versions": record["versions"], **facts},
+        "recipe": {"stages": stages, "versions": record["versions"], **facts},
         "seed": record["config"]["loop"]["seed"],
         "command": command,
         "validation": figures,

@@ -95,8 +95,14 @@ class DecodeConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SpireConfig:
-    """Everything a run depends on; saved in it."""
+    """Everything a run depends on; saved in it.
 
+    Attributes:
+      initial: start from these weights (a run directory, a .safetensors, a .pth, or the name of shipped weights) instead
+        of random ones.
+    """
+
+    initial: str = ""
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     target: TargetConfig = dataclasses.field(default_factory=TargetConfig)
@@ -247,13 +253,12 @@ def detector_config(config: SpireConfig) -> DetectorConfig:
     )
 
 
-def train(config: SpireConfig, run: pathlib.Path, initial: Any = None) -> Result:
+def train(config: SpireConfig, run: pathlib.Path) -> Result:
     """Trains or resumes a run, and leaves a directory that `irjax.load` takes.
 
     Args:
       config: everything the run depends on.
       run: its directory.
-      initial: variables to start from, or None.
     """
 
     def leave_detector() -> None:
@@ -266,7 +271,7 @@ def train(config: SpireConfig, run: pathlib.Path, initial: Any = None) -> Result
         optimizer=config.optimizer,
         loop=config.loop,
         run=run,
-        initial=initial,
+        initial=load(config.initial).variables if config.initial else None,
         input_channels=config.model.channels,
         on_start=leave_detector,
     )
@@ -321,7 +326,6 @@ class Command(SpireConfig):
       eval_only: test a run directory, a .pth, a .safetensors or the name of shipped weights, instead of training.
       test: splits to test on, one for all folders or one for each; default: 400 synthetic scenes, or the validation
         split of the folders given.
-      initial: start from these weights (as `eval_only`) instead of random ones.
       ship: with a run as `eval_only`: write its weights to this .safetensors file, with a card that says how they were
         made and their figures on each of the test splits.
       ablation: train the variants of one of the paper's ablations (Tables 2 and 3) instead.
@@ -332,7 +336,6 @@ class Command(SpireConfig):
     run: str = ""
     eval_only: str = ""
     test: tuple[str, ...] = ()
-    initial: str = ""
     ship: str = ""
     ablation: Literal["", "supervision", "scale", "stride", "components"] = ""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -386,8 +389,7 @@ def _run(command: Command) -> None:
         detector = load(command.eval_only)
     else:
         run = pathlib.Path(command.run or f"runs/{name}-seed{config.loop.seed}")
-        initial = load(command.initial).variables if command.initial else None
-        result = train(config, run, initial)
+        result = train(config, run)
         print(f"chosen on validation: step {result.best_step}; waited for data {result.data_wait:.1%} of the time")
         detector, folder = load(run), run / "test"
 
