@@ -16,7 +16,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -98,8 +98,8 @@ class SpireConfig:
     """Everything a run depends on; saved in it.
 
     Attributes:
-      initial: start from these weights (a run directory, a .safetensors, a .pth, or the name of shipped weights) instead
-        of random ones.
+      initial: weights to start from instead of random ones: a run directory, a .safetensors, a .pth, or the name of
+        shipped weights.
     """
 
     initial: str = ""
