@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from irjax.data.images import MIN_SIDE, to_gray
 from irjax.layers.norm import BatchNorm
 from irjax.models import registry
 from irjax.ops.letterbox import letterbox, letterbox_affine, letterbox_host
@@ -27,10 +28,7 @@ from irjax.ops.normalize import NORMALIZATIONS, normalize, to_unit
 from irjax.ops.peaks import decode_heatmap
 from irjax.types import Array, Detections
 
-MIN_SIDE = 16
 CONFIG_FILE = "detector.json"
-
-_LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
 
 Images = Array | Sequence[Array]
 
@@ -338,7 +336,7 @@ def as_gray_images(images: Images) -> list[np.ndarray]:
         raise ValueError("no images were given")
     for i, array in enumerate(arrays):
         _check(array, i)
-    return [_to_gray(array) for array in arrays]
+    return [to_gray(array) for array in arrays]
 
 
 def _split(array: np.ndarray) -> list[np.ndarray]:
@@ -369,16 +367,6 @@ def _check(image: np.ndarray, index: int) -> None:
     low, high = float(image.min()), float(image.max())
     if not (low >= 0 and high <= 1):  # also where they are NaN
         raise ValueError(f"image {index} is floating point with values from {low:g} to {high:g}; [0, 1] is wanted")
-
-
-def _to_gray(image: np.ndarray) -> np.ndarray:
-    """[H, W] or [H, W, C] to [H, W] of the same type; integers are rounded."""
-    if image.ndim == 2:
-        return image
-    if image.shape[-1] == 1:
-        return image[..., 0]
-    luma = image[..., :3] @ _LUMA
-    return (np.rint(luma) if np.issubdtype(image.dtype, np.integer) else luma).astype(image.dtype)
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------

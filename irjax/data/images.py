@@ -91,7 +91,7 @@ def binarise(values: np.ndarray) -> tuple[np.ndarray, str]:
 
 
 def to_gray(values: np.ndarray) -> np.ndarray:
-    """Stored values [H, W] or [H, W, 1|2|3|4] as gray [H, W] of the same type; the 2nd or 4th channel is alpha."""
+    """[H, W] or [H, W, 1|2|3|4] as gray [H, W] of the same type, integers rounded; the 2nd or 4th channel is alpha."""
     if values.ndim == 2:
         return values
     if values.shape[2] <= 2:
@@ -99,7 +99,8 @@ def to_gray(values: np.ndarray) -> np.ndarray:
     first = values[..., 0]
     if np.array_equal(first, values[..., 1]) and np.array_equal(first, values[..., 2]):
         return np.ascontiguousarray(first)
-    return np.rint(values[..., :3] @ _LUMA).astype(values.dtype)
+    luma = values[..., :3] @ _LUMA
+    return (np.rint(luma) if np.issubdtype(values.dtype, np.integer) else luma).astype(values.dtype)
 
 
 def image_depth(path: str | os.PathLike) -> int:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import tempfile
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from irjax.reports.files import atomic_path, write_text
 
 if TYPE_CHECKING:
     from irjax.inference import DetectorConfig
@@ -41,7 +42,7 @@ def save_weights(
     """Writes a weight file, and its card as Markdown beside it; both appear whole or not at all.
 
     Args:
-      path: ends in ``.safetensors``; its folder exists.
+      path: ends in ``.safetensors``; missing folders are made.
       variables: nested dicts of arrays.
       config: how to run the network.
       card: at least `CARD_FIELDS`, each a JSON value.
@@ -76,8 +77,9 @@ def save_weights(
         if not np.isfinite(tensors[name]).all():
             raise ValueError(f"{path.name}: {name} has values that are not finite in {dtype}")
     metadata = {"format": _FORMAT, "config": config.to_json(), "card": json.dumps(dict(card))}
-    _replace(path, safetensors.numpy.save(tensors, metadata))
-    _replace(path.with_suffix(".md"), _markdown(path.stem, config, card).encode())
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(safetensors.numpy.save(tensors, metadata))
+    write_text(path.with_suffix(".md"), _markdown(path.stem, config, card))
     return path
 
 
@@ -119,18 +121,3 @@ def _markdown(name: str, config: DetectorConfig, card: Mapping[str, Any]) -> str
 
     parts = [f"# {name}", *(f"## {field.capitalize()}\n\n{shown(value)}" for field, value in card.items())]
     return "\n\n".join([*parts, f"## Configuration\n\n```json\n{config.to_json()}\n```"]) + "\n"
-
-
-def _replace(path: pathlib.Path, data: bytes) -> None:
-    """Writes a file under a temporary name beside it, then renames."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes it private
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
