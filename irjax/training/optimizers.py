@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
+import jax
 import optax
 
-OPTIMIZERS = ("adam", "adamw")
+OPTIMIZERS = ("adam", "adamw", "muon")
 SCHEDULES = ("constant", "cosine")
 
 
@@ -15,9 +17,10 @@ class OptimizerConfig:
     """Which optimiser, and how its learning rate moves.
 
     Attributes:
-      name: `adam` or `adamw`.
+      name: `adam`, `adamw`, or `muon`: orthogonalised momentum for kernels that mix channels, AdamW for all else, with
+        updates scaled to AdamW's size, so that its rates serve.
       rate: highest learning rate.
-      weight_decay: of `adamw`, decoupled.
+      weight_decay: of `adamw` and `muon`, decoupled.
       warmup_epochs: epochs of linear rise from rate / 1000.
       schedule: after the warm-up: `constant`, or `cosine` down to rate / 1000.
       plateau_factor: reduce-on-plateau: factor on the rate when the validation loss stops falling; 1 is off.
@@ -57,9 +60,28 @@ class OptimizerConfig:
         rate = self.learning_rate(steps, steps_per_epoch)
         if self.name == "adamw":
             optimiser = optax.adamw(rate, weight_decay=self.weight_decay)
+        elif self.name == "muon":
+            optimiser = optax.contrib.muon(
+                rate,
+                weight_decay=self.weight_decay,
+                adam_weight_decay=self.weight_decay,
+                consistent_rms=0.2,
+                muon_weight_dimension_numbers=_matrices,
+            )
         else:
             optimiser = optax.adam(rate)
         return optax.chain(optax.clip_by_global_norm(self.clip_norm), optimiser) if self.clip_norm else optimiser
+
+
+def _matrices(parameters: Any) -> Any:
+    """Which parameters are matrices to Muon: kernels with several channels on both sides, every tap an input."""
+
+    def dimensions(value: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
+        if value.ndim < 2 or min(value.shape[-2:]) == 1:
+            return None
+        return optax.contrib.MuonDimensionNumbers(tuple(range(value.ndim - 1)), value.ndim - 1)
+
+    return jax.tree.map(dimensions, parameters)
 
 
 @dataclasses.dataclass

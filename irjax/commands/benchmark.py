@@ -1,0 +1,77 @@
+"""irjax benchmark: how fast a detector is, and how far from the machine's peak."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+SUMMARY = "time a detector, and say how far from the machine's peak it is"
+DESCRIPTION = (
+    "Prints parameters, multiply-adds, latency and throughput of predict_fn (letterbox, network, decoding) and of "
+    "the bare network, and their ratio to the floor: the multiply-adds at the rate of a large matrix product, "
+    "measured in the same run. What is compared runs in turns."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    add = parser.add_argument
+    add(
+        "--model", default="spire", help="a method with random weights, or what irjax.load takes (default: %(default)s)"
+    )
+    add("--size", type=int, nargs="+", default=[512], help="sides of the square images in px (default: %(default)s)")
+    add("--batch", type=int, nargs="+", default=[1], help="batch sizes (default: %(default)s)")
+    add(
+        "--channels", type=int, choices=(1, 3), default=3, help="of a method with random weights (default: %(default)s)"
+    )
+    add("--repeats", type=int, default=30, help="timed calls of each (default: %(default)s)")
+    add("--threads", type=int, help="processors to use (default: all)")
+    add("--bf16", action="store_true", help="compute in bfloat16")
+    add(
+        "--train",
+        action="store_true",
+        help="also time training steps on synthetic scenes, from the host and cached on the device",
+    )
+    add("--train-batch", type=int, default=8, help="examples in a training step (default: %(default)s)")
+    add(
+        "--torch",
+        metavar="FILE[:CLASS]",
+        help="compare with a PyTorch network with the published layer names, in turns; "
+        "CLASS(channels) makes it (default: TorchHRPE; tests/models/torch_hrpe.py has one)",
+    )
+    add("--json", metavar="FILE", help="also write all numbers there")
+
+
+def run(command: argparse.Namespace) -> None:
+    """Runs it."""
+    if command.threads is not None:
+        _limit_processors(command.threads)
+    from irjax import benchmark
+    from irjax.reports.benchmark import as_text
+    from irjax.reports.files import write_json
+    from irjax.training.allocator import keep_freed_memory
+
+    keep_freed_memory()
+    report = benchmark.benchmark(
+        command.model,
+        sizes=command.size,
+        batches=command.batch,
+        channels=command.channels,
+        repeats=command.repeats,
+        bf16=command.bf16,
+        torch=command.torch,
+        train_batch=command.train_batch if command.train else 0,
+    )
+    print(as_text(report))
+    if command.json:
+        write_json(command.json, report)
+
+
+def _limit_processors(number: int) -> None:
+    """Leaves this process so many processors, before JAX makes its threads."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise ValueError("--threads needs Linux")
+    available = sorted(os.sched_getaffinity(0))
+    if not 1 <= number <= len(available):
+        raise ValueError(f"--threads must be in 1..{len(available)}, got {number}")
+    os.sched_setaffinity(0, available[:number])

@@ -1,0 +1,63 @@
+"""irjax datasets: prepare data sets, and see what is in a folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+
+SUMMARY = "prepare data sets, and see what is in a folder"
+DESCRIPTION = "Prepares data sets, and says what is in a folder."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the subcommands and their arguments."""
+    actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    build = _action(actions, "build", _build, "prepare a data set as ArrayRecord files, without TensorFlow")
+    build.add_argument("name", help="such as sirst_v2 or sirst_v2/v1; irjax datasets list knows them all")
+    build.add_argument("--source", required=True, metavar="DIR", help="folder of the publication")
+    build.add_argument("--out", metavar="DIR", help="where to (default: $IRJAX_DATA, else ./datasets)")
+    build.add_argument("--overwrite", action="store_true", help="replace what is prepared there already")
+    known = _action(actions, "list", _list, "list the data sets that can be prepared, or a folder's splits")
+    known.add_argument("root", nargs="?", metavar="DIR", help="say this folder's layout and splits instead")
+    known.add_argument("--layout", default="auto", help="layout of the folder (default: found automatically)")
+
+
+def _action(actions, name: str, run, summary: str) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def data_folder() -> pathlib.Path:
+    """Where prepared data go: $IRJAX_DATA, else ./datasets."""
+    return pathlib.Path(os.environ.get("IRJAX_DATA") or "datasets")
+
+
+def _build(command: argparse.Namespace) -> None:
+    from irjax.datasets.build import build
+
+    folder = build(command.name, command.source, command.out or data_folder(), overwrite=command.overwrite)
+    import tensorflow_datasets as tfds
+
+    splits = tfds.builder_from_directory(str(folder)).info.splits
+    print(", ".join(f"{name} {split.num_examples}" for name, split in splits.items()))
+    print(f"written to {folder}  (irjax.data.open_source({str(folder)!r}, SPLIT))")
+
+
+def _list(command: argparse.Namespace) -> None:
+    if command.root is not None:
+        from irjax.data import detect_layout, list_splits, open_layout
+
+        layout = detect_layout(command.root) if command.layout == "auto" else command.layout
+        print(f"{command.root}: layout {layout}")
+        for split in list_splits(command.root, layout):
+            print(f"  {split:16} {len(open_layout(command.root, split, layout))} images")
+        return
+    from irjax.datasets.build import BUILDERS, builder_class
+
+    for name in BUILDERS:
+        builder = builder_class(name)
+        print(f"{name}: {(builder.__doc__ or '').strip().splitlines()[0]} {builder.HOMEPAGE}")
+        for config in builder.BUILDER_CONFIGS:
+            print(f"  {name}/{config.name}: {config.description}")
