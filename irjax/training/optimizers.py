@@ -17,8 +17,8 @@ class OptimizerConfig:
     """Which optimiser, and how its learning rate moves.
 
     Attributes:
-      name: `adam`, `adamw`, or `muon`: orthogonalised momentum for kernels that mix channels, AdamW for all else, with
-        updates scaled to AdamW's size, so that its rates serve.
+      name: `adam`, `adamw`, or `muon`: orthogonalised momentum for kernels that mix channels, AdamW with Nesterov
+        momentum for all else; updates are scaled to AdamW's size, so that its rates serve.
       rate: highest learning rate.
       weight_decay: of `adamw` and `muon`, decoupled.
       warmup_epochs: epochs of linear rise from rate / 1000.

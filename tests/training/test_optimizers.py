@@ -35,6 +35,25 @@ def test_only_adamw_decays_weights(name, decays):
     assert bool(np.all(updates["w"] < 0)) == decays
 
 
+def test_muon_orthogonalises_mixing_kernels_and_leaves_the_rest_to_adamw():
+    rng = np.random.default_rng(0)
+    params = {"mix": np.zeros((3, 3, 4, 8)), "depthwise": np.zeros((3, 3, 1, 8)), "bias": np.zeros(8)}
+    params = {name: value.astype(np.float32) for name, value in params.items()}
+    grads = {name: rng.normal(size=value.shape).astype(np.float32) for name, value in params.items()}
+    grads["mix"] *= np.geomspace(1, 100, 8, dtype=np.float32)  # ill-conditioned
+    muon = OptimizerConfig(name="muon", rate=0.01, weight_decay=0.0, warmup_epochs=0, schedule="constant").build(10, 10)
+    mine, reference = (
+        tx.update(grads, tx.init(params), params)[0] for tx in (muon, optax.nadamw(0.01, weight_decay=0.0))
+    )
+    singular = np.linalg.svd(mine["mix"].reshape(36, 8), compute_uv=False)
+    assert singular.max() < 2 * singular.min()
+    assert np.linalg.cond(grads["mix"].reshape(36, 8)) > 20
+    # Orthogonal columns scaled to 0.2 of the rate: what AdamW's rates are for.
+    assert 0.5 < np.sqrt(np.mean(mine["mix"] ** 2)) / (0.2 * 0.01) < 1.5
+    for name in ("depthwise", "bias"):
+        np.testing.assert_allclose(mine[name], reference[name], rtol=1e-5)
+
+
 def test_clip_norm_bounds_what_the_optimiser_sees():
     clipped, plain = (OptimizerConfig(name="adam", clip_norm=c, warmup_epochs=0).build(10, 10) for c in (1.0, 0.0))
     params, grads = {"w": np.zeros(4, np.float32)}, {"w": np.full(4, 50.0, np.float32)}
