@@ -82,3 +82,16 @@ class Detections:
     scores: Array
     valid: Array
     masks: Array | None = None
+
+
+@flax.struct.dataclass
+class SegmentationLogits:
+    """What a segmentation network returns.
+
+    Attributes:
+      logits: [B, H, W] float32; a pixel is a target where the logit is above 0.
+      sides: logits of the supervised scales, [B, H / 2^i, W / 2^i] float32 each, finest first; may be empty.
+    """
+
+    logits: Array
+    sides: tuple[Array, ...] = ()

@@ -20,7 +20,7 @@ import numpy as np
 
 from irjax.types import Array
 
-_TABLES = {"spire": "irjax.convert.spire"}
+_TABLES = {"mshnet": "irjax.convert.mshnet", "spire": "irjax.convert.spire"}
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _COUNTER = "num_batches_tracked"  # of PyTorch's batch normalisation; plays no part with a fixed momentum
 _LISTED = 8

@@ -48,6 +48,63 @@ class CocoPoints:
         return names
 
 
+@dataclasses.dataclass(frozen=True)
+class CocoFile:
+    """What a COCO file lists, its images checked.
+
+    Attributes:
+      path: of the file.
+      by_id: image id as text -> file name without ending.
+      files: that name -> file name, as the file has it.
+      sizes: that name -> (height, width).
+      annotations: the entries of the list of that name, as they are.
+    """
+
+    path: pathlib.Path
+    by_id: dict[str, str]
+    files: dict[str, str]
+    sizes: dict[str, tuple[int, int]]
+    annotations: list[dict]
+
+    def name_of(self, number: int) -> str:
+        """The image that annotation `number` is of; ValueError, naming the file, if it is of none that is listed."""
+        annotation = self.annotations[number]
+        if not isinstance(annotation, dict) or "image_id" not in annotation:
+            raise ValueError(f"{self.path}: annotations[{number}] needs image_id")
+        key = str(annotation["image_id"])
+        if key not in self.by_id:
+            raise ValueError(f"{self.path}: annotations[{number}] is for image {key}, which is not among the images")
+        return self.by_id[key]
+
+
+def load_coco(path: str | os.PathLike) -> CocoFile:
+    """Reads a COCO file, whatever its annotations hold.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it is not JSON or not COCO, or lists an image twice; the message names the file and the entry.
+    """
+    path = pathlib.Path(path)
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError as error:  # also UnicodeDecodeError
+        raise ValueError(f"{path}: not a JSON file ({error})") from error
+    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
+        raise ValueError(f"{path}: not a COCO file: lists named 'images' and 'annotations' are wanted")
+    found = CocoFile(path, {}, {}, {}, content["annotations"])
+    for number, image in enumerate(content["images"]):
+        try:
+            file_name, key = str(image["file_name"]), str(image["id"])
+            size = (int(image["height"]), int(image["width"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: images[{number}] needs id, file_name, height and width ({error!r})") from error
+        name = pathlib.PurePosixPath(file_name).stem
+        if key in found.by_id or name in found.sizes:
+            raise ValueError(f"{path}: images[{number}] repeats the id {key} or the file name {name}")
+        found.by_id[key], found.files[name], found.sizes[name] = name, file_name, size
+    return found
+
+
 def read_coco(path: str | os.PathLike) -> CocoPoints:
     """Reads the keypoints of a COCO file; all keypoints of all annotations of an image are its targets.
 
@@ -57,54 +114,34 @@ def read_coco(path: str | os.PathLike) -> CocoPoints:
       FileNotFoundError: if there is no such file.
       ValueError: if it is not JSON, or not COCO with keypoints; the message names the file and what is missing.
     """
-    path = pathlib.Path(path)
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:  # also UnicodeDecodeError
-        raise ValueError(f"{path}: not a JSON file ({error})") from error
-    if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
-        raise ValueError(f"{path}: not a COCO file: lists named 'images' and 'annotations' are wanted")
-    by_name: dict[str, tuple[np.ndarray, tuple[int, int]]] = {}
-    by_id: dict[str, str] = {}
-    points: dict[str, list[tuple[float, float]]] = {}
-    for number, image in enumerate(content["images"]):
-        try:
-            name, key = pathlib.PurePosixPath(image["file_name"]).stem, str(image["id"])
-            size = (int(image["height"]), int(image["width"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: images[{number}] needs id, file_name, height and width ({error!r})") from error
-        if key in by_id or name in by_name:
-            raise ValueError(f"{path}: images[{number}] repeats the id {key} or the file name {name}")
-        by_id[key] = name
-        by_name[name] = (np.zeros((0, 2), np.float32), size)
-    for number, annotation in enumerate(content["annotations"]):
-        key, found = _keypoints(annotation, f"{path}: annotations[{number}]")
-        if key not in by_id:
-            raise ValueError(f"{path}: annotations[{number}] is for image {key}, which is not among the images")
-        points.setdefault(by_id[key], []).extend(found)
-    for name, found in points.items():
-        by_name[name] = (np.array(found, np.float32).reshape(-1, 2), by_name[name][1])
-    return CocoPoints(by_name=by_name, by_id=by_id)
+    content = load_coco(path)
+    points: dict[str, list[tuple[float, float]]] = {name: [] for name in content.sizes}
+    for number, annotation in enumerate(content.annotations):
+        found = coco_keypoints(annotation, f"{path}: annotations[{number}]")
+        points[content.name_of(number)].extend(found)
+    by_name = {
+        name: (np.array(found, np.float32).reshape(-1, 2), content.sizes[name]) for name, found in points.items()
+    }
+    return CocoPoints(by_name=by_name, by_id=content.by_id)
 
 
-def _keypoints(annotation: object, where: str) -> tuple[str, list[tuple[float, float]]]:
-    """The image id and the labelled points of one COCO annotation."""
+def coco_keypoints(annotation: dict, where: str) -> list[tuple[float, float]]:
+    """The labelled points (x, y) of one COCO annotation; `where` names it in errors."""
     try:
-        key = str(annotation["image_id"])
         values = np.array(annotation["keypoints"], np.float64).reshape(-1, 3)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{where} needs image_id and keypoints as x, y, v triples ({error!r})") from error
+        raise ValueError(f"{where} needs keypoints as x, y, v triples ({error!r})") from error
     if not np.isfinite(values).all():
         raise ValueError(f"{where} has keypoints that are not finite")
-    return key, [(x, y) for x, y, visible in values if visible > 0]
+    return [(x, y) for x, y, visible in values if visible > 0]
 
 
-def read_points_csv(path: str | os.PathLike, known: frozenset[str]) -> dict[str, np.ndarray]:
+def read_points_csv(path: str | os.PathLike, known: frozenset[str] | None = None) -> dict[str, np.ndarray]:
     """Reads a table of points with the columns name, x and y (in any order, others ignored).
 
     Args:
       path: the csv file.
-      known: the names of the images there are.
+      known: the names of the images there are, or None to take any, as written.
 
     Returns:
       Name -> [K, 2] float32 (x, y) in pixels, for the names that have rows.
@@ -126,8 +163,9 @@ def read_points_csv(path: str | os.PathLike, known: frozenset[str]) -> dict[str,
             for row in rows:
                 where = f"{path}, line {rows.line_num}"
                 name = (row["name"] or "").strip()
-                name = name if name in known else pathlib.PurePath(name).stem
-                if name not in known:
+                if known is not None and name not in known:
+                    name = pathlib.PurePath(name).stem
+                if not name or (known is not None and name not in known):
                     raise ValueError(f"{where}: there is no image for the name {row['name']!r}")
                 found.setdefault(name, []).append(_coordinates(row, where))
     except (UnicodeDecodeError, csv.Error) as error:

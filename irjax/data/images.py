@@ -43,7 +43,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
 
 def decode_image(data: bytes, where: str | os.PathLike) -> np.ndarray:
     """As `read_image`, from the bytes of a file; `where` names it in errors."""
-    image = to_gray(_decode(data, where))
+    image = to_gray(decode(data, where))
     if image.dtype == np.bool_:
         image = image.astype(np.uint8) * np.uint8(255)
     if min(image.shape) < MIN_SIDE:
@@ -73,7 +73,7 @@ def read_mask(path: str | os.PathLike) -> tuple[np.ndarray, str]:
 
 def decode_mask(data: bytes, where: str | os.PathLike) -> tuple[np.ndarray, str]:
     """As `read_mask`, from the bytes of a file; `where` names it in errors."""
-    return binarise(_decode(data, where))
+    return binarise(decode(data, where))
 
 
 def binarise(values: np.ndarray) -> tuple[np.ndarray, str]:
@@ -88,6 +88,17 @@ def binarise(values: np.ndarray) -> tuple[np.ndarray, str]:
         return values.astype(np.bool_), "zero_one"
     limit = 128 if values.dtype == np.uint8 else 128 * 257
     return values >= limit, f"threshold_{limit}"
+
+
+def has_gray(path: str | os.PathLike) -> bool:
+    """Whether a mask file has values between its extremes, so that a threshold decides what is target.
+
+    True for JPEG masks and for those 85 masks of IRSTD-1K that are not binary (METRICS, flaw 5); two values are binary.
+    """
+    values = decode(pathlib.Path(path).read_bytes(), path)
+    if values.ndim == 3 and values.shape[2] in (2, 4):
+        values = values[..., :-1]
+    return bool(np.any((values > values.min()) & (values < values.max())))
 
 
 def to_gray(values: np.ndarray) -> np.ndarray:
@@ -124,10 +135,10 @@ def image_depth(path: str | os.PathLike) -> int:
         except _UNREADABLE as error:
             if head[:4] not in (b"II*\0", b"MM\0*"):
                 raise _unreadable(path, error) from error
-    return 16 if _decode(pathlib.Path(path).read_bytes(), path).dtype == np.uint16 else 8
+    return 16 if decode(pathlib.Path(path).read_bytes(), path).dtype == np.uint16 else 8
 
 
-def _decode(data: bytes, where: str | os.PathLike) -> np.ndarray:
+def decode(data: bytes, where: str | os.PathLike) -> np.ndarray:
     """The stored samples, [H, W] or [H, W, C], bool, uint8 or uint16."""
     try:
         values = _decode_tiff(data) if data[:4] in (b"II*\0", b"MM\0*") else _decode_pillow(data)

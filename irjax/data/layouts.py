@@ -3,13 +3,19 @@
 | layout | what is on disk | splits |
 |---|---|---|
 | `sirst_v2` | images/{targets,backgrounds}, annotations/masks/NAME_pixels0.png, splits/SPLIT.txt | the lists' names |
-| `basicirstd` | images, masks, img_idx/{train,test,...}_SET.txt | the part before `_SET` |
 | `spire` | images, annotations/annotations.json (COCO keypoints), img_idx/{train,test}.txt (ids) | the lists' names |
+| `spire_split` | SPLIT/SPLIT_images, SPLIT/annotations/SPLIT.json (COCO keypoints) | the folders' names |
+| `mdfa` | training/{NAME_1,NAME_2}.png (image, mask), test_org, test_gt | train, test |
+| `split_folders` | SPLIT/{images,masks}, or images/SPLIT and masks/SPLIT | the folders' names |
+| `sirst_uavb` | images/all, masks, train.txt, val.txt (what the papers test on) | train, test |
+| `basicirstd` | images, masks, img_idx/{train,test,...}_SET.txt | the part before `_SET` |
+| `lists` | images, masks (or IRSTD1k_Img, IRSTD1k_Label), SPLIT.txt there, in idx_N or in 50_50 | the lists' names |
 | `folder` | images, masks | all |
 | `points` | images, points.csv (name,x,y; an image without a row has no target) | all |
 
-An absent list is an absent split. Where there is no validation list, `train` and `val` are carved from the train list
-(from all images where there are no lists) by a seeded draw, and the whole train list is called `trainval`.
+SPLIT is train, val, test, trainval or trainvaltest; the lists in a folder such as 50_50 are the splits `train_50_50`
+and so on. An absent list is an absent split. Where there is no validation list, `train` and `val` are carved from the
+train list (from all images where there are no lists) by a seeded draw, and the whole train list is called `trainval`.
 
 Everything that can be checked without decoding images is checked when a layout is opened; sizes, masks and points are
 checked when an example is read. Nothing is skipped: an error names the file.
@@ -25,14 +31,13 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from irjax.data import annotations, images
+from irjax.data import folders, images
 from irjax.ops import regions
 from irjax.types import Example
 
-LAYOUTS = ("sirst_v2", "spire", "basicirstd", "folder", "points")
+LAYOUTS = tuple(folders.LAYOUTS)
 
 _MASK_SUFFIXES = ("", "_pixels0", "_mask", "_gt")
-_SYNONYMS = {"validation": "val", "valid": "val"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +48,7 @@ class FolderSource:
       root: the folder of the data set.
       layout: one of `LAYOUTS`.
       split: the split's name.
-      names: the name of each example.
+      names: the name of each example; unique in the split, and in the data set where its images lie in one folder.
       images: the image file of each example.
       masks: the mask file of each example, None for an image without targets; or None where the layout has points.
       points: [K, 2] float32 (x, y) of each example where the layout has points, else None.
@@ -111,30 +116,20 @@ class FolderSource:
 
 
 def detect_layout(root: str | os.PathLike) -> str:
-    """Says in which of `LAYOUTS` a folder is.
+    """Says in which of `LAYOUTS` a folder is: the first that fits.
 
     Raises:
       FileNotFoundError: if there is no such folder.
       ValueError: if no layout fits, or masks/ and points.csv both do; the message says what was looked for.
     """
     root = _folder(root)
-    has_images = (root / "images").is_dir()
-    if (root / "annotations" / "masks").is_dir() and has_images:
-        return "sirst_v2"
-    if (root / "annotations" / "annotations.json").is_file() and has_images:
-        return "spire"
-    masks, points = (root / "masks").is_dir(), (root / "points.csv").is_file()
-    if has_images and masks and any((root / "img_idx").glob("*.txt")):
-        return "basicirstd"
-    if has_images and masks and points:
+    fitting = [layout for layout in LAYOUTS if folders.fits(root, layout)]
+    if not fitting:
+        marks = "; ".join(f"{layout.marks} ({name})" for name, layout in folders.LAYOUTS.items())
+        raise ValueError(f"{root} is in no known layout. Looked for {marks}")
+    if fitting[0] == "folder" and "points" in fitting:
         raise ValueError(f"{root} has both masks/ and points.csv: say layout='folder' or layout='points'")
-    if has_images and (masks or points):
-        return "folder" if masks else "points"
-    raise ValueError(
-        f"{root} is in no known layout. Looked for images/ together with annotations/masks/ (sirst_v2), "
-        "annotations/annotations.json (spire), masks/ and img_idx/*.txt (basicirstd), masks/ (folder), "
-        "points.csv (points)"
-    )
+    return fitting[0]
 
 
 def list_splits(
@@ -142,7 +137,7 @@ def list_splits(
 ) -> tuple[str, ...]:
     """The names of the splits that `open_layout` accepts for a folder, carved ones included."""
     root, layout = _resolve(root, layout)
-    return tuple(_splits(root, layout, _image_files(root, layout), seed, fraction))
+    return tuple(_parts(root, layout, seed, fraction))
 
 
 def open_layout(
@@ -167,32 +162,27 @@ def open_layout(
         malformed.
     """
     root, layout = _resolve(root, layout)
-    files = _image_files(root, layout)
-    splits = _splits(root, layout, files, seed, fraction)
-    wanted = _SYNONYMS.get(split, split)
-    if wanted not in splits:
-        raise ValueError(f"{root} ({layout}) has no split {split!r}; available: {', '.join(splits) or 'none'}")
-    names = splits[wanted]
-    if not names:
+    parts = _parts(root, layout, seed, fraction)
+    wanted = folders.role(split)
+    wanted = wanted if wanted in parts else split
+    if wanted not in parts:
+        raise ValueError(f"{root} ({layout}) has no split {split!r}; available: {', '.join(parts) or 'none'}")
+    part = parts[wanted]
+    if not part.names:
         raise ValueError(f"{root} ({layout}): split {split!r} is empty")
-    _check_names(names, files, f"{root} ({layout}), split {split!r}")
-    _check_family(splits, wanted, root)
+    _check_names(part, f"{root} ({layout}), split {split!r}")
+    _check_family(parts, wanted, root)
     common = {
         "root": str(root),
         "layout": layout,
         "split": wanted,
-        "names": names,
-        "images": tuple(str(files[name]) for name in names),
+        "names": part.names,
+        "images": tuple(str(part.images[name]) for name in part.names),
     }
-    if layout == "spire":
-        records = annotations.read_coco(root / "annotations" / "annotations.json").by_name
-        points, sizes = zip(*(records[name] for name in names), strict=True)
-        return FolderSource(**common, points=points, sizes=sizes)
-    if layout == "points":
-        table = annotations.read_points_csv(root / "points.csv", frozenset(files))
-        none = np.zeros((0, 2), np.float32)
-        return FolderSource(**common, points=tuple(table.get(name, none) for name in names))
-    return FolderSource(**common, masks=_mask_files(root, layout, names, files))
+    if part.points is None:
+        return FolderSource(**common, masks=mask_files(part))
+    points, sizes = zip(*(part.points[name] for name in part.names), strict=True)
+    return FolderSource(**common, points=points, sizes=None if None in sizes else sizes)
 
 
 def carve_validation(
@@ -237,114 +227,61 @@ def _resolve(root: str | os.PathLike, layout: str) -> tuple[pathlib.Path, str]:
     return root, detect_layout(root) if layout == "auto" else layout
 
 
-def _stem(name: str) -> str:
-    """A listed name without the ending of an image file; other dots belong to the name."""
-    stem, dot, ending = name.rpartition(".")
-    return stem if dot and f".{ending.lower()}" in images.IMAGE_SUFFIXES else name
+def mask_files(part: folders.Part) -> tuple[str | None, ...]:
+    """The mask file of each name; None where the layout says that there is no target.
 
-
-def _index(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Stem -> image file of a folder, in sorted order."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
-    found: dict[str, pathlib.Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in images.IMAGE_SUFFIXES or path.name.startswith("."):
-            continue
-        if path.stem in found:
-            raise ValueError(f"two files have one name: {found[path.stem]} and {path}")
-        found[path.stem] = path
-    return found
-
-
-def _image_files(root: pathlib.Path, layout: str) -> dict[str, pathlib.Path]:
-    """Name -> image file."""
-    if layout != "sirst_v2":
-        return _index(root / "images")
-    targets = _index(root / "images" / "targets")
-    folder = root / "images" / "backgrounds"
-    backgrounds = _index(folder) if folder.is_dir() else {}
-    if both := sorted(targets.keys() & backgrounds.keys()):
-        raise ValueError(f"two files have one name: {targets[both[0]]} and {backgrounds[both[0]]}")
-    return targets | backgrounds
-
-
-def _mask_files(
-    root: pathlib.Path, layout: str, names: tuple[str, ...], files: Mapping[str, pathlib.Path]
-) -> tuple[str | None, ...]:
-    folder = root / "annotations" / "masks" if layout == "sirst_v2" else root / "masks"
-    found = _index(folder)
+    Raises:
+      ValueError: if a name has two masks, or none where it needs one.
+    """
     paths: list[str | None] = []
-    for name in names:
-        candidates = [found[name + suffix] for suffix in _MASK_SUFFIXES if name + suffix in found]
+    for name in part.names:
+        candidates = [part.masks[name + suffix] for suffix in _MASK_SUFFIXES if name + suffix in part.masks]
         if len(candidates) > 1:
-            raise ValueError(f"two masks for {files[name]}: {candidates[0]} and {candidates[1]}")
+            raise ValueError(f"two masks for {part.images[name]}: {candidates[0]} and {candidates[1]}")
         # The publication of SIRST-v2 keeps images without targets apart, so there a mask may be absent.
-        if not candidates and not (layout == "sirst_v2" and files[name].parent.name == "backgrounds"):
+        if not candidates and name not in part.unmasked:
             looked = ", ".join(f"{name}{suffix}.*" for suffix in _MASK_SUFFIXES)
-            raise ValueError(f"no mask for {files[name]}: looked for {looked} in {folder}")
+            raise ValueError(f"no mask for {part.images[name]}: looked for {looked} in {part.masks_in}")
         paths.append(str(candidates[0]) if candidates else None)
     return tuple(paths)
 
 
-def _splits(
-    root: pathlib.Path, layout: str, files: Mapping[str, pathlib.Path], seed: int, fraction: float
-) -> dict[str, tuple[str, ...]]:
-    """Split -> names, carved splits included."""
-    splits = _lists(root, layout)
-    if not splits and layout != "sirst_v2":
-        splits = {"all": tuple(files)}
-    if "val" in splits or {"train", "trainval"} <= splits.keys():
-        return splits
-    base = next((name for name in ("train", "trainval", "all") if len(splits.get(name, ())) > 1), None)
+def _parts(root: pathlib.Path, layout: str, seed: int, fraction: float) -> dict[str, folders.Part]:
+    """Split -> its part, carved splits included."""
+    parts = folders.read(root, layout)
+    if layout == "sirst_v2":  # its publication has validation lists
+        return parts
+    for family in sorted({split.partition("_")[2] for split in parts}):
+        parts |= _carved(parts, f"_{family}" if family else "", seed, fraction)
+    return parts
+
+
+def _carved(parts: Mapping[str, folders.Part], suffix: str, seed: int, fraction: float) -> dict[str, folders.Part]:
+    """The splits of one family of lists that a draw adds: none where it has a validation list."""
+    train, val, trainval = (f"{role}{suffix}" for role in ("train", "val", "trainval"))
+    if val in parts or {train, trainval} <= parts.keys():
+        return {}
+    candidates = (train, trainval, f"all{suffix}")
+    base = next((name for name in candidates if name in parts and len(parts[name].names) > 1), None)
     if base is None:
-        return splits
-    whole = splits[base]
-    train, val = carve_validation(whole, fraction, seed)
-    return splits | {base if base == "all" else "trainval": whole, "train": train, "val": val}
+        return {}
+    whole = parts[base]
+    names = dict(zip((train, val), carve_validation(whole.names, fraction, seed), strict=True))
+    drawn = {split: dataclasses.replace(whole, names=drawn) for split, drawn in names.items()}
+    return {base if base.startswith("all") else trainval: whole} | drawn
 
 
-def _lists(root: pathlib.Path, layout: str) -> dict[str, tuple[str, ...]]:
-    """Split -> names, as the published lists have them."""
-    if layout == "sirst_v2":
-        return {path.stem: _read_list(path) for path in sorted((root / "splits").glob("*.txt"))}
-    paths = sorted((root / "img_idx").glob("*.txt")) if layout in ("basicirstd", "spire") else []
-    if layout == "spire":
-        coco = annotations.read_coco(root / "annotations" / "annotations.json")
-        lists = {_SYNONYMS.get(p.stem, p.stem): coco.resolve(_read_list(p, strip=False), p) for p in paths}
-        return lists or {"all": coco.names}
-    # One folder may hold the lists of several sets: then the set named like the folder counts.
-    own = [path for path in paths if path.stem.partition("_")[2] in ("", root.name)]
-    lists: dict[str, tuple[str, ...]] = {}
-    for path in own or paths:
-        split = path.stem.partition("_")[0].lower()
-        split = _SYNONYMS.get(split, split)
-        if split in lists:
-            raise ValueError(f"{path.parent} has several lists for {split!r}, and none for {root.name}")
-        lists[split] = _read_list(path)
-    return lists
-
-
-def _read_list(path: pathlib.Path, *, strip: bool = True) -> tuple[str, ...]:
-    """The names of a list file, one a line, with or without the ending of an image file; blank lines are ignored."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file of names ({error})") from error
-    names = tuple(line.strip() for line in lines if line.strip())
-    return tuple(_stem(name) for name in names) if strip else names
-
-
-def _check_names(names: tuple[str, ...], files: Mapping[str, pathlib.Path], where: str) -> None:
+def _check_names(part: folders.Part, where: str) -> None:
+    names = part.names
     if len(set(names)) < len(names):
         seen: set[str] = set()
         twice = next(name for name in names if name in seen or seen.add(name))
         raise ValueError(f"{where}: {twice} is listed twice")
-    if missing := [name for name in names if name not in files]:
+    if missing := [name for name in names if name not in part.images]:
         raise ValueError(f"{where}: {len(missing)} listed names have no image file: {_some(missing)}")
 
 
-def _check_family(splits: Mapping[str, tuple[str, ...]], split: str, root: pathlib.Path) -> None:
+def _check_family(parts: Mapping[str, folders.Part], split: str, root: pathlib.Path) -> None:
     """Refuses a split that shares names with its siblings; train_full and val_full are siblings, train_v1 is not."""
     role, _, family = split.partition("_")
     roles = ("train", "val", "test")
@@ -354,8 +291,20 @@ def _check_family(splits: Mapping[str, tuple[str, ...]], split: str, root: pathl
     others = ("test",) if role == "trainval" else tuple(r for r in roles if r != role)
     for other in others:
         sibling = f"{other}_{family}" if family else other
-        if shared := sorted(set(splits[split]) & set(splits.get(sibling, ()))):
+        if sibling in parts and (shared := _shared(parts[split], parts[sibling])):
             raise ValueError(f"{root}: {len(shared)} names are in both {split!r} and {sibling!r}: {_some(shared)}")
+
+
+def _shared(one: folders.Part, other: folders.Part) -> list[str]:
+    """Names of the same image. In folders of their own, splits may number different images alike."""
+    names = sorted(set(one.names) & set(other.names))
+    return [name for name in names if _same_file(one.images.get(name), other.images.get(name))]
+
+
+def _same_file(one: pathlib.Path | None, other: pathlib.Path | None) -> bool:
+    if one is None or other is None or one == other:
+        return True
+    return one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()
 
 
 def _check_size(what: str, size: tuple[int, int], image: str, shape: tuple[int, int]) -> None:

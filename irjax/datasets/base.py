@@ -1,11 +1,13 @@
 """What the builders of all IRSTD data sets share: features, and records made from a folder in its published layout.
 
-A builder states its layout, its splits and how many images were published; everything else is here. TensorFlow is not
+A builder states its layouts, its splits and how many images were published; everything else is here. TensorFlow is not
 needed: images go into the records as files, not as arrays.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import io
 import os
 import pathlib
@@ -15,35 +17,73 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import tensorflow_datasets as tfds
 
-from irjax.data import layouts
+from irjax.data import folders, images, layouts, sources
 from irjax.ops import regions
+from irjax.types import Example, Source
+
+
+@dataclasses.dataclass(eq=False)
+class IrstdConfig(tfds.core.BuilderConfig):
+    """One configuration of a data set.
+
+    Attributes:
+      lists: what follows "train", "val" and "test" in the layout's names of its splits; the first that is there counts.
+      layouts: the layouts in which its lists are published; none: those of the builder.
+    """
+
+    lists: tuple[str, ...] = ("",)
+    layouts: tuple[str, ...] = ()
 
 
 class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Base class of the builders.
 
     Class attributes that a builder sets:
-      LAYOUT: one of `layouts.LAYOUTS`.
       HOMEPAGE: where the data set is published.
-      SPLITS: TFDS split -> the layout's split, with "{config}" for the configuration's name. An absent list is an
-        absent split.
+      FOLDER: how the publication's folder must lie, for the error when it does not.
+      LAYOUTS: those of `layouts.LAYOUTS` in which it is published; the first that fits the folder is read.
+      LISTS: as `IrstdConfig.lists`, where there are no configurations.
+      INSIDE: folders of the publication in which the data may lie one level deeper.
       PUBLISHED: configuration ("" where there are none) -> a sum of splits such as "train+validation" -> how many
         images were published. Another number is prepared all the same, with a warning that states both.
+      NEEDS_SOURCE: False where no published folder is read.
     """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "As published."}
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "Give the folder of the publication (see the homepage) as the source."
 
-    LAYOUT = "folder"
     HOMEPAGE = ""
-    SPLITS: Mapping[str, str] = {"train": "train", "validation": "val", "test": "test"}
+    FOLDER = ""
+    LAYOUTS: tuple[str, ...] = ("folder",)
+    LISTS: tuple[str, ...] = ("",)
+    INSIDE: tuple[str, ...] = ()
     PUBLISHED: Mapping[str, Mapping[str, int]] = {}
+    NEEDS_SOURCE = True
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.NEEDS_SOURCE:
+            where = f"Get the data from {cls.HOMEPAGE} (in a browser), unpack them, and name the folder that holds"
+            cls.MANUAL_DOWNLOAD_INSTRUCTIONS = f"{where} {cls.FOLDER}."
 
     def __init__(self, *, source: str | os.PathLike | None = None, **kwargs):
         """Also takes the folder of the publication, so that the features can state its images' depth."""
         self._source = None if source is None else pathlib.Path(source)
         super().__init__(**kwargs)
+
+    @classmethod
+    def config_for(cls, name: str) -> tfds.core.BuilderConfig | None:
+        """The configuration of a name; the first one, or None where there are none, for "".
+
+        Raises:
+          ValueError: if there is no such configuration; the message lists those there are.
+        """
+        known = {config.name: config for config in cls.BUILDER_CONFIGS}
+        if not name:
+            return next(iter(known.values()), None)
+        if name not in known:
+            raise ValueError(f"{cls.name} has no configuration {name!r}; it has {', '.join(known) or 'none'}")
+        return known[name]
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -63,58 +103,93 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             ),
             homepage=self.HOMEPAGE,
             disable_shuffling=True,  # the order of the published lists
+            metadata=tfds.core.MetadataDict(),
         )
 
     def _depth(self) -> type[np.unsignedinteger]:
-        if self._source is None:
+        if self._source is None and self.NEEDS_SOURCE:
             return np.uint8
-        deep = any(source.dtype == np.uint16 for source in self.sources(self._source).values())
+        deep = any(sources.image_dtype(source) == np.uint16 for source in self._sources.values())
         return np.uint16 if deep else np.uint8
 
-    def sources(self, root: str | os.PathLike) -> dict[str, layouts.FolderSource]:
+    @functools.cached_property
+    def _sources(self) -> dict[str, Source]:
+        return self.open_splits(self._source, self.builder_config)
+
+    @classmethod
+    def open_splits(cls, root: str | os.PathLike, config: tfds.core.BuilderConfig | None = None) -> dict[str, Source]:
         """TFDS split -> what the publication's folder has for it.
 
+        Args:
+          root: the folder of the publication.
+          config: one of the builder's configurations, None where it has none.
+
         Raises:
-          ValueError: if it has none of the splits, or one of them is malformed (see `layouts.open_layout`).
+          ValueError: if the folder is in none of the layouts or has none of the splits; the message says where the data
+            are and how they must lie. Also if a split is malformed (see `layouts.open_layout`).
         """
-        config = self.builder_config.name if self.builder_config else ""
-        wanted = {split: name.format(config=config) for split, name in self.SPLITS.items()}
-        present = layouts.list_splits(root, self.LAYOUT)
-        if not any(name in present for name in wanted.values()):
-            raise ValueError(
-                f"{root} has none of the splits {', '.join(wanted.values())} of {self.name}; "
-                f"it has {', '.join(present) or 'none'}"
-            )
-        return {
-            split: layouts.open_layout(root, name, self.LAYOUT) for split, name in wanted.items() if name in present
-        }
+        root = pathlib.Path(root)
+        root = next((root / name for name in cls.INSIDE if (root / name).is_dir()), root)
+        wanted, endings = (config.layouts or cls.LAYOUTS, config.lists) if config else (cls.LAYOUTS, cls.LISTS)
+        layout = next((layout for layout in wanted if folders.fits(root, layout)), None)
+        if layout is None:
+            raise ValueError(f"{root} is not {cls.name} as published. {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}")
+        present = layouts.list_splits(root, layout)
+        for ending in endings:
+            names = {"train": f"train{ending}", "validation": f"val{ending}", "test": f"test{ending}"}
+            found = {split: name for split, name in names.items() if name in present}
+            if found:
+                return {split: layouts.open_layout(root, name, layout) for split, name in found.items()}
+        looked = ", ".join(f"{role}{ending}" for ending in endings for role in ("train", "val", "test"))
+        raise ValueError(
+            f"{root} has none of the splits {looked} of {cls.name}; it has {', '.join(present) or 'none'}. "
+            f"{cls.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+        )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict:
-        sources = self.sources(self._source or dl_manager.manual_dir)
-        self._compare_counts({split: len(source) for split, source in sources.items()})
-        return {split: self._generate_examples(source) for split, source in sources.items()}
+        if self._source is None and self.NEEDS_SOURCE:
+            self._source = pathlib.Path(dl_manager.manual_dir)
+        found = self._sources
+        self._compare_counts(self._counts(found))
+        self.info.metadata["sha256_of_names"] = {split: sources.split_hash(part) for split, part in found.items()}
+        return {split: self._generate_examples(split, source) for split, source in found.items()}
 
-    def _generate_examples(self, source: layouts.FolderSource) -> Iterator[tuple[str, dict]]:
+    def _generate_examples(self, split: str, source: Source) -> Iterator[tuple[str, dict]]:
+        gray = []
         for index, name in enumerate(source.names):
             example = source[index]
             if example.image.dtype == np.uint16 and self.info.features["image"].np_dtype == np.uint8:
-                raise ValueError(f"{source.images[index]} has 16 bits; irjax.datasets.build allows for that")
-            found = regions.find_regions(example.mask)
+                raise ValueError(f"{self.name}, {name}: 16 bits; irjax.datasets.build allows for that")
+            mask_file = source.masks[index] if isinstance(source, layouts.FolderSource) and source.masks else None
+            if mask_file and images.has_gray(mask_file):
+                gray.append(name)
+            boxes, areas = _regions_at(example)
+            image_file = source.images[index] if isinstance(source, layouts.FolderSource) else None
             yield (
                 name,
                 {
-                    "image": _as_gray_png(source.images[index], example.image),
+                    "image": _as_gray_png(image_file, example.image),
                     "mask": _png(example.mask.astype(np.uint8) * np.uint8(255)),
-                    "points": found.centroids.astype(np.float32),
-                    "boxes": found.boxes.astype(np.float32),
-                    "areas": found.areas.astype(np.int32),
+                    "points": example.points.astype(np.float32),
+                    "boxes": boxes.astype(np.float32),
+                    "areas": areas.astype(np.int32),
                     "id": name,
                 },
             )
+        if gray:
+            some = ", ".join(gray[:3]) + (" ..." if len(gray) > 3 else "")
+            text = (
+                f"{self.name}, {split}: {len(gray)} of {len(source)} masks are not binary; target from 128 on: {some}"
+            )
+            warnings.warn(text, stacklevel=2)
+        self.info.metadata.setdefault("gray_masks", {})[split] = len(gray)
+
+    def _counts(self, found: Mapping[str, Source]) -> dict[str, int]:
+        """What `PUBLISHED` speaks of -> how many images there are."""
+        return {split: len(source) for split, source in found.items()}
 
     def _compare_counts(self, found: Mapping[str, int]) -> None:
-        config = self.builder_config.name if self.builder_config else ""
-        expected = self.PUBLISHED.get(config, {})
+        expected = self.PUBLISHED.get(self.builder_config.name if self.builder_config else "", {})
         counts = {expression: sum(found.get(split, 0) for split in expression.split("+")) for expression in expected}
         different = [
             f"{expression} was published with {published} images, {counts[expression]} were found"
@@ -125,9 +200,28 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             warnings.warn(f"{self.name}: {'; '.join(different)}", stacklevel=2)
 
 
-def _as_gray_png(path: str, image: np.ndarray) -> bytes:
+def _regions_at(example: Example) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes [K, 4] and areas [K] of the mask's regions, in the order of the example's points.
+
+    Raises:
+      ValueError: if the points and the regions of the mask are not the same targets.
+    """
+    if example.mask is None:
+        raise ValueError(f"{example.name}: points without a mask; a prepared data set has both")
+    found = regions.find_regions(example.mask)
+    points = np.asarray(example.points, np.float64).reshape(-1, 2)
+    if np.array_equal(points.astype(np.float32), found.centroids.astype(np.float32)):
+        return found.boxes, found.areas
+    columns, rows = np.floor(points + 0.5).astype(int).T
+    order = found.labels[rows, columns] - 1
+    if sorted(order) != list(range(len(found))):
+        raise ValueError(f"{example.name}: {len(points)} points do not lie one by one in the {len(found)} regions")
+    return found.boxes[order], found.areas[order]
+
+
+def _as_gray_png(path: str | None, image: np.ndarray) -> bytes:
     """The file itself where it is a gray PNG already, else the same values as one."""
-    data = pathlib.Path(path).read_bytes()
+    data = pathlib.Path(path).read_bytes() if path else b""
     is_gray_png = data[:8] == b"\x89PNG\r\n\x1a\n" and data[25] == 0 and data[24] in (8, 16)
     return data if is_gray_png else _png(image)
 

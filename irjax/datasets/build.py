@@ -8,7 +8,19 @@ import pathlib
 import shutil
 import tempfile
 
-BUILDERS = ("nudt_sirst", "sirst_v2")
+BUILDERS = (
+    "sirst_v1",
+    "sirst_v2",
+    "nudt_sirst",
+    "irstd_1k",
+    "sirst_aug",
+    "sirst_uavb",
+    "irdst",
+    "mdfa",
+    "sirst4",
+    "irstd_hard",
+    "synthetic",
+)
 
 
 def builder_class(name: str) -> type:
@@ -22,13 +34,15 @@ def builder_class(name: str) -> type:
     return importlib.import_module(f"irjax.datasets.{name}.{name}_dataset_builder").Builder
 
 
-def build(name: str, source: str | os.PathLike, out_dir: str | os.PathLike, *, overwrite: bool = False) -> pathlib.Path:
+def build(
+    name: str, source: str | os.PathLike | None, out_dir: str | os.PathLike, *, overwrite: bool = False
+) -> pathlib.Path:
     """Prepares one data set. Until it is complete nothing appears under its final name.
 
     Args:
       name: a builder's name, with a configuration where it has several: "nudt_sirst", "sirst_v2/full", "sirst_v2/v1".
         Without one the first configuration is taken.
-      source: the folder of the publication.
+      source: the folder of the publication; None for "synthetic", which has none.
       out_dir: where the data set goes, as OUT_DIR/NAME/[CONFIG/]VERSION.
       overwrite: replace a data set that is there already.
 
@@ -36,7 +50,8 @@ def build(name: str, source: str | os.PathLike, out_dir: str | os.PathLike, *, o
       The folder of the prepared data set, to be opened with `irjax.data.open_source` or `tfds.builder_from_directory`.
 
     Raises:
-      FileNotFoundError: if the source does not exist.
+      FileNotFoundError: if the source does not exist; the message says where the data are published and how they must
+        lie.
       FileExistsError: if the data set is there already and `overwrite` is off.
       ValueError: if the name is unknown or the source is malformed; the message names the file.
     """
@@ -44,16 +59,18 @@ def build(name: str, source: str | os.PathLike, out_dir: str | os.PathLike, *, o
 
     name, _, config = name.partition("/")
     cls = builder_class(name)
-    configs = [known.name for known in cls.BUILDER_CONFIGS]
-    if config and config not in configs:
-        raise ValueError(f"{name} has no configuration {config!r}; it has {', '.join(configs) or 'none'}")
-    source, out_dir = pathlib.Path(source), pathlib.Path(out_dir)
-    if not source.is_dir():
-        raise FileNotFoundError(f"there is no folder {source}")
+    chosen = cls.config_for(config)
+    out_dir = pathlib.Path(out_dir)
+    if not cls.NEEDS_SOURCE:
+        if source is not None:
+            raise ValueError(f"{name} is made from a seed; it takes no source, got {os.fspath(source)}")
+    elif source is None or not pathlib.Path(source).is_dir():
+        missing = f"{name} needs a source" if source is None else f"there is no folder {os.fspath(source)}"
+        raise FileNotFoundError(f"{missing}. {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}")
     out_dir.mkdir(parents=True, exist_ok=True)
     work = pathlib.Path(tempfile.mkdtemp(dir=out_dir, prefix=f".{name}-"))
     try:
-        builder = cls(source=source, data_dir=work, config=config or None)
+        builder = cls(source=source, data_dir=work, config=chosen)
         made = pathlib.Path(builder.data_dir)
         target = out_dir / made.relative_to(work)
         if target.exists() and not overwrite:

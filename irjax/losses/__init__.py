@@ -1,5 +1,17 @@
 """Losses: per-example values [B]; the caller reduces."""
 
 from irjax.losses.heatmap import heatmap_mse
+from irjax.losses.scale import location_loss, scale_dynamic_loss, scale_iou_loss, scale_weight
+from irjax.losses.segmentation import binary_cross_entropy, dice, focal, soft_iou
 
-__all__ = ["heatmap_mse"]
+__all__ = [
+    "binary_cross_entropy",
+    "dice",
+    "focal",
+    "heatmap_mse",
+    "location_loss",
+    "scale_dynamic_loss",
+    "scale_iou_loss",
+    "scale_weight",
+    "soft_iou",
+]

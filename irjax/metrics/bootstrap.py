@@ -25,10 +25,10 @@ def resampled_sums(rows: Sequence[Counts], *, samples: int, seed: int) -> dict[s
       seed: of the draws.
 
     Returns:
-      {field: [R] float64}.
+      {field: [R] float64}, and the bins of histograms [R, B], as `accumulators.columns` names them.
     """
     table = columns(rows)
-    stacked = np.stack(list(table.values()), axis=1)
+    stacked = np.concatenate([column.reshape(len(rows), -1) for column in table.values()], axis=1)
     number = len(rows)
     generator = np.random.default_rng(seed)
     chunk = max(1, _ELEMENTS // number)
@@ -37,7 +37,12 @@ def resampled_sums(rows: Sequence[Counts], *, samples: int, seed: int) -> dict[s
         # How often each image was drawn; one matrix product then sums every draw.
         times = generator.multinomial(number, np.full(number, 1 / number), size=min(chunk, samples - start))
         parts.append(times.astype(np.float64) @ stacked)
-    return dict(zip(table, np.concatenate(parts).T, strict=True))
+    sums, start, drawn = {}, 0, np.concatenate(parts)
+    for name, column in table.items():
+        width = column[0].size
+        sums[name] = drawn[:, start : start + width].reshape(samples, *column.shape[1:])
+        start += width
+    return sums
 
 
 def bootstrap_intervals(
@@ -58,14 +63,26 @@ def bootstrap_intervals(
     Raises:
       ValueError: if there are no images, or `samples` or `level` is out of range.
     """
+    check_resampling(rows, samples, level)
+    drawn = compute(resampled_sums(rows, samples=samples, seed=seed), spec)
+    return {name: interval(values[np.isfinite(values)], level) for name, values in drawn.items()}
+
+
+def check_resampling(rows: Sequence[Counts], samples: int, level: float) -> None:
+    """Refuses what cannot be resampled.
+
+    Raises:
+      ValueError: if there are no images, or `samples` or `level` is out of range.
+    """
     if not rows:
         raise ValueError("bootstrap intervals need at least one image, got none")
     if samples < 1 or not 0 < level < 1:
         raise ValueError(f"need samples >= 1 and 0 < level < 1, got samples={samples}, level={level}")
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    intervals = {}
-    for name, values in compute(resampled_sums(rows, samples=samples, seed=seed), spec).items():
-        values = values[np.isfinite(values)]
-        low, high = np.quantile(values, tails) if values.size else (np.nan, np.nan)
-        intervals[name] = (float(low), float(high))
-    return intervals
+
+
+def interval(values: np.ndarray, level: float) -> tuple[float, float]:
+    """The percentile interval of resampled values [R], none of them nan; (nan, nan) if there are none."""
+    if not values.size:
+        return float("nan"), float("nan")
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

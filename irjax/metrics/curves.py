@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 
 from irjax.metrics import inputs
-from irjax.metrics.accumulators import Counts
+from irjax.metrics.accumulators import columns
+from irjax.metrics.counting import ImageWork, kept_points
 from irjax.metrics.evaluation import as_sequence, evaluate_images
+from irjax.metrics.histograms import ratio
 from irjax.metrics.inputs import PointPredictions, PointTruth
-from irjax.metrics.matching import optimal_gains, pairwise_distances, within
+from irjax.metrics.matching import match, optimal_gains, pairwise_distances, within
 from irjax.metrics.protocols import Protocol, protocol
-from irjax.metrics.values import ratio
+from irjax.metrics.values import fa_pixels, false_alarms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +45,9 @@ class Sweep:
       thresholds: [T] float64, rising.
       matched: [T] int64, matched pairs.
       predictions: [T] int64, predictions that pass the threshold.
-      false_alarms: [T] int64, what Fa counts: unmatched predictions, or the area of unmatched regions.
+      false_alarms: [T] int64, what Fa counts: unmatched predictions, or pixels (`Protocol.false_alarm`).
       truths: number of targets.
-      pixels: number of pixels of all images.
+      pixels: number of pixels that Fa is divided by.
       average_precision: precision averaged over recall, as the sum over falling scores of precision times the gain in
         recall, without interpolation; nan without targets. For points over all their scores, for maps over the given
         thresholds.
@@ -192,9 +194,17 @@ def centroid_sweep(
 
 
 def sweep(
-    predictions: Any, truths: Any, thresholds: Any, spec: str | Protocol = "irjax", *, logits: bool = False
+    predictions: Any,
+    truths: Any,
+    thresholds: Any,
+    spec: str | Protocol = "irjax",
+    *,
+    logits: bool = False,
+    processes: int | None = None,
 ) -> Sweep:
     """A threshold sweep under any protocol: maps are cut, labelled and matched again at each threshold.
+
+    A protocol whose `sweep` is not "again" does as its program does: it matches everything once, then cuts by score.
 
     Args:
       predictions: as for `irjax.metrics.evaluate`.
@@ -202,31 +212,70 @@ def sweep(
       thresholds: [T] rising. A pixel passes with p > threshold, a point with ``score >= threshold``.
       spec: the protocol.
       logits: whether float maps are logits.
+      processes: as for `irjax.metrics.evaluate_images`.
 
     Returns:
-      The sweep; `false_alarms` are what the protocol's Fa counts.
+      The sweep; `false_alarms` and `pixels` are what the protocol's Fa counts and divides by.
 
     Raises:
       ValueError: see `irjax.metrics.evaluate_images`.
     """
     spec, levels = protocol(spec), _checked_thresholds(thresholds)
     predictions, truths = as_sequence(predictions, "predictions"), as_sequence(truths, "truths")
-    points = all(isinstance(item, PointPredictions) for item in predictions)
-    if points and not spec.needs_maps and spec.matching == "optimal" and len(predictions) == len(truths):
+    if len(predictions) != len(truths):
+        raise ValueError(f"{len(predictions)} predictions for {len(truths)} truths")
+    if spec.sweep != "again":
+        return _sweep_once(predictions, truths, levels, spec, logits)
+    points = len(predictions) > 0 and isinstance(predictions[0], PointPredictions)
+    if points and not spec.needs_maps and spec.matching == "optimal" and _plain_points(predictions, spec):
         targets = [_point_truth(truth, spec) for truth in truths]
         return centroid_sweep(predictions, targets, levels, spec.limit, inclusive=spec.inclusive)
-    totals: list[Counts] = []
-    for level in levels:
-        evaluation = evaluate_images(predictions, truths, spec, threshold=float(level), logits=logits)
-        totals.append(evaluation[spec.name].total)
-    matched, predicted, area = (
-        np.array([getattr(total, name) for total in totals], np.int64)
-        for name in ("matched", "predictions", "false_region_pixels")
-    )
-    false_alarms = area if spec.false_alarm == "area" else predicted - matched
-    recall = ratio(matched, np.full_like(matched, totals[0].truths))[::-1]
+    options = {"logits": logits, "processes": processes}
+    # The curve of all thresholds is not drawn again at each of them.
+    bare = dataclasses.replace(spec, curve=None, metrics=tuple(name for name in spec.metrics if name != "AUC"))
+    if points:
+        each = [evaluate_images(predictions, truths, bare, threshold=float(t), **options)[bare.name] for t in levels]
+    else:
+        # One protocol for each threshold: so an image is read, and its truth labelled, once.
+        cuts = [dataclasses.replace(bare, name=str(t), threshold=float(t)) for t in levels]
+        each = list(evaluate_images(predictions, truths, cuts, **options).values())
+    sums = columns([evaluation.total for evaluation in each])
+    matched, predicted = sums["matched"].astype(np.int64), sums["predictions"].astype(np.int64)
+    alarms, pixels = false_alarms(sums, spec).astype(np.int64), int(fa_pixels(sums, spec)[0])
+    return _sweep_of(levels, matched, predicted, alarms, int(sums["truths"][0]), pixels)
+
+
+def _sweep_of(levels, matched, predicted, alarms, truths: int, pixels: int) -> Sweep:
+    recall = ratio(matched, np.full_like(matched, truths))[::-1]
     precision = average_precision(recall, ratio(matched, predicted)[::-1])
-    return Sweep(levels, matched, predicted, false_alarms, totals[0].truths, totals[0].pixels, precision)
+    return Sweep(levels, matched, predicted, alarms, truths, pixels, precision)
+
+
+def _plain_points(predictions: Sequence[Any], spec: Protocol) -> bool:
+    return spec.dropped_points == "none" and all(isinstance(item, PointPredictions) for item in predictions)
+
+
+def _sweep_once(predictions, truths, levels: np.ndarray, spec: Protocol, logits: bool) -> Sweep:
+    scale = inputs.integer_scale(predictions)
+    hits, scores, targets, pixels = [np.zeros(0, bool)], [np.zeros(0)], 0, 0
+    for number, (prediction, truth) in enumerate(zip(predictions, truths, strict=True)):
+        try:
+            true, found, score, size = ImageWork(prediction, truth, logits=logits, scale=scale).scored_points(spec)
+        except ValueError as error:
+            raise ValueError(f"image {number}: {error}") from error
+        targets, pixels = targets + len(true), pixels + size
+        kept = kept_points(spec, found)
+        matching = match(true, found[kept], limit=spec.limit, inclusive=spec.inclusive, method=spec.matching)
+        # The shifted program takes positions among the kept points for positions among all of them.
+        listed = score if spec.sweep == "once_shifted" else score[kept]
+        hit = np.zeros(len(listed), bool)
+        hit[matching.predictions] = True
+        hits.append(hit)
+        scores.append(listed)
+    hit, score = np.concatenate(hits), np.concatenate(scores)
+    passed = score[None, :] >= levels[:, None]
+    predicted, matched = passed.sum(axis=1), (passed & hit).sum(axis=1)
+    return _sweep_of(levels, matched, predicted, predicted - matched, targets, pixels)
 
 
 def _point_truth(truth: Any, spec: Protocol) -> PointTruth:

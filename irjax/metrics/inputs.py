@@ -128,8 +128,7 @@ def truth_of_example(example: Any, needs_mask: bool) -> np.ndarray | PointTruth:
 
 def _plane(array: Any, what: str) -> np.ndarray:
     array = np.asarray(array)
-    if array.ndim == 3 and 1 in (array.shape[0], array.shape[-1]):
-        array = array.reshape(array.shape[1:] if array.shape[0] == 1 else array.shape[:2])
+    array = array.reshape(map_shape(array))
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"{what} must be [H, W], got shape {array.shape}")
     return array
@@ -168,6 +167,74 @@ def truth_mask(mask: Any) -> tuple[np.ndarray, str]:
     )
 
 
+def gray_levels(mask: Any) -> tuple[np.ndarray, bool]:
+    """A truth mask in the 256 levels that published programs compare, truncate or add up.
+
+    Args:
+      mask: [H, W] bool, integers in [0, 255], or floats in [0, 1], which stand for level / 255.
+
+    Returns:
+      [H, W] bool where the mask holds two levels, background and full, else uint8; and whether it does.
+
+    Raises:
+      ValueError: for other values or shapes.
+    """
+    mask = _plane(mask, "a truth mask")
+    if mask.dtype == bool:
+        return mask, True
+    low, high = mask.min(), mask.max()
+    if np.issubdtype(mask.dtype, np.integer):
+        if low < 0 or high > 255:
+            raise ValueError(f"an integer truth mask must lie in [0, 255], got {low} to {high}")
+        full = 255 if high > 1 else 1
+        on = mask == full
+        return (on, True) if (on | (mask == 0)).all() else (mask.astype(np.uint8), False)
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"a truth mask of {mask.dtype} must lie in [0, 1], got {low} to {high}")
+    on = mask == 1
+    return (on, True) if (on | (mask == 0)).all() else (np.rint(mask * 255).astype(np.uint8), False)
+
+
+def size_text(shape: Sequence[int]) -> str:
+    """Height x width of an array, for messages."""
+    return f"{shape[0]}x{shape[1]}"
+
+
+def map_shape(array: Any) -> tuple[int, int]:
+    """(H, W) of a map or mask, whose axis of one channel does not count."""
+    shape = np.shape(array)
+    if len(shape) == 3 and 1 in (shape[0], shape[-1]):
+        return shape[1:] if shape[0] == 1 else shape[:2]
+    return shape
+
+
+def check_sizes(predicted: tuple[int, int], truth: tuple[int, int]) -> None:
+    """Refuses a pair of other sizes (H, W): what lies where would be a guess.
+
+    Raises:
+      ValueError: naming both sizes.
+    """
+    if predicted != truth:
+        raise ValueError(f"the prediction is {size_text(predicted)}, the truth {size_text(truth)} (height x width)")
+
+
+def own_scale(prediction: Any) -> int | None:
+    """What stands for p = 1 in one integer map by itself: 1 if no value exceeds it, else 255; None for other inputs.
+
+    Raises:
+      ValueError: if an integer map exceeds 255 or is negative.
+    """
+    if is_points(prediction):
+        return None
+    array = np.asarray(prediction)
+    if not np.issubdtype(array.dtype, np.integer) or not array.size:
+        return None
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high > 255:
+        raise ValueError(f"an integer map must lie in [0, 255], got {low} to {high}")
+    return 255 if high > 1 else 1
+
+
 def integer_scale(predictions: Sequence[Any]) -> int:
     """What stands for p = 1 in integer maps of one prediction set: 1 if none exceeds 1, else 255.
 
@@ -178,16 +245,28 @@ def integer_scale(predictions: Sequence[Any]) -> int:
     """
     scale = 1
     for number, item in enumerate(predictions):
-        if is_points(item):
-            continue
-        array = np.asarray(item)
-        if not np.issubdtype(array.dtype, np.integer) or not array.size:
-            continue
-        low, high = int(array.min()), int(array.max())
-        if low < 0 or high > 255:
-            raise ValueError(f"prediction {number}: an integer map must lie in [0, 255], got {low} to {high}")
-        scale = 255 if high > 1 else scale
+        try:
+            scale = max(scale, own_scale(item) or 1)
+        except ValueError as error:
+            raise ValueError(f"prediction {number}: {error}") from error
     return scale
+
+
+def _checked_map(scores: Any, logits: bool, scale: int) -> np.ndarray:
+    scores = _plane(scores, "a predicted map")
+    if scores.dtype == bool:
+        return scores
+    low, high = scores.min(), scores.max()
+    if np.issubdtype(scores.dtype, np.integer):
+        if low < 0 or high > scale:
+            raise ValueError(f"an integer map must lie in [0, {scale}], got {low} to {high}")
+    elif not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError("a predicted map must be finite, got NaN or infinity")
+    elif not logits and (low < 0 or high > 1):
+        raise ValueError(
+            f"a predicted map must hold probabilities in [0, 1], got {low} to {high}; for logits pass logits=True"
+        )
+    return scores
 
 
 def predicted_mask(scores: Any, threshold: float, *, logits: bool = False, scale: int = 255) -> np.ndarray:
@@ -205,26 +284,43 @@ def predicted_mask(scores: Any, threshold: float, *, logits: bool = False, scale
     Raises:
       ValueError: for other values or shapes.
     """
-    scores = _plane(scores, "a predicted map")
+    scores = _checked_map(scores, logits, scale)
     if not 0 <= threshold <= 1:
         raise ValueError(f"the threshold of a map is a probability in [0, 1], got {threshold}")
     if scores.dtype == bool:
         return scores
     if np.issubdtype(scores.dtype, np.integer):
-        if scores.min() < 0 or scores.max() > scale:
-            raise ValueError(f"an integer map must lie in [0, {scale}], got {scores.min()} to {scores.max()}")
-        return scores > threshold * scale
-    low, high = scores.min(), scores.max()
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError("a predicted map must be finite, got NaN or infinity")
+        return (np.arange(scale + 1) / scale > threshold)[scores]
     if logits:
         with np.errstate(divide="ignore"):
             threshold = float(np.log(threshold) - np.log1p(-threshold))
-    elif low < 0 or high > 1:
-        raise ValueError(
-            f"a predicted map must hold probabilities in [0, 1], got {low} to {high}; for logits pass logits=True"
-        )
     return scores > threshold
+
+
+def probabilities(scores: Any, *, logits: bool = False, scale: int = 255) -> np.ndarray:
+    """A predicted map as probabilities, in its own precision.
+
+    Args:
+      scores: [H, W] as for `predicted_mask`.
+      logits: whether `scores` are logits.
+      scale: what stands for p = 1 in an integer map.
+
+    Returns:
+      [H, W] floats in [0, 1]: float32 for booleans, float64 for integers, else the type of `scores`.
+
+    Raises:
+      ValueError: for other values or shapes.
+    """
+    scores = _checked_map(scores, logits, scale)
+    if scores.dtype == bool:
+        return scores.astype(np.float32)
+    if np.issubdtype(scores.dtype, np.integer):
+        return scores / np.float64(scale)
+    if logits:
+        import scipy.special
+
+        return scipy.special.expit(scores)
+    return scores
 
 
 def mask_centroids(mask: np.ndarray, connectivity: int) -> PointTruth:

@@ -1,9 +1,12 @@
-"""Evaluation protocols: each convention by name, as data.
+"""Evaluation protocols by name: irjax's own, and those of published programs with their flaws.
 
 The public programs of the field disagree on what IoU, Pd and Fa are, so a number means something only together with its
 protocol. A protocol is a frozen record that one counting function interprets; a variant is `dataclasses.replace` away:
 
     strict = dataclasses.replace(protocol("irjax"), name="irjax, 2 px", limit=2.0)
+
+A legacy protocol does what the program does, errors included, so that published tables can be compared with; each error
+is said in `flaws`.
 """
 
 from __future__ import annotations
@@ -12,68 +15,29 @@ import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from irjax.metrics.matching import METHODS
+from irjax.metrics.spec import Curve, Protocol
 
+__all__ = ["PROTOCOLS", "Curve", "Protocol", "protocol"]
 
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-    """How predictions are scored.
-
-    Attributes:
-      name: how it is called in tables.
-      summary: one line for tables and help.
-      metrics: what it reports, in order; names from `irjax.metrics.values.METRICS`.
-      needs_maps: whether it counts pixels, and so needs maps [H, W] against masks [H, W]. Otherwise points will do, and
-        the regions of a map are taken at their centroids.
-      threshold: a map's pixel is a target where p > threshold (exactly at it is background).
-      connectivity: 8 or 4, of predicted and true regions.
-      matching: "optimal", "first" or "nearest_in_order" (`irjax.metrics.matching`).
-      limit: largest distance in pixels between matched centroids.
-      inclusive: whether a distance of exactly `limit` counts.
-      false_alarm: what Fa counts per pixel of all images: "area" (pixels of unmatched predicted regions) or "count"
-        (unmatched predictions).
-      empty: how nIoU treats an image without truth and prediction: "skip", "zero" or "one".
-      fa_unit: unit in which Fa is printed; values are always returned per pixel.
-      flaws: what is known to be wrong with it, said beside its numbers.
-    """
-
-    name: str
-    summary: str
-    metrics: tuple[str, ...]
-    needs_maps: bool = True
-    threshold: float = 0.5
-    connectivity: int = 8
-    matching: str = "optimal"
-    limit: float = 3.0
-    inclusive: bool = False
-    false_alarm: str = "area"
-    empty: str = "skip"
-    fa_unit: float = 1e-6
-    flaws: tuple[str, ...] = ()
-
-    def __post_init__(self):
-        choices = {
-            "connectivity": (4, 8),
-            "matching": tuple(METHODS),
-            "false_alarm": ("area", "count"),
-            "empty": ("skip", "zero", "one"),
-        }
-        for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
-                value = getattr(self, field)
-                raise ValueError(f"protocol {self.name!r}: {field} must be one of {allowed}, got {value!r}")
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"protocol {self.name!r}: threshold is a probability in [0, 1], got {self.threshold}")
-        if not self.limit > 0:
-            raise ValueError(f"protocol {self.name!r}: limit is a distance above 0 pixels, got {self.limit}")
-        if self.false_alarm == "area" and not self.needs_maps:
-            raise ValueError(f"protocol {self.name!r}: points have no area, so its Fa must be by 'count'")
-
-    @property
-    def rule(self) -> str:
-        """The matching rule in words, such as "optimal one-to-one, <= 5 px"."""
-        return f"{self.matching.replace('_', ' ')} one-to-one, {'<=' if self.inclusive else '<'} {self.limit:g} px"
-
+_GREEDY = "Matching is greedy in raster order, so a target can lose its only detection to a neighbour that has another."
+_AREA_SET = (
+    "False regions are told by their area: one as large as any matched region of the image is not counted in Fa, so Fa "
+    "is too low."
+)
+_TRUNCATED = "Only truth pixels of the full level are targets: gray rims, and whole targets stored as 254, are lost."
+_MIXED = (
+    "Gray truth is read three ways: intersections and targets are of the full level, unions of at least half, and "
+    "pixAcc of any."
+)
+_EMPTY_IS_ZERO = "An image without truth and prediction counts as 0 in nIoU, so empty images lower it."
+_LOGIT_BINS = (
+    "Its table of Pd and Fa sets thresholds 0, 25.5, 51, ... on logits, so that only the first column means anything."
+)
+_SMALL_CANVAS = (
+    "Masks are resized by nearest neighbour, which removes small targets: from 512 to 256 only 49 % of 2x1 targets "
+    "remain."
+)
+_SMOOTHED = "Rates of the ROC have 0.001 added to their denominators."
 
 IRJAX = Protocol(
     name="irjax",
@@ -92,7 +56,191 @@ CENTROID = Protocol(
     fa_unit=1e-8,
 )
 
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType({spec.name: spec for spec in (IRJAX, CENTROID)})
+BASICIRSTD = Protocol(
+    name="basicirstd",
+    summary="BasicIRSTD: global IoU, first region nearer than 3 px, Fa by area of unmatched regions, native size",
+    metrics=("IoU", "pixAcc", "Pd", "Fa"),
+    matching="first",
+    truth="mixed",
+    flaws=(_GREEDY, _MIXED),
+)
+
+DNANET = Protocol(
+    name="dnanet",
+    summary="DNANet: as BasicIRSTD on a canvas of 256x256, Fa without regions as large as a matched one",
+    metrics=("IoU", "pixAcc", "Pd", "Fa", "AUC"),
+    matching="first",
+    false_alarm="area_set",
+    truth="mixed",
+    canvas="resize",
+    canvas_size=256,
+    curve=Curve.even(10, closed=False, smoothing=1e-3),
+    flaws=(_AREA_SET, _LOGIT_BINS, _GREEDY, _MIXED, _SMALL_CANVAS, _SMOOTHED),
+)
+
+MSHNET = dataclasses.replace(
+    DNANET,
+    name="mshnet",
+    summary="MSHNet: as DNANet, the side of the canvas an option (256 by default)",
+    flaws=(
+        *DNANET.flaws[:2],
+        "Its reset keeps the number of targets, so Pd falls from epoch to epoch to 1/2, 1/3, ...; irjax counts afresh "
+        "and does not copy that.",
+        *DNANET.flaws[2:],
+    ),
+)
+
+SCTRANSNET = Protocol(
+    name="sctransnet",
+    summary="SCTransNet: native size, nIoU as mean over images, Fa without regions as large as a matched one",
+    metrics=("IoU", "nIoU", "PixelF1", "Pd", "Fa", "AUC"),
+    matching="first",
+    false_alarm="area_set",
+    truth="mixed",
+    empty="zero",
+    curve=Curve.even(10, closed=False, smoothing=1e-3, f1_smoothing=1e-5),
+    flaws=(_AREA_SET, _EMPTY_IS_ZERO, _GREEDY, _MIXED, _SMOOTHED),
+)
+
+PAL = Protocol(
+    name="pal",
+    summary="PAL: maps saved in 8 bit and above 127, truth levels count in parts, Fa by area of unmatched regions",
+    metrics=("IoU", "nIoU", "Pd", "Fa"),
+    matching="first",
+    truth="graded",
+    empty="zero",
+    eight_bit=True,
+    iou_epsilon=1e-6,
+    flaws=(
+        "A region of gray truth is one of equal level, so a target with a gray rim counts as several.",
+        _EMPTY_IS_ZERO,
+        _GREEDY,
+        "The map is cut to 8 bit first: the threshold is in effect 128/255, not 0.5.",
+    ),
+)
+
+ACM = Protocol(
+    name="acm",
+    summary="open-acm: IoU and nIoU on a canvas of 512x512, no targets counted",
+    metrics=("IoU", "nIoU", "pixAcc", "AUC"),
+    truth="exact",
+    empty="zero",
+    canvas="resize",
+    canvas_size=512,
+    curve=Curve.even(10, closed=False, smoothing=1e-3),
+    flaws=(
+        _TRUNCATED,
+        _EMPTY_IS_ZERO,
+        "Masks are resized by nearest neighbour, which changes small targets.",
+        _SMOOTHED,
+    ),
+)
+
+AGPCNET = Protocol(
+    name="agpcnet",
+    summary="AGPCNet: IoU, pixel precision, recall and F1 on a canvas of 256x256, AUC at 200 thresholds",
+    metrics=("IoU", "PixelPrecision", "PixelRecall", "PixelF1", "AUC"),
+    truth="exact",
+    canvas="resize",
+    canvas_size=256,
+    curve=Curve.even(200, closed=False, smoothing=1e-3),
+    flaws=(_TRUNCATED, _SMALL_CANVAS, _SMOOTHED),
+)
+
+_PEAK = "Each map is divided by its own maximum: a flat map of 0.02 becomes all target."
+
+RPCANET = Protocol(
+    name="rpcanet",
+    summary="RPCANet: each map divided by its maximum, Fa without regions as large as a matched one",
+    metrics=("IoU", "PixelPrecision", "PixelRecall", "PixelF1", "Pd", "Fa"),
+    matching="first",
+    false_alarm="area_set",
+    truth="peak",
+    peak_normalised=True,
+    flaws=(_PEAK, _AREA_SET, _GREEDY, "Only truth pixels at the mask's maximum are targets."),
+)
+
+RPCANET_OVERLAP = Protocol(
+    name="rpcanet_overlap",
+    summary="RPCANet's second pair: a target counts as found with one pixel, Fa is false pixels per background pixel",
+    metrics=("OverlapPd", "Fa", "AUC"),
+    false_alarm="pixels",
+    false_alarm_per="background",
+    truth="peak",
+    peak_normalised=True,
+    skip_without_truth=True,
+    curve=Curve.even(100, inclusive=True, targets=True, closed=False),
+    flaws=(
+        _PEAK,
+        "Images without targets are left out with all their false alarms.",
+        "One pixel of overlap finds a target, so one blob over the image finds all of them.",
+        "The ROC has targets on one axis and pixels on the other, so its area is not a probability.",
+    ),
+)
+
+SPIRE = Protocol(
+    name="spire",
+    summary="SPIRE: truth by truth the nearest unused point within 5 px, Fa is the number of false points per pixel",
+    metrics=("Precision", "Recall", "Pd", "F1", "Fa", "TP", "FP", "FN"),
+    needs_maps=False,
+    matching="nearest_in_order",
+    limit=5.0,
+    inclusive=True,
+    false_alarm="count",
+    fa_unit=1e-8,
+    dropped_points="origin",
+    sweep="once",
+    flaws=(
+        "Matching goes target by target to the nearest unused point, so a target can lose its only point to another.",
+        "A point at (0, 0) is dropped as padding, although a target can be there.",
+        "Thresholds are swept without matching again, so a weak point keeps a strong one from its target.",
+        "The programs fail on an empty list of points, drop false alarms on images without targets (evaluate.py) and "
+        "the misses on images that the prediction file lacks; irjax does not copy that.",
+    ),
+)
+
+SPIRE_MASKS = dataclasses.replace(
+    SPIRE,
+    name="spire_masks",
+    summary="SPIRE's program for masks: every region above 0 at its weighted centroid, then as SPIRE",
+    threshold=0.0,
+    eight_bit=True,
+    truth="positive",
+    centroid="weighted",
+    sweep="once_shifted",
+    flaws=(
+        *SPIRE.flaws[:3],
+        "Regions of everything above 0 are points, so a heat map that is nowhere 0 is one region.",
+        "Its table looks scores up as if no point had been dropped, so its false alarms differ from the total.",
+    ),
+)
+
+ADSNET = Protocol(
+    name="adsnet",
+    summary="ADSNet: nIoU as mean over images, Fa is false pixels per pixel",
+    metrics=("IoU", "nIoU", "Pd", "Fa"),
+    false_alarm="pixels",
+    flaws=("Fa counts every false pixel, so a rim around a found target is a false alarm too.",),
+)
+
+LESPS = dataclasses.replace(BASICIRSTD, name="lesps", summary="LESPS: the program of BasicIRSTD")
+NA_IRSTD = dataclasses.replace(
+    BASICIRSTD,
+    name="na_irstd",
+    summary="Na-IRSTD: as BasicIRSTD, and the false alarms per image that its formula says",
+    metrics=("IoU", "pixAcc", "Pd", "Fa", "FalsePerImage"),
+)
+SCALE_LOSS = dataclasses.replace(MSHNET, name="scale_loss", summary="Scale-aware losses: the program of MSHNet")
+
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
+    {
+        spec.name: spec
+        for spec in (
+            *(IRJAX, CENTROID, BASICIRSTD, LESPS, DNANET, MSHNET, SCTRANSNET, PAL, ACM, AGPCNET, RPCANET),
+            *(RPCANET_OVERLAP, SPIRE, SPIRE_MASKS, NA_IRSTD, ADSNET, SCALE_LOSS),
+        )
+    }
+)
 
 
 def protocol(name: str | Protocol) -> Protocol:

@@ -8,15 +8,10 @@ from types import MappingProxyType
 import numpy as np
 
 from irjax.metrics.accumulators import Counts, columns
+from irjax.metrics.histograms import area, ratio
 from irjax.metrics.protocols import Protocol
 
 Sums = Mapping[str, np.ndarray]
-
-
-def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """``numerator / denominator``, nan where the denominator is 0. Float64, broadcast."""
-    numerator, denominator = np.broadcast_arrays(np.asarray(numerator, np.float64), np.asarray(denominator, np.float64))
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0)
 
 
 def _iou(sums: Sums, spec: Protocol) -> np.ndarray:
@@ -41,20 +36,61 @@ def _f1(sums: Sums, spec: Protocol) -> np.ndarray:
     return ratio(2 * sums["matched"], sums["predictions"] + sums["truths"])
 
 
-def _fa(sums: Sums, spec: Protocol) -> np.ndarray:
-    by_area = spec.false_alarm == "area"
-    return ratio(sums["false_region_pixels"] if by_area else sums["predictions"] - sums["matched"], sums["pixels"])
+def false_alarms(sums: Sums, spec: Protocol) -> np.ndarray:
+    """What Fa counts under a protocol, of sums of any shape."""
+    if spec.false_alarm == "count":
+        return sums["predictions"] - sums["matched"]
+    if spec.false_alarm == "pixels":
+        return sums["pixel_fp"] / spec.pixel_unit
+    return sums["area_set_pixels" if spec.false_alarm == "area_set" else "false_region_pixels"]
+
+
+def fa_pixels(sums: Sums, spec: Protocol) -> np.ndarray:
+    """What Fa is divided by under a protocol, of sums of any shape."""
+    if spec.false_alarm_per == "background":
+        return sums["pixels"] - (sums["pixel_tp"] + sums["pixel_fn"]) / spec.pixel_unit
+    return sums["pixels"]
+
+
+def _auc(sums: Sums, spec: Protocol) -> np.ndarray:
+    if "positive" not in sums:
+        return np.full(np.shape(sums["images"]), np.nan)
+    return area(sums["positive"], sums["negative"], spec.curve)
+
+
+def _pixel_precision(sums: Sums, spec: Protocol) -> np.ndarray:
+    return ratio(sums["pixel_tp"], sums["pixel_tp"] + sums["pixel_fp"])
+
+
+def _pixel_recall(sums: Sums, spec: Protocol) -> np.ndarray:
+    return ratio(sums["pixel_tp"], sums["pixel_tp"] + sums["pixel_fn"])
+
+
+def _pixel_f1(sums: Sums, spec: Protocol) -> np.ndarray:
+    if spec.curve is not None and spec.curve.f1_smoothing:
+        smoothing = spec.curve.smoothing
+        precision = sums["pixel_tp"] / (sums["pixel_tp"] + sums["pixel_fp"] + smoothing)
+        recall = sums["pixel_tp"] / (sums["pixel_tp"] + sums["pixel_fn"] + smoothing)
+        return ratio(2 * precision * recall, precision + recall + spec.curve.f1_smoothing)
+    return ratio(2 * sums["pixel_tp"], 2 * sums["pixel_tp"] + sums["pixel_fp"] + sums["pixel_fn"])
 
 
 METRICS: Mapping[str, Callable[[Sums, Protocol], np.ndarray]] = MappingProxyType(
     {
         "IoU": _iou,
         "nIoU": _niou,
+        "pixAcc": lambda sums, spec: ratio(sums["pixel_tp"], sums["pixel_labelled"]),
+        "PixelPrecision": _pixel_precision,
+        "PixelRecall": _pixel_recall,
+        "PixelF1": _pixel_f1,
         "Precision": _precision,
         "Recall": _recall,
         "Pd": _recall,
+        "OverlapPd": lambda sums, spec: ratio(sums["overlapped"], sums["truths"]),
         "F1": _f1,
-        "Fa": _fa,
+        "Fa": lambda sums, spec: ratio(false_alarms(sums, spec), fa_pixels(sums, spec)),
+        "FalsePerImage": lambda sums, spec: ratio(sums["predictions"] - sums["matched"], sums["images"]),
+        "AUC": _auc,
         "TP": lambda sums, spec: sums["matched"],
         "FP": lambda sums, spec: sums["predictions"] - sums["matched"],
         "FN": lambda sums, spec: sums["truths"] - sums["matched"],
@@ -68,7 +104,7 @@ def compute(sums: Sums, spec: Protocol) -> dict[str, np.ndarray]:
     """The protocol's metrics from sums of any shape; nan where a metric is undefined.
 
     Args:
-      sums: a float64 array for each field of `Counts`, all of one shape (`accumulators.columns`).
+      sums: float64 arrays, all of one shape but the histograms, which have one axis more (`accumulators.columns`).
       spec: the protocol.
 
     Returns:

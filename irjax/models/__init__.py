@@ -1,5 +1,6 @@
 """The networks, one file a method."""
 
 from irjax.models.hrpe import HRPE
+from irjax.models.mshnet import MSHNet
 
-__all__ = ["HRPE"]
+__all__ = ["HRPE", "MSHNet"]

@@ -14,8 +14,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from irjax.models.hrpe import HRPE
+from irjax.models.mshnet import MSHNet
 
-MODELS: Mapping[str, type[nn.Module]] = MappingProxyType({"spire": HRPE})
+MODELS: Mapping[str, type[nn.Module]] = MappingProxyType({"mshnet": MSHNet, "spire": HRPE})
 
 _OWN_FIELDS = ("parent", "name")  # of every flax module
 

@@ -10,6 +10,8 @@ import dataclasses
 
 import numpy as np
 
+_STRUCTURES = {4: np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.bool_), 8: np.ones((3, 3), np.bool_)}
+
 
 @dataclasses.dataclass(frozen=True)
 class Regions:
@@ -49,23 +51,29 @@ def find_regions(mask: np.ndarray, connectivity: int = 8) -> Regions:
     mask = np.asarray(mask)
     if mask.ndim != 2:
         raise ValueError(f"a mask must be [H, W], got shape {mask.shape}")
-    if connectivity not in (4, 8):
+    if connectivity not in _STRUCTURES:
         raise ValueError(f"connectivity must be 4 or 8, got {connectivity}")
     labels = np.zeros(mask.shape, np.int32)
-    y, x = np.nonzero(mask)
-    if not y.size:
+    # Targets are a handful of pixels: after one pass that finds them, the work is on those pixels alone.
+    pixels = np.flatnonzero(mask)
+    if not pixels.size:
         return Regions(labels, np.zeros((0, 2)), np.zeros(0, np.int64), np.zeros((0, 4), np.int64))
-    # Targets are a handful of pixels, so only the part that holds them is labelled.
+    y, x = np.divmod(pixels, mask.shape[1])
     top, left = y[0], x.min()
-    part = np.s_[top : y[-1] + 1, left : x.max() + 1]
-    structure = ndimage.generate_binary_structure(2, 2 if connectivity == 8 else 1)
-    count = ndimage.label(mask[part], structure, output=labels[part])
-    index = labels[y, x] - 1
-    areas = np.bincount(index, minlength=count)
-    sums = np.stack([np.bincount(index, weights=axis, minlength=count) for axis in (x, y)], axis=1)
-    edges = [(column.start, row.start, column.stop, row.stop) for row, column in ndimage.find_objects(labels[part])]
-    boxes = np.array(edges, np.int64) + [left, top, left, top]
-    return Regions(labels, sums / areas[:, None], areas.astype(np.int64), boxes)
+    part = mask[top : y[-1] + 1, left : x.max() + 1]
+    found, count = ndimage.label(part, _STRUCTURES[connectivity])
+    numbers = found[y - top, x - left]
+    labels.reshape(-1)[pixels] = numbers
+    # Sorted by region and, as the sort is stable, in raster order within each.
+    order = np.argsort(numbers, kind="stable")
+    x, y = x[order], y[order]
+    areas = np.bincount(numbers, minlength=count + 1)[1:]
+    starts = np.concatenate([[0], np.cumsum(areas)])
+    firsts, lasts = starts[:-1], starts[1:] - 1
+    centroids = np.stack([np.add.reduceat(axis, firsts) for axis in (x, y)], axis=1) / areas[:, None]
+    left, right = np.minimum.reduceat(x, firsts), np.maximum.reduceat(x, firsts)
+    boxes = np.stack([left, y[firsts], right + 1, y[lasts] + 1], axis=1)
+    return Regions(labels, centroids, areas.astype(np.int64), boxes.astype(np.int64))
 
 
 def points_from_mask(mask: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 import importlib.util
 import pathlib
 import pickle
+import re
 import sys
 
 import numpy as np
@@ -139,7 +140,7 @@ def test_nothing_half_built_and_nothing_overwritten(sirst_v2, tmp_path):
 
 
 def test_unknown_names_and_folders(sirst_v2, tmp_path):
-    with pytest.raises(ValueError, match="no builder 'coco'; there are nudt_sirst, sirst_v2"):
+    with pytest.raises(ValueError, match="no builder 'coco'; there are sirst_v1, sirst_v2"):
         building.build("coco", sirst_v2, tmp_path / "out")
     with pytest.raises(ValueError, match="no configuration 'v3'; it has full, v1"):
         building.build("sirst_v2/v3", sirst_v2, tmp_path / "out")
@@ -151,17 +152,48 @@ def test_unknown_names_and_folders(sirst_v2, tmp_path):
 
 
 @pytest.mark.parametrize("name", building.BUILDERS)
-def test_every_builder_has_its_documents(name):
+def test_documents(name):
     import tensorflow_datasets as tfds
 
-    cls = building.builder_class(name)
-    folder = pathlib.Path(sys.modules[cls.__module__].__file__).parent
-    assert folder.name == name == cls.name
-    metadata = cls.get_metadata()
-    assert metadata.description and "@" in metadata.citation
-    valid = {tag.split(":")[0].strip() for tag in tfds.core.dataset_metadata.valid_tags()}
-    assert set(metadata.tags) <= valid
-    assert "licence" in metadata.description
+    builder = building.builder_class(name)
+    folder = pathlib.Path(sys.modules[builder.__module__].__file__).parent
+    assert sorted(path.name for path in folder.iterdir() if path.is_file()) == [
+        "CITATIONS.bib",
+        "README.md",
+        "TAGS.txt",
+        "__init__.py",
+        f"{name}_dataset_builder.py",
+    ]
+    entries = bib_entries((folder / "CITATIONS.bib").read_text())
+    assert entries and all({"title", "year"} <= fields.keys() for fields in entries.values())
+    tags = (folder / "TAGS.txt").read_text().split()
+    assert tags and set(tags) <= {tag.split("#")[0].strip() for tag in tfds.core.dataset_metadata.valid_tags()}
+    text = (folder / "README.md").read_text()
+    assert "licence" in text and len(text) > 300
+    # TFDS finds them by the builder's place.
+    metadata = builder.get_metadata()
+    assert folder.name == name == builder.name
+    assert metadata.description.split() == text.split() and set(metadata.tags) == set(tags)
+    assert all(key in metadata.citation for key in entries)
+
+
+def bib_entries(text):
+    """Key -> fields of a BibTeX file; fails on anything that is not an entry with braced fields."""
+    entries, rest = {}, text.strip()
+    while rest:
+        start = re.match(r"@(\w+)\{([^,\s]+),\s*", rest)
+        assert start, f"not an entry: {rest[:60]!r}"
+        depth, end = 1, start.end()
+        while depth:
+            depth += {"{": 1, "}": -1}.get(rest[end], 0)
+            end += 1
+        body, key = rest[start.end() : end - 1], start[2]
+        fields = re.findall(r"(\w+)\s*=\s*(\{(?:[^{}]|\{[^{}]*\})*\}|\d+)\s*(?:,|$)", body)
+        left = re.sub(r"(\w+)\s*=\s*(\{(?:[^{}]|\{[^{}]*\})*\}|\d+)\s*(?:,|$)", "", body).strip()
+        assert not left and key not in entries, f"{key}: {left!r}"
+        entries[key] = dict(fields)
+        rest = rest[end:].strip()
+    return entries
 
 
 def test_tensorflow_was_not_needed():
@@ -169,7 +201,15 @@ def test_tensorflow_was_not_needed():
         assert "tensorflow" not in sys.modules
 
 
-def test_real_data_sets(shared, tmp_path):
-    path = build("sirst_v2/v1", shared / "data" / "SIRST-v2", tmp_path, "published with 427 images, 253 were found")
-    assert len(sources.open_source(path, "train")) == 192
-    assert_same(sources.open_source(path, "val"), sources.open_source(shared / "data" / "SIRST-v2", "val_v1"))
+@pytest.mark.parametrize(
+    ("name", "folder", "counts", "warning", "lists"),
+    [
+        ("sirst_v2/v1", "SIRST-v2", (192, 61), "published with 427 images, 253 were found", "_v1"),
+        ("nudt_sirst", "NUDT-SIRST", (530, 133), "test was published with 664 images, 0 were found", ""),
+    ],
+)
+def test_real_data_sets(name, folder, counts, warning, lists, shared, tmp_path):
+    source = shared / "data" / folder
+    path = build(name, source, tmp_path, warning)
+    assert tuple(len(sources.open_source(path, split)) for split in ("train", "val")) == counts
+    assert_same(sources.open_source(path, "val"), sources.open_source(source, f"val{lists}"))

@@ -149,3 +149,17 @@ def test_one_bit_mask_file(tmp_path):
     mask, rule = images.read_mask(tmp_path / "m.png")
     assert rule == "binary"
     np.testing.assert_array_equal(mask, GRAY8 > 100)
+
+
+def test_gray_masks_are_told_from_binary_ones(tmp_path):
+    binary = np.zeros((20, 24), np.uint8)
+    binary[3:5, 4:6] = 255
+    red = np.stack([binary, 0 * binary, 0 * binary], axis=2)
+    gray = binary.copy()
+    gray[3, 4] = 127
+    path = tmp_path / "mask.png"
+    for values, expected in ((binary, False), (binary // 255, False), (0 * binary, False), (red, False), (gray, True)):
+        Image.fromarray(values).save(path)
+        assert images.has_gray(path) is expected
+    Image.fromarray(binary).save(tmp_path / "mask.jpg")
+    assert images.has_gray(tmp_path / "mask.jpg")

@@ -276,6 +276,70 @@ def test_undetectable_and_ambiguous_layouts(tmp_path):
         layouts.open_layout(root, "all", "coco")
 
 
+def test_spire_split(tmp_path):
+    for split, ids in (("train", (1, 2, 3)), ("test", (4,))):
+        for i in ids:
+            image(tmp_path / split / f"{split}_images" / f"x{i}.png")
+        entries = [{"id": i, "file_name": f"x{i}.png", "height": 20, "width": 24} for i in ids]
+        points = [{"id": i, "image_id": i, "keypoints": [i, 4, 2]} for i in ids]
+        (tmp_path / split / "annotations").mkdir()
+        content = json.dumps({"images": entries, "annotations": points})
+        (tmp_path / split / "annotations" / f"{split}.json").write_text(content)
+    assert layouts.detect_layout(tmp_path) == "spire_split"
+    assert layouts.list_splits(tmp_path) == ("train", "test", "trainval", "val")
+    source = layouts.open_layout(tmp_path, "trainval")
+    assert source.names == ("x1", "x2", "x3") and source[1].mask is None
+    np.testing.assert_array_equal(source[1].points, [[2, 4]])
+    assert layouts.open_layout(tmp_path, "test").names == ("x4",)
+    (tmp_path / "test" / "annotations" / "test.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"test\.json"):
+        layouts.open_layout(tmp_path, "train")
+
+
+def test_lists_in_several_places(tmp_path):
+    root = basicirstd(tmp_path)
+    for place, lists in {"": ("abcd", "ef"), "50_50": ("abc", "def"), "idx_6": ("abcd", "ef")}.items():
+        listing(root / place / "trainval.txt", lists[0])
+        listing(root / place / "test.txt", lists[1])
+    (root / "readme.txt").write_text("not a list")
+    assert layouts.detect_layout(root) == "lists"
+    parts = {split: layouts.open_layout(root, split).names for split in layouts.list_splits(root)}
+    assert parts["trainval"] == tuple("abcd") and parts["test"] == tuple("ef")
+    assert parts["trainval_50_50"] == tuple("abc") and parts["test_50_50"] == tuple("def")
+    for family in ("", "_50_50"):
+        assert sorted(parts[f"train{family}"] + parts[f"val{family}"]) == sorted(parts[f"trainval{family}"])
+    listing(root / "idx_6" / "test.txt", "f")
+    with pytest.raises(ValueError, match=r"several lists for 'test', .*idx_6.*test\.txt"):
+        layouts.open_layout(root, "test")
+
+
+def test_split_folders_number_alike(tmp_path):
+    for split in ("train", "test"):
+        for name in ("0", "1"):
+            image(tmp_path / split / "images" / f"{name}.png")
+            mask(tmp_path / split / "masks" / f"{name}.png", [(3, 4)])
+    assert layouts.detect_layout(tmp_path) == "split_folders"
+    one, other = (layouts.open_layout(tmp_path, split) for split in ("trainval", "test"))
+    assert one.names == other.names == ("0", "1") and not set(one.images) & set(other.images)
+    (tmp_path / "test").rename(tmp_path / "training")  # no name of a split
+    assert layouts.list_splits(tmp_path) == ("train", "trainval", "val")
+
+
+def test_subfolders_become_part_of_the_name(tmp_path):
+    names = ["3/1(2)", "41/1(297)", "41/1(5)"]
+    root = basicirstd(tmp_path, names, train=[f"/{name}" for name in names[:2]], val=["/41/1(5)"])
+    source = layouts.open_layout(root, "train")
+    assert source.names == ("3_1(2)", "41_1(297)") and source[1].points.shape == (2, 2)
+    (root / "masks" / "41" / "1(297).png").unlink()
+    with pytest.raises(ValueError, match=r"no mask for .*41/1\(297\)\.png"):
+        layouts.open_layout(root, "train")
+
+
+def test_every_layout_is_in_the_table():
+    rows = [line.split("`")[1] for line in layouts.__doc__.splitlines() if line.startswith("| `")]
+    assert tuple(rows) == layouts.LAYOUTS
+
+
 def test_carve_validation():
     names = [f"n{i}" for i in range(50)]
     train, val = layouts.carve_validation(names, 0.2, 3)

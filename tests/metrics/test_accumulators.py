@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from irjax.metrics import ScoreHistogram
 from irjax.metrics.accumulators import FIELDS, IOU_ONE, Counts, columns, fixed_point_iou
 
-counts = st.builds(Counts, **{name: st.integers(0, 2**62) for name in FIELDS})
+histograms = st.lists(st.integers(0, 2**40), min_size=6, max_size=6).map(lambda c: ScoreHistogram(c[:3], c[3:]))
+counts = st.builds(Counts, **{name: st.integers(0, 2**62) for name in FIELDS}, scores=st.one_of(st.none(), histograms))
 
 
 @settings(deadline=None)
@@ -35,6 +37,21 @@ def test_iou_in_fixed_point(intersection, more):
     union = intersection + more
     exact = Fraction(intersection, union) if union else 0
     assert abs(Fraction(fixed_point_iou(intersection, union), IOU_ONE) - exact) <= Fraction(1, 2 * IOU_ONE)
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6))
+def test_iou_with_something_added_to_the_union(intersection, more):
+    union = intersection + more
+    exact = Fraction(intersection, 1) / (union + Fraction(1e-6)) if union else 0
+    assert abs(Fraction(fixed_point_iou(intersection, union, 1e-6), IOU_ONE) - exact) <= Fraction(1, 2 * IOU_ONE)
+
+
+def test_columns_of_histograms():
+    rows = [Counts(scores=ScoreHistogram([1, 2], [3, 4])), Counts()]
+    table = columns(rows)
+    assert table["positive"].tolist() == [[1, 2], [0, 0]] and table["negative"].tolist() == [[3, 4], [0, 0]]
+    with pytest.raises(ValueError, match=r"\[1, 2\] bins"):
+        columns([rows[0], Counts(scores=ScoreHistogram([1], [1]))])
 
 
 def test_columns():

@@ -96,6 +96,20 @@ def test_maps_are_cut_and_labelled_again_at_each_threshold():
     assert by_centroid.matched.tolist() == [1, 2, 0]
 
 
+@pytest.mark.parametrize("change", [{"matching": "first"}, {"dropped_points": "axes"}])
+def test_points_under_other_rules_are_matched_again_too(change):
+    predictions, truths = scenes(4, clutter=40)
+    predictions = [PointPredictions(np.round(p.points / 64) * 64, p.scores) for p in predictions]
+    truths = [PointTruth(np.round(t.points / 64) * 64, 512, 512) for t in truths]
+    spec = dataclasses.replace(protocol("centroid"), **change)
+    got = sweep(predictions, truths, [0.2, 0.7], spec)
+    for index, threshold in enumerate((0.2, 0.7)):
+        total = evaluate_images(predictions, truths, spec, threshold=threshold)["centroid"].total
+        assert (got.matched[index], got.predictions[index]) == (total.matched, total.predictions)
+    plain = sweep(predictions, truths, [0.2, 0.7], "centroid")
+    assert "dropped_points" not in change or (got.predictions < plain.predictions).all()
+
+
 @pytest.mark.parametrize("thresholds", [[0.5, 0.4], [], [math.nan], [0.5, 0.5]])
 def test_thresholds_are_checked(thresholds):
     with pytest.raises(ValueError, match="finite and rising"):

@@ -1,5 +1,6 @@
 import dataclasses
 import math
+import time
 
 import numpy as np
 import pytest
@@ -255,3 +256,16 @@ def test_bootstrap_of_something_undefined():
         bootstrap_intervals([], protocol("centroid"))
     with pytest.raises(ValueError, match="level=1"):
         bootstrap_intervals([Counts()], protocol("centroid"), level=1)
+
+
+def test_speed():
+    """100 of the 1,000 images of 512x512 that may take 30 s; here a tenth of that time is allowed."""
+    random = np.random.default_rng(0)
+    masks, maps = [], []
+    for _ in range(100):
+        corners = random.integers(0, 500, (6, 2))
+        masks.append(square(*corners[:3], size=4, shape=(512, 512)).astype(np.uint8) * 255)
+        maps.append(np.where(square(*corners[1:], size=4, shape=(512, 512)), np.float32(0.9), np.float32(0.1)))
+    start = time.process_time()
+    evaluate_images(maps, masks, ("irjax", "basicirstd"))
+    assert time.process_time() - start < 3.0

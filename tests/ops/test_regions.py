@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
 from irjax.ops import regions
 
@@ -32,10 +33,17 @@ def test_a_mask_with_channels_is_refused():
         regions.find_regions(np.zeros((4, 4, 1), bool))
 
 
-@hypothesis.settings(max_examples=50, deadline=None)
-@hypothesis.given(hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
-def test_regions_partition_the_mask(mask):
-    found = regions.find_regions(mask)
+@hypothesis.settings(max_examples=80, deadline=None)
+@hypothesis.given(
+    hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))), st.sampled_from([4, 8]), st.booleans()
+)
+def test_regions_partition_the_mask(mask, connectivity, transposed):
+    mask = mask.T if transposed else mask  # the order in memory does not matter
+    found = regions.find_regions(mask, connectivity)
+    wanted, count = ndimage.label(mask, np.ones((3, 3)) if connectivity == 8 else None)
+    np.testing.assert_array_equal(found.labels, wanted)
+    assert len(found) == count and found.labels.dtype == np.int32
+    assert found.areas.dtype == found.boxes.dtype == np.int64 and found.centroids.dtype == np.float64
     assert found.areas.sum() == mask.sum()
     np.testing.assert_array_equal(found.labels > 0, mask)
     for number in range(len(found)):

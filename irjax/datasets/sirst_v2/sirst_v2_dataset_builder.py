@@ -1,18 +1,27 @@
 """SIRST-v2: real infrared images with small targets, and backgrounds without."""
 
-import tensorflow_datasets as tfds
-
 from irjax.datasets import base
 
 
 class Builder(base.IrstdBuilder):
-    """Builder of SIRST-v2; the configuration chooses which published lists are the splits."""
+    """SIRST-v2, 1,024 real frames, backgrounds without targets included.
+
+    The configuration chooses which published lists are the splits. Layout and lists are those of
+    github.com/YimianDai/open-sirst-v2.
+    """
 
     BUILDER_CONFIGS = [
-        tfds.core.BuilderConfig(name="full", description="All of SIRST-v2, backgrounds without targets included."),
-        tfds.core.BuilderConfig(name="v1", description="The part that was published before as SIRST or NUAA-SIRST."),
+        base.IrstdConfig(
+            name="full", description="All of SIRST-v2, backgrounds without targets included.", lists=("_full",)
+        ),
+        base.IrstdConfig(
+            name="v1", description="The part that was published before as SIRST or NUAA-SIRST.", lists=("_v1",)
+        ),
     ]
-    LAYOUT = "sirst_v2"
+    LAYOUTS = ("sirst_v2",)
     HOMEPAGE = "https://github.com/YimianDai/open-sirst-v2"
-    SPLITS = {"train": "train_{config}", "validation": "val_{config}", "test": "test_{config}"}
+    FOLDER = (
+        "images/targets/NAME.png, images/backgrounds/NAME.png, annotations/masks/NAME_pixels0.png and "
+        "splits/{train,val,test}_full.txt"
+    )
     PUBLISHED = {"full": {"train+validation+test": 1024}, "v1": {"train+validation+test": 427}}

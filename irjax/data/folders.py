@@ -1,0 +1,314 @@
+"""What lies where in a published folder: one reader per layout of `irjax.data.layouts`.
+
+A reader lists files and reads lists; it opens no image. It answers with a `Part` for each split that the folder has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from irjax.data import annotations, images
+
+ROLES = ("train", "trainval", "val", "test", "trainvaltest")
+
+_SYNONYMS = {"validation": "val", "valid": "val"}
+_RATIO = re.compile(r"\d+_\d+")  # of DNANet: 50_50/train.txt
+# Of the folders that are not called images and masks: the publication of IRSTD-1K.
+_PAIRS = (("images", "masks"), ("IRSTD1k_Img", "IRSTD1k_Label"))
+# Of MDvsFA: as its README and its PyTorch demo name the folders.
+_MDFA = (("training", "test_org", "test_gt"), ("training_data", "test_single_frame", "test_single_frame_gt"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One split of a publication.
+
+    Attributes:
+      names: the name of each example, in the order of the list or, without one, sorted.
+      images: name -> image file; may hold more than `names`.
+      masks: stem -> mask file, or None where the layout has points.
+      masks_in: the folder of the masks, for messages.
+      unmasked: names that have no target where they have no mask file.
+      points: name -> ([K, 2] points (x, y), (height, width) or None), where the layout has points.
+    """
+
+    names: tuple[str, ...]
+    images: Mapping[str, pathlib.Path]
+    masks: Mapping[str, pathlib.Path] | None = None
+    masks_in: pathlib.Path | None = None
+    unmasked: frozenset[str] = frozenset()
+    points: Mapping[str, tuple[np.ndarray, tuple[int, int] | None]] | None = None
+
+
+def fits(root: pathlib.Path, layout: str) -> bool:
+    """Whether the folders and files that mark a layout are there."""
+    return LAYOUTS[layout].fits(root)
+
+
+def read(root: pathlib.Path, layout: str) -> dict[str, Part]:
+    """Split -> its part, as published; an absent list or folder is an absent split.
+
+    Raises:
+      FileNotFoundError: if a folder that the layout needs is absent.
+      ValueError: if two files have one name, a list is unreadable or several lists claim one split.
+    """
+    return LAYOUTS[layout].read(root)
+
+
+def role(name: str) -> str:
+    """A split's name as irjax spells it: "validation" and "valid" are "val"."""
+    return _SYNONYMS.get(name.lower(), name.lower())
+
+
+def read_list(path: pathlib.Path, *, strip: bool = True) -> tuple[str, ...]:
+    """The names of a list file, one a line, with or without the ending of an image file; blank lines are ignored.
+
+    Where a line has folders ("/41/1(297)"), they become part of the name ("41_1(297)"), as `index_images` does it.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file of names ({error})") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    return tuple(_stem(name).strip("/").replace("/", "_") for name in names) if strip else names
+
+
+def index_images(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    """Name -> image file of a folder, in sorted order.
+
+    Where the folder has no image of its own, those of its subfolders are taken, with the subfolder's name in front.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    found: dict[str, pathlib.Path] = {}
+    for path in _image_paths(folder.iterdir()) or _image_paths(folder.rglob("*")):
+        name = "_".join((*path.parent.relative_to(folder).parts, path.stem))
+        if name in found:
+            raise ValueError(f"two files have one name: {found[name]} and {path}")
+        found[name] = path
+    return found
+
+
+def _image_paths(paths: Iterator[pathlib.Path]) -> list[pathlib.Path]:
+    return sorted(p for p in paths if p.suffix.lower() in images.IMAGE_SUFFIXES and not p.name.startswith("."))
+
+
+def _stem(name: str) -> str:
+    """A listed name without the ending of an image file; other dots belong to the name."""
+    stem, dot, ending = name.rpartition(".")
+    return stem if dot and f".{ending.lower()}" in images.IMAGE_SUFFIXES else name
+
+
+def _add(lists: dict[str, tuple[str, ...]], split: str, names: tuple[str, ...], where: pathlib.Path, hint: str) -> None:
+    """Adds a list; a second one for the same split is accepted only if it says the same."""
+    if lists.setdefault(split, names) != names:
+        raise ValueError(f"{where} has several lists for {split!r}{hint}")
+
+
+def _masked(root: pathlib.Path, pair: tuple[str, str], lists: Mapping[str, tuple[str, ...]]) -> dict[str, Part]:
+    """The parts of a folder whose splits are lists of names in one folder of images and one of masks."""
+    files, masks_in = index_images(root / pair[0]), root / pair[1]
+    masks = index_images(masks_in)
+    return {split: Part(names, files, masks, masks_in) for split, names in lists.items()}
+
+
+# --- sirst_v2 ---------------------------------------------------------------------------------------------------------
+
+
+def _fits_sirst_v2(root: pathlib.Path) -> bool:
+    return (root / "annotations" / "masks").is_dir() and (root / "images").is_dir()
+
+
+def _read_sirst_v2(root: pathlib.Path) -> dict[str, Part]:
+    targets = index_images(root / "images" / "targets")
+    folder = root / "images" / "backgrounds"
+    backgrounds = index_images(folder) if folder.is_dir() else {}
+    if both := sorted(targets.keys() & backgrounds.keys()):
+        raise ValueError(f"two files have one name: {targets[both[0]]} and {backgrounds[both[0]]}")
+    masks_in = root / "annotations" / "masks"
+    masks, files, unmasked = index_images(masks_in), targets | backgrounds, frozenset(backgrounds)
+    return {
+        path.stem: Part(read_list(path), files, masks, masks_in, unmasked)
+        for path in sorted((root / "splits").glob("*.txt"))
+    }
+
+
+# --- the two formats of SPIRE -----------------------------------------------------------------------------------------
+
+
+def _fits_spire(root: pathlib.Path) -> bool:
+    return (root / "annotations" / "annotations.json").is_file() and (root / "images").is_dir()
+
+
+def _read_spire(root: pathlib.Path) -> dict[str, Part]:
+    files = index_images(root / "images")
+    coco = annotations.read_coco(root / "annotations" / "annotations.json")
+    paths = sorted((root / "img_idx").glob("*.txt"))
+    lists = {role(path.stem): coco.resolve(read_list(path, strip=False), path) for path in paths}
+    lists = lists or {"all": coco.names}
+    return {split: Part(names, files, points=coco.by_name) for split, names in lists.items()}
+
+
+def _spire_splits(root: pathlib.Path) -> Iterator[str]:
+    return (split for split in ("train", "val", "test") if (root / split / f"{split}_images").is_dir())
+
+
+def _read_spire_split(root: pathlib.Path) -> dict[str, Part]:
+    parts = {}
+    for split in _spire_splits(root):
+        coco = annotations.read_coco(root / split / "annotations" / f"{split}.json")
+        parts[split] = Part(coco.names, index_images(root / split / f"{split}_images"), points=coco.by_name)
+    return parts
+
+
+# --- images and masks with lists --------------------------------------------------------------------------------------
+
+
+def _fits_basicirstd(root: pathlib.Path) -> bool:
+    return _has_pair(root, _PAIRS[0]) and any((root / "img_idx").glob("*.txt"))
+
+
+def _read_basicirstd(root: pathlib.Path) -> dict[str, Part]:
+    paths = sorted((root / "img_idx").glob("*.txt"))
+    # One folder may hold the lists of several sets: then the set named like the folder counts.
+    own = [path for path in paths if path.stem.partition("_")[2] in ("", root.name)]
+    lists: dict[str, tuple[str, ...]] = {}
+    for path in own or paths:
+        split = role(path.stem.partition("_")[0])
+        _add(lists, split, read_list(path), path.parent, f", and none for {root.name}")
+    return _masked(root, _PAIRS[0], lists or {"all": tuple(index_images(root / "images"))})
+
+
+def _has_pair(root: pathlib.Path, pair: tuple[str, str]) -> bool:
+    return all((root / folder).is_dir() for folder in pair)
+
+
+def _list_files(root: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
+    """Split -> list file: TRAIN.txt beside the images and in idx_N/ is train, in 50_50/ it is train_50_50."""
+    places = [("", root), *(("", path) for path in sorted(root.glob("idx_*")))]
+    places += [(f"_{path.name}", path) for path in sorted(root.iterdir()) if _RATIO.fullmatch(path.name)]
+    for suffix, place in places:
+        for path in sorted(place.glob("*.txt")):
+            if role(path.stem) in ROLES:
+                yield role(path.stem) + suffix, path
+
+
+def _fits_lists(root: pathlib.Path) -> bool:
+    return any(_has_pair(root, pair) for pair in _PAIRS) and any(True for _ in _list_files(root))
+
+
+def _read_lists(root: pathlib.Path) -> dict[str, Part]:
+    pair = next((pair for pair in _PAIRS if _has_pair(root, pair)), _PAIRS[0])
+    lists: dict[str, tuple[str, ...]] = {}
+    for split, path in _list_files(root):
+        _add(lists, split, read_list(path), root, f", {path} among them")
+    return _masked(root, pair, lists)
+
+
+def _fits_sirst_uavb(root: pathlib.Path) -> bool:
+    return (root / "images" / "all").is_dir() and (root / "masks").is_dir()
+
+
+def _read_sirst_uavb(root: pathlib.Path) -> dict[str, Part]:
+    # Its val.txt is what its paper, and SPIRE's, report on: a test list.
+    lists = {name: root / f"{file}.txt" for name, file in (("train", "train"), ("test", "val"))}
+    lists = {name: read_list(path) for name, path in lists.items() if path.is_file()}
+    return _masked(root, ("images/all", "masks"), lists)
+
+
+# --- splits that are folders ------------------------------------------------------------------------------------------
+
+
+def _split_folders(root: pathlib.Path) -> Iterator[tuple[str, pathlib.Path, pathlib.Path]]:
+    """Split, images, masks: SPLIT/images and SPLIT/masks, or images/SPLIT and masks/SPLIT."""
+    for parent in (root, root / "images"):
+        for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
+            name = role(folder.name.removesuffix(".txt"))  # one copy of IRDST has folders of such names
+            pair = (folder / "images", folder / "masks") if parent == root else (folder, root / "masks" / folder.name)
+            if name in ROLES and all(path.is_dir() for path in pair):
+                yield name, *pair
+
+
+def _read_split_folders(root: pathlib.Path) -> dict[str, Part]:
+    parts: dict[str, Part] = {}
+    for split, image_folder, mask_folder in _split_folders(root):
+        if split in parts:
+            raise ValueError(f"{root} has several folders for {split!r}, {image_folder} among them")
+        files = index_images(image_folder)
+        parts[split] = Part(tuple(files), files, index_images(mask_folder), mask_folder)
+    return parts
+
+
+def _mdfa_folders(root: pathlib.Path) -> tuple[str, str, str]:
+    return next((names for names in _MDFA if any((root / name).is_dir() for name in names)), _MDFA[0])
+
+
+def _fits_mdfa(root: pathlib.Path) -> bool:
+    training, *test = _mdfa_folders(root)
+    return any((root / training).glob("*_1.png")) or all((root / name).is_dir() for name in test)
+
+
+def _read_mdfa(root: pathlib.Path) -> dict[str, Part]:
+    training, test, truth = (root / name for name in _mdfa_folders(root))
+    parts = {}
+    if training.is_dir():
+        both = index_images(training)
+        files, masks = ({n[:-2]: p for n, p in both.items() if n.endswith(ending)} for ending in ("_1", "_2"))
+        parts["train"] = Part(tuple(files), files, masks, training)
+    if test.is_dir():
+        files = index_images(test)
+        parts["test"] = Part(tuple(files), files, index_images(truth), truth)
+    return parts
+
+
+# --- no splits --------------------------------------------------------------------------------------------------------
+
+
+def _read_folder(root: pathlib.Path) -> dict[str, Part]:
+    return _masked(root, _PAIRS[0], {"all": tuple(index_images(root / "images"))})
+
+
+def _fits_points(root: pathlib.Path) -> bool:
+    return (root / "images").is_dir() and (root / "points.csv").is_file()
+
+
+def _read_points(root: pathlib.Path) -> dict[str, Part]:
+    files = index_images(root / "images")
+    table = annotations.read_points_csv(root / "points.csv", frozenset(files))
+    none = np.zeros((0, 2), np.float32)
+    return {"all": Part(tuple(files), files, points={name: (table.get(name, none), None) for name in files})}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """A layout: how to know it, how to read it, and what marks it, for messages."""
+
+    fits: Callable[[pathlib.Path], bool]
+    read: Callable[[pathlib.Path], dict[str, Part]]
+    marks: str
+
+
+# In the order in which a folder is tried: what marks an earlier one is not required to be absent for a later one.
+LAYOUTS: Mapping[str, _Layout] = {
+    "sirst_v2": _Layout(_fits_sirst_v2, _read_sirst_v2, "images/ and annotations/masks/"),
+    "spire": _Layout(_fits_spire, _read_spire, "images/ and annotations/annotations.json"),
+    "spire_split": _Layout(
+        lambda root: any(True for _ in _spire_splits(root)), _read_spire_split, "train/train_images/"
+    ),
+    "mdfa": _Layout(_fits_mdfa, _read_mdfa, "training/*_1.png or test_org/ and test_gt/"),
+    "split_folders": _Layout(
+        lambda root: any(True for _ in _split_folders(root)),
+        _read_split_folders,
+        "SPLIT/images/ and SPLIT/masks/, or images/SPLIT/ and masks/SPLIT/",
+    ),
+    "sirst_uavb": _Layout(_fits_sirst_uavb, _read_sirst_uavb, "images/all/ and masks/"),
+    "basicirstd": _Layout(_fits_basicirstd, _read_basicirstd, "images/, masks/ and img_idx/*.txt"),
+    "lists": _Layout(_fits_lists, _read_lists, "images/, masks/ and SPLIT.txt, idx_*/SPLIT.txt or 50_50/SPLIT.txt"),
+    "folder": _Layout(lambda root: _has_pair(root, _PAIRS[0]), _read_folder, "images/ and masks/"),
+    "points": _Layout(_fits_points, _read_points, "images/ and points.csv"),
+}

@@ -1,0 +1,1 @@
+"""IRDST, the real part."""

@@ -1,0 +1,1 @@
+"""The data of MDvsFA cGAN (NUST-SIRST)."""

@@ -1,0 +1,1 @@
+"""SIRST-v1 (NUAA-SIRST)."""

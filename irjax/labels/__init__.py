@@ -1,0 +1,52 @@
+"""Annotations and their formats: masks, points and boxes; COCO, YOLO, VOC and CSV.
+
+    labels = label_mask(mask)                                        # [H, W] -> points, boxes, areas
+    coarse_points(mask, np.random.default_rng(0))                    # points as a person would click them
+    point_mask(labels.points, mask.shape, radius=2)                  # and back to a mask
+    convert("DATA/masks", "annotations.json", to="coco")             # files to files, as `irjax labels` does
+
+`targets` has the arithmetic, `formats` one reader and one writer for each file format, `conversion` finds out what a
+folder holds and writes the whole of another format or nothing.
+
+Points are (x, y) in pixels, pixel centres at integers. Boxes are (x_min, y_min, x_max, y_max) in pixels with the upper
+edges exclusive: a box of one pixel is (x, y, x + 1, y + 1), and the point in the middle of a box is
+((x_min + x_max - 1) / 2, (y_min + y_max - 1) / 2).
+"""
+
+from irjax.labels.conversion import FORMATS, KINDS, Conversion, convert, find_kind, read_labels, write_labels
+from irjax.labels.formats import (
+    format_voc,
+    format_yolo,
+    parse_voc,
+    parse_yolo,
+    read_coco_labels,
+    read_points_labels,
+    write_coco_labels,
+    write_points_labels,
+)
+from irjax.labels.targets import ImageLabels, Labels, box_centres, coarse_points, label_mask, name_rng, point_mask
+
+__all__ = [
+    "FORMATS",
+    "KINDS",
+    "Conversion",
+    "ImageLabels",
+    "Labels",
+    "box_centres",
+    "coarse_points",
+    "convert",
+    "find_kind",
+    "format_voc",
+    "format_yolo",
+    "label_mask",
+    "name_rng",
+    "parse_voc",
+    "parse_yolo",
+    "point_mask",
+    "read_coco_labels",
+    "read_labels",
+    "read_points_labels",
+    "write_coco_labels",
+    "write_labels",
+    "write_points_labels",
+]

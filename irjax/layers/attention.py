@@ -1,0 +1,68 @@
+"""Attention over channels and over positions, as CBAM has it; shared by the segmentation networks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from irjax.layers.conv import Conv
+from irjax.layers.gaussian_pinwheel import KINDS, GaussianPinwheelConv
+
+SPATIAL_KINDS = ("plain", *KINDS)
+
+
+class ChannelAttention(nn.Module):
+    """Gates of the channels [B, 1, 1, C] from their global mean and maximum through one shared two-layer network.
+
+    Attributes:
+      reduction: factor by which the inner layer is narrower; it has at least one channel.
+      dtype: type of the computation; parameters stay float32.
+
+    Source: Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018.
+    """
+
+    reduction: int = 16
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The gates of x [B, H, W, C]."""
+        squeeze = Conv(max(x.shape[-1] // self.reduction, 1), dtype=self.dtype, name="squeeze")
+        excite = Conv(x.shape[-1], dtype=self.dtype, name="excite")
+        pooled = [jnp.mean(x, (1, 2), keepdims=True), jnp.max(x, (1, 2), keepdims=True)]
+        return nn.sigmoid(sum(excite(nn.relu(squeeze(value))) for value in pooled))
+
+
+class SpatialAttention(nn.Module):
+    """Gates of the positions [B, H, W, 1] from the mean and the maximum over the channels, through one convolution.
+
+    Attributes:
+      kind: `plain` (a free kernel), or one of `irjax.layers.gaussian_pinwheel.KINDS`.
+      size: side of the kernel, odd.
+      orient: see `GaussianPinwheelConv`.
+      free_weight: see `GaussianPinwheelConv`.
+      dtype: type of the computation; parameters stay float32.
+    """
+
+    kind: str = "plain"
+    size: int = 7
+    orient: str = "learned"
+    free_weight: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The gates of x [B, H, W, C]."""
+        if self.kind not in SPATIAL_KINDS:
+            raise ValueError(f"unknown spatial attention {self.kind!r}; known: {', '.join(SPATIAL_KINDS)}")
+        pooled = jnp.concatenate([jnp.mean(x, -1, keepdims=True), jnp.max(x, -1, keepdims=True)], axis=-1)
+        if self.kind == "plain":
+            response = Conv(1, self.size, dtype=self.dtype, name="conv")(pooled)
+        else:
+            response = GaussianPinwheelConv(
+                self.kind, self.size, self.free_weight, self.orient, self.dtype, name="conv"
+            )(pooled)
+        return nn.sigmoid(response)

@@ -1,0 +1,213 @@
+"""Kernels shaped like a small target: a Gaussian window, a rotated pinwheel, and the pinwheel-shaped convolution.
+
+Only the abstract of "Unlocking the Power of Scale-Based Loss and Gaussian-Shaped Convolution for Infrared Small Target
+Detection" was at hand. The window and the rotated mask are a reconstruction, from that abstract and from the public
+repository ECTCV, taken to be its code; where the two leave a choice, or the code contradicts its intent, the choice is
+irjax's and said so. `PinwheelConv` is the published PConv ("Pinwheel-shaped Convolution and Scale-based Dynamic Loss
+for Infrared Small Target Detection", AAAI 2025), the baseline.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from irjax.layers.conv import conv, torch_uniform
+from irjax.layers.norm import BatchNorm
+
+MIN_SIGMA, MAX_SIGMA = 0.3, 10.0  # pixels
+INITIAL_SIGMA = 1.5
+KINDS = ("gaussian", "gaussian_pinwheel", "gaussian_pinwheel_rotated")
+_BANK = 4  # orientations of `orient="bank"`
+
+
+def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Offsets (u, v) of the cells from the centre, each [size, size], u to the right, v down."""
+    if size < 1 or size % 2 == 0:
+        raise ValueError(f"a window has an odd side, got {size}")
+    offset = np.arange(size) - size // 2
+    return np.meshgrid(offset.astype(np.float32), offset.astype(np.float32), indexing="xy")
+
+
+def gaussian_window(log_sigma: jax.Array, size: int = 7) -> jax.Array:
+    """exp(-(u^2 + v^2) / 2 sigma^2), largest value 1.
+
+    Args:
+      log_sigma: scalar; sigma = exp(log_sigma), kept within [0.3, 10] pixels.
+      size: side of the window, odd.
+
+    Returns:
+      [size, size] float32.
+    """
+    u, v = _grid(size)
+    sigma = jnp.clip(jnp.exp(jnp.asarray(log_sigma, jnp.float32)), MIN_SIGMA, MAX_SIGMA)
+    return jnp.exp(-(u**2 + v**2) / (2 * sigma**2))
+
+
+def pinwheel_mask(
+    theta: jax.Array, *, size: int = 7, lines: int = 2, width: float = 0.75, temperature: float = 0.25
+) -> jax.Array:
+    """A pinwheel of straight arms through the centre: exactly 0 or 1 forwards, smooth in its angle backwards.
+
+    A cell is on where it is nearer than `width` to one of the lines at theta + k pi / lines, and inside the disc of
+    radius size / 2. The gradient is that of a sigmoid in place of both steps (a straight-through estimator).
+
+    Args:
+      theta: scalar angle in radians, from the x axis towards y (down).
+      size: side of the window, odd.
+      lines: through the centre, hence twice as many arms; the mask repeats after pi / lines.
+      width: half width of an arm in pixels.
+      temperature: of the sigmoids, in pixels; gradients grow erratic below 0.2.
+
+    Returns:
+      [size, size] float32.
+
+    Note:
+      Two lines (four arms, as PConv), width 0.75 and temperature 0.25 are irjax's choice. ECTCV turns eight arms by
+      steps of 45 degrees, which are the period of its mask, so that its kernels are all alike, and its disc never
+      reaches the outer ring of cells.
+    """
+    if lines < 1 or width <= 0 or temperature <= 0:
+        raise ValueError(f"need lines >= 1, width > 0, temperature > 0; got {lines}, {width}, {temperature}")
+    u, v = _grid(size)
+    angles = jnp.asarray(theta, jnp.float32) + np.pi / lines * np.arange(lines, dtype=np.float32)
+    distance = jnp.min(jnp.abs(jnp.cos(angles)[:, None, None] * v - jnp.sin(angles)[:, None, None] * u), 0)
+    radius, reach = np.hypot(u, v), size / 2
+    hard = ((distance < width) & (radius < reach)).astype(jnp.float32)
+    soft = jax.nn.sigmoid((reach - radius) / temperature) * jax.nn.sigmoid((width - distance) / temperature)
+    # In this order the forward value is exact: soft - soft is zero, whatever it rounds to.
+    return hard + (soft - lax.stop_gradient(soft))
+
+
+def window(kind: str, log_sigma: jax.Array, theta: jax.Array, size: int = 7) -> jax.Array:
+    """The normalised window of a kernel: it sums to one.
+
+    Args:
+      kind: `gaussian`, or `gaussian_pinwheel` and `gaussian_pinwheel_rotated`, which are also cut to a pinwheel.
+      log_sigma: scalar.
+      theta: scalar in radians; of no meaning for `gaussian`.
+      size: side of the window, odd.
+
+    Returns:
+      [size, size] float32.
+
+    Raises:
+      ValueError: if there is no such kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown window {kind!r}; known: {', '.join(KINDS)}")
+    shape = gaussian_window(log_sigma, size)
+    if kind != "gaussian":
+        shape = shape * pinwheel_mask(theta, size=size)
+    return shape / jnp.sum(shape)
+
+
+class GaussianPinwheelConv(nn.Module):
+    """Convolution [B, H, W, C] to [B, H, W, 1] whose kernel is windowed by a Gaussian and, if asked, a pinwheel.
+
+    Parameters: ``log_sigma`` (), ``theta`` () where the pinwheel turns, ``kernel`` [k, k, C, 1] with `free_weight`.
+
+    Attributes:
+      kind: one of `KINDS`: without pinwheel, with a fixed one, with one whose angle is learned.
+      size: k, odd.
+      free_weight: a learned weight for every cell under the window, at first 1, so that training starts from the window
+        itself. Without it the kernel is the window alone, as in ECTCV; then contrast cannot be learned.
+      orient: `learned`: one angle a layer. `bank`: of 4 turns of the pinwheel the one with the strongest response at
+        each pixel, which follows single targets instead of the data set's mean.
+      dtype: type of the computation; parameters stay float32.
+    """
+
+    kind: str = "gaussian_pinwheel_rotated"
+    size: int = 7
+    free_weight: bool = True
+    orient: str = "learned"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Applies the convolution to x [B, H, W, C]; zeros outside."""
+        if self.orient not in ("learned", "bank"):
+            raise ValueError(f"orient must be 'learned' or 'bank', got {self.orient!r}")
+        channels = x.shape[-1]
+        log_sigma = self.param("log_sigma", nn.initializers.constant(math.log(INITIAL_SIGMA)), (), jnp.float32)
+        theta = jnp.zeros((), jnp.float32)
+        if self.kind == "gaussian_pinwheel_rotated":
+            theta = self.param("theta", nn.initializers.zeros_init(), (), jnp.float32)
+        turns = 1
+        if self.orient == "bank" and self.kind != "gaussian":
+            turns = _BANK
+        windows = [window(self.kind, log_sigma, theta + j * np.pi / (2 * turns), self.size) for j in range(turns)]
+        kernel = jnp.broadcast_to(jnp.stack(windows, -1)[:, :, None, :], (self.size, self.size, channels, turns))
+        if self.free_weight:
+            shape = (self.size, self.size, channels, 1)
+            kernel = kernel * self.param("kernel", nn.initializers.ones_init(), shape, jnp.float32)
+        y = conv(x.astype(self.dtype), kernel.astype(self.dtype))
+        if turns == 1:
+            return y
+        strongest = jnp.argmax(jnp.abs(y), axis=-1, keepdims=True)
+        return jnp.take_along_axis(y, strongest, axis=-1)
+
+
+class PinwheelConv(nn.Module):
+    """Pinwheel-shaped convolution: four asymmetrically padded strips, joined by a 2x2: [B, H, W, C] to [B, H, W, D].
+
+    Two strips, 1xk and kx1, are each used twice with the padding on opposite sides; every convolution is followed by
+    batch normalisation and SiLU.
+
+    Attributes:
+      features: D, a multiple of 4.
+      size: k.
+      axis_name: device axis to synchronise the statistics over.
+      dtype: type of the computation; parameters stay float32.
+
+    Source: Yang et al., AAAI 2025 (PConv); paddings as in its published code (SPEC C4).
+    """
+
+    features: int
+    size: int = 3
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Applies the block to x [B, H, W, C]."""
+        if self.features % 4:
+            raise ValueError(f"a pinwheel-shaped convolution needs a multiple of 4 features, got {self.features}")
+        k, strip = self.size, self.features // 4
+        common = {"axis_name": self.axis_name, "dtype": self.dtype}
+        across = _PaddedConv(strip, (1, k), name="across", **common)
+        down = _PaddedConv(strip, (k, 1), name="down", **common)
+        parts = [
+            across(x, ((1, 0), (k, 0)), train=train),
+            across(x, ((0, 1), (0, k)), train=train),
+            down(x, ((k, 0), (0, 1)), train=train),
+            down(x, ((0, k), (1, 0)), train=train),
+        ]
+        joined = jnp.concatenate(parts, axis=-1)
+        return _PaddedConv(self.features, (2, 2), name="join", **common)(joined, ((0, 0), (0, 0)), train=train)
+
+
+class _PaddedConv(nn.Module):
+    """Convolution with given padding ((top, bottom), (left, right)), batch normalisation, SiLU."""
+
+    features: int
+    size: tuple[int, int]
+    axis_name: str | None
+    dtype: Any
+
+    def setup(self) -> None:
+        self.norm = BatchNorm(axis_name=self.axis_name)
+
+    @nn.compact
+    def __call__(self, x: jax.Array, padding: Any, *, train: bool) -> jax.Array:
+        kernel = self.param("kernel", torch_uniform, (*self.size, x.shape[-1], self.features), jnp.float32)
+        y = lax.conv_general_dilated(
+            x.astype(self.dtype), kernel.astype(self.dtype), (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return nn.silu(self.norm(y, train=train))

@@ -1,0 +1,86 @@
+"""Paired comparison of two prediction sets on the same images."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from irjax.metrics.bootstrap import check_resampling, interval, resampled_sums
+from irjax.metrics.evaluation import Evaluation
+from irjax.metrics.values import compute
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One metric of two prediction sets, a and b.
+
+    Attributes:
+      a: value of the first; nan where undefined.
+      b: value of the second.
+      difference: a - b.
+      low: lower end of the percentile bootstrap interval of the difference; nan if it is undefined in every resample.
+      high: upper end.
+      a_higher: share of the resamples in which a is strictly higher; nan likewise.
+    """
+
+    a: float
+    b: float
+    difference: float
+    low: float
+    high: float
+    a_higher: float
+
+
+def compare(
+    a: Evaluation, b: Evaluation, samples: int = 1000, level: float = 0.95, seed: int = 0
+) -> dict[str, Comparison]:
+    """Compares two prediction sets image by image: both are resampled alike, so what the images share cancels.
+
+    Args:
+      a: one prediction set under a protocol.
+      b: the other, under the same protocol on the same images in the same order. Thresholds may differ.
+      samples: number of resamples.
+      level: of confidence, in (0, 1).
+      seed: the same seed gives the same result.
+
+    Returns:
+      {metric: Comparison}. Resamples in which either value is undefined are left out.
+
+    Raises:
+      ValueError: if protocols or images differ, there are no images, or `samples` or `level` is out of range.
+    """
+    if a.protocol != b.protocol:
+        raise ValueError(
+            f"only numbers of one protocol can be compared, got {a.protocol.name!r} and {b.protocol.name!r}"
+            + (" with other settings" if a.protocol.name == b.protocol.name else "")
+        )
+    if a.names != b.names:
+        raise ValueError(
+            f"a paired comparison needs the same images in the same order; {_other_names(a.names, b.names)}"
+        )
+    check_resampling(a.rows, samples, level)
+    first, second = a.metrics(), b.metrics()
+    drawn = [
+        compute(resampled_sums(evaluation.rows, samples=samples, seed=seed), evaluation.protocol)
+        for evaluation in (a, b)
+    ]
+    table = {}
+    for name in first:
+        pairs = np.stack([values[name] for values in drawn])
+        differences = np.subtract(*pairs[:, np.isfinite(pairs).all(axis=0)])
+        low, high = interval(differences, level)
+        higher = float(np.mean(differences > 0)) if differences.size else float("nan")
+        table[name] = Comparison(first[name], second[name], first[name] - second[name], low, high, higher)
+    return table
+
+
+def _other_names(a: tuple[str, ...], b: tuple[str, ...]) -> str:
+    only_a, only_b = sorted(set(a) - set(b)), sorted(set(b) - set(a))
+    if not (only_a or only_b):
+        return "they are the same, ordered or repeated otherwise"
+    parts = []
+    for which, names in (("first", only_a), ("second", only_b)):
+        some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        parts.append(f"{len(names)} only in the {which}" + (f" ({some})" if names else ""))
+    return " and ".join(parts)

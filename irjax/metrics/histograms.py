@@ -1,0 +1,281 @@
+"""Score histograms of target and background pixels: from them every pixel ROC, without keeping the maps.
+
+A histogram counts scores between thresholds, so that its running sums are the pixels above each threshold: integers
+that merge by addition. With every distinct score as a threshold the ROC is exact; 256 bins are enough for a plot.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from irjax.metrics import inputs
+from irjax.metrics.spec import Curve
+
+
+def levels_of(bins: int | Sequence[float] | np.ndarray) -> np.ndarray:
+    """The thresholds between bins, rising: of ``bins`` equal parts of [0, 1], or as given.
+
+    Args:
+      bins: number of equal bins, at least 1; or T thresholds in [0, 1], rising.
+
+    Returns:
+      [T] float64; T = bins - 1 for a number.
+
+    Raises:
+      ValueError: if there are no bins, or thresholds do not rise or lie outside [0, 1].
+    """
+    if np.ndim(bins) == 0:
+        number = operator.index(bins)
+        if number < 1:
+            raise ValueError(f"a histogram needs at least one bin, got {number}")
+        return np.arange(1, number) / number
+    levels = np.asarray(bins, np.float64).reshape(-1)
+    if levels.size and not (levels[0] >= 0 and levels[-1] <= 1 and (np.diff(levels) > 0).all()):
+        raise ValueError(f"thresholds of a histogram must rise within [0, 1], got {levels}")
+    return levels
+
+
+def distinct_scores(maps: Iterable[Any], *, logits: bool = False, scale: int = 255) -> np.ndarray:
+    """Every score that occurs in maps [H, W], rising, [T] float64: the bins of the exact ROC."""
+    each = [np.unique(inputs.probabilities(scores, logits=logits, scale=scale)) for scores in maps]
+    return np.unique(np.concatenate(each)).astype(np.float64) if each else np.zeros(0)
+
+
+def count_scores(scores: np.ndarray, levels: np.ndarray, inclusive: bool = False) -> np.ndarray:
+    """How many scores fall between thresholds.
+
+    Args:
+      scores: [N] floats in [0, 1].
+      levels: [T] rising.
+      inclusive: whether a score at a threshold is above it.
+
+    Returns:
+      [T + 1] int64.
+    """
+    # A threshold is met in the map's own precision: 0.1 of a float32 map is at 0.1, not above.
+    edges = levels.astype(scores.dtype)
+    index = np.searchsorted(edges, scores, side="right" if inclusive else "left")
+    return np.bincount(index, minlength=len(levels) + 1).astype(np.int64)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ScoreHistogram:
+    """How many target and background pixels scored what; ``a + b`` is the histogram of both sets together.
+
+    Bin k counts the scores p with ``thresholds[k - 1] < p <= thresholds[k]``, or with ``<=`` and ``<`` if `inclusive`;
+    the first bin is open below and the last above.
+
+    Attributes:
+      positive: [T + 1] int64, pixels of the targets.
+      negative: [T + 1] int64, pixels of the background.
+      thresholds: [T] float64, rising. None: of equal bins of [0, 1].
+      inclusive: whether a pixel at a threshold is above it.
+    """
+
+    positive: np.ndarray
+    negative: np.ndarray
+    thresholds: np.ndarray | None = None
+    inclusive: bool = False
+
+    def __post_init__(self):
+        for name in ("positive", "negative"):
+            array = np.asarray(getattr(self, name))
+            if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer) or (array < 0).any():
+                raise ValueError(f"{name} must be counts [bins], got {array.dtype} of shape {array.shape}")
+            object.__setattr__(self, name, array.astype(np.int64))
+        levels = levels_of(len(self.positive) if self.thresholds is None else self.thresholds)
+        if not len(self.positive) == len(self.negative) == len(levels) + 1:
+            raise ValueError(
+                f"{len(levels)} thresholds make {len(levels) + 1} bins, got {len(self.positive)} positive and "
+                f"{len(self.negative)} negative ones"
+            )
+        object.__setattr__(self, "thresholds", levels)
+
+    @property
+    def bins(self) -> int:
+        """Number of bins, T + 1."""
+        return len(self.positive)
+
+    def _alike(self, other: ScoreHistogram) -> bool:
+        return self.inclusive == other.inclusive and np.array_equal(self.thresholds, other.thresholds)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ScoreHistogram):
+            return NotImplemented
+        counts = ("positive", "negative")
+        return self._alike(other) and all(np.array_equal(getattr(self, name), getattr(other, name)) for name in counts)
+
+    __hash__ = None
+
+    def __add__(self, other: ScoreHistogram) -> ScoreHistogram:
+        if not isinstance(other, ScoreHistogram):
+            return NotImplemented
+        if not self._alike(other):
+            raise ValueError(
+                f"histograms of {self.bins} and {other.bins} bins have other thresholds: they do not add up"
+            )
+        return dataclasses.replace(
+            self, positive=self.positive + other.positive, negative=self.negative + other.negative
+        )
+
+    @classmethod
+    def total(cls, histograms: Iterable[ScoreHistogram]) -> ScoreHistogram:
+        """The sum of at least one histogram.
+
+        Raises:
+          ValueError: if there is none, or thresholds differ.
+        """
+        rows = list(histograms)
+        if not rows:
+            raise ValueError("the sum of no histograms has no thresholds; give at least one")
+        return sum(rows[1:], rows[0])
+
+    def roc(self) -> tuple[np.ndarray, np.ndarray]:
+        """The pixel ROC along falling thresholds, from (0, 0) to (1, 1).
+
+        Returns:
+          False and true positive rate, [T + 2] float64 each; nan without background or without targets.
+        """
+        tpr, fpr = rates(self.positive, self.negative)
+        return _closed(fpr, self.negative.sum())[::-1], _closed(tpr, self.positive.sum())[::-1]
+
+    def auc(self) -> float:
+        """Area under `roc` by trapezoid; nan if it is undefined."""
+        return self.curve().auc
+
+    def curve(self, options: Curve | None = None) -> PixelCurve:
+        """The counts at every threshold of this histogram, with the rates as `options` say (None: plain, closed)."""
+        return PixelCurve(self, Curve.even(1) if options is None else options)
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelCurve:
+    """Pixels above the T thresholds of a histogram, and the rates that programs draw from them.
+
+    Attributes:
+      histogram: the counts between the thresholds.
+      options: what is added to denominators, and whether the area is closed.
+    """
+
+    histogram: ScoreHistogram
+    options: Curve
+
+    @property
+    def tp(self) -> np.ndarray:
+        """[T] int64, target pixels above each threshold; or targets, where the histogram is of targets."""
+        return above(self.histogram.positive)
+
+    @property
+    def fp(self) -> np.ndarray:
+        """[T] int64, background pixels above each threshold."""
+        return above(self.histogram.negative)
+
+    @property
+    def positives(self) -> int:
+        """Number of target pixels, or of targets."""
+        return int(self.histogram.positive.sum())
+
+    @property
+    def negatives(self) -> int:
+        """Number of background pixels."""
+        return int(self.histogram.negative.sum())
+
+    @property
+    def tpr(self) -> np.ndarray:
+        """[T] float64, true positive rate, which is also recall."""
+        return ratio(self.tp, self.positives + self.options.smoothing)
+
+    @property
+    def fpr(self) -> np.ndarray:
+        """[T] float64, false pixels per background pixel."""
+        return ratio(self.fp, self.negatives + self.options.smoothing)
+
+    @property
+    def precision(self) -> np.ndarray:
+        """[T] float64, nan where nothing is above the threshold and nothing is added to that."""
+        return ratio(self.tp, self.tp + self.fp + self.options.smoothing)
+
+    @property
+    def f1(self) -> np.ndarray:
+        """[T] float64, the harmonic mean of precision and recall."""
+        precision, recall = self.precision, self.tpr
+        return ratio(2 * precision * recall, precision + recall + self.options.f1_smoothing)
+
+    @property
+    def false_per_pixel(self) -> np.ndarray:
+        """[T] float64, false pixels per pixel."""
+        return ratio(self.fp, self.positives + self.negatives)
+
+    @property
+    def auc(self) -> float:
+        """Area under the curve by trapezoid; nan if it is undefined."""
+        return float(area(self.histogram.positive, self.histogram.negative, self.options))
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """``numerator / denominator``, nan where the denominator is 0. Float64, broadcast."""
+    numerator, denominator = np.broadcast_arrays(np.asarray(numerator, np.float64), np.asarray(denominator, np.float64))
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0)
+
+
+def above(counts: np.ndarray) -> np.ndarray:
+    """Sums of the bins above each threshold: [..., T + 1] to [..., T], same type."""
+    return np.cumsum(counts[..., ::-1], axis=-1)[..., ::-1][..., 1:]
+
+
+def rates(positive: np.ndarray, negative: np.ndarray, smoothing: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """True and false positive rates [..., T] of histograms [..., T + 1], along rising thresholds."""
+    return tuple(ratio(above(c), c.sum(axis=-1, keepdims=True) + smoothing) for c in (positive, negative))
+
+
+def _closed(rate: np.ndarray, whole: np.ndarray | int) -> np.ndarray:
+    """A rate along rising thresholds with 1 before and 0 after it; nan where there is nothing to be a part of."""
+    known = np.where(np.asarray(whole) > 0, 0.0, np.nan)[..., None]
+    return np.concatenate([known + 1.0, rate, known], axis=-1)
+
+
+def area(positive: np.ndarray, negative: np.ndarray, options: Curve) -> np.ndarray:
+    """Area by trapezoid under the ROC of histograms [..., T + 1]; [...] float64, nan where it is undefined."""
+    tpr, fpr = rates(positive, negative, options.smoothing)
+    if options.closed:
+        tpr, fpr = _closed(tpr, positive.sum(axis=-1)), _closed(fpr, negative.sum(axis=-1))
+    return -np.trapezoid(tpr, fpr, axis=-1)
+
+
+def score_histogram(
+    scores: Any,
+    mask: Any,
+    bins: int | Sequence[float] | np.ndarray = 256,
+    *,
+    logits: bool = False,
+    scale: int = 255,
+    inclusive: bool = False,
+) -> ScoreHistogram:
+    """The score histogram of one image.
+
+    Args:
+      scores: [H, W]: bool; floats in [0, 1], or any finite floats if `logits`; or integers in [0, scale].
+      mask: [H, W], as `inputs.truth_mask` takes it.
+      bins: number of equal bins of [0, 1], or the thresholds between bins.
+      logits: whether `scores` are logits.
+      scale: what stands for p = 1 in an integer map.
+      inclusive: whether a score at a threshold is above it.
+
+    Returns:
+      The histogram.
+
+    Raises:
+      ValueError: if values are out of range or sizes differ.
+    """
+    levels = levels_of(bins)
+    probabilities = inputs.probabilities(scores, logits=logits, scale=scale)
+    truth, _ = inputs.truth_mask(mask)
+    inputs.check_sizes(probabilities.shape, truth.shape)
+    positive = count_scores(probabilities[truth], levels, inclusive)
+    negative = count_scores(probabilities.reshape(-1), levels, inclusive) - positive
+    return ScoreHistogram(positive, negative, levels, inclusive)

@@ -1,0 +1,159 @@
+"""What a protocol can say: the record that `irjax.metrics.counting` interprets. The known ones are in `protocols`."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from irjax.metrics.matching import METHODS
+
+_CHOICES = {
+    "connectivity": (4, 8),
+    "matching": tuple(METHODS),
+    "false_alarm": ("area", "area_set", "count", "pixels"),
+    "false_alarm_per": ("pixels", "background"),
+    "empty": ("skip", "zero", "one"),
+    "canvas": ("native", "pad", "resize"),
+    "truth": ("split", "exact", "mixed", "peak", "positive", "graded"),
+    "centroid": ("geometric", "weighted"),
+    "dropped_points": ("none", "origin", "axes"),
+    "sweep": ("again", "once", "once_shifted"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """How a protocol draws its ROC from score histograms.
+
+    Attributes:
+      thresholds: rising, in [0, 1]; the points of the curve.
+      inclusive: whether a pixel at a threshold is above it.
+      targets: whether the true positive rate is of targets that have any pixel above the threshold, not of pixels.
+      closed: whether the area under the curve includes the way to (0, 0) and (1, 1).
+      smoothing: added to the number of positives, negatives and predictions that a count is divided by.
+      f1_smoothing: added to precision + recall in F1.
+    """
+
+    thresholds: tuple[float, ...]
+    inclusive: bool = False
+    targets: bool = False
+    closed: bool = True
+    smoothing: float = 0.0
+    f1_smoothing: float = 0.0
+
+    def __post_init__(self):
+        rising = all(a < b for a, b in zip(self.thresholds, self.thresholds[1:], strict=False))
+        if not self.thresholds or not rising or self.thresholds[0] < 0 or self.thresholds[-1] > 1:
+            raise ValueError(f"a curve needs thresholds that rise within [0, 1], got {self.thresholds}")
+        if self.smoothing < 0 or self.f1_smoothing < 0:
+            raise ValueError(f"smoothing is at least 0, got {self.smoothing} and {self.f1_smoothing}")
+
+    @classmethod
+    def even(cls, bins: int, **options: bool | float) -> Curve:
+        """Thresholds 0, 1 / bins, ..., 1."""
+        return cls(tuple(k / bins for k in range(bins + 1)), **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How predictions are scored.
+
+    Attributes:
+      name: how it is called in tables.
+      summary: one line for tables and help.
+      metrics: what it reports, in order; names from `irjax.metrics.values.METRICS`.
+      needs_maps: whether it counts pixels, and so needs maps [H, W] against masks [H, W]. Otherwise points will do, and
+        the regions of a map are taken at their centroids.
+      threshold: a map's pixel is a target where p > threshold (exactly at it is background).
+      connectivity: 8 or 4, of predicted and true regions.
+      matching: "optimal", "first" or "nearest_in_order" (`irjax.metrics.matching`).
+      limit: largest distance in pixels between matched centroids.
+      inclusive: whether a distance of exactly `limit` counts.
+      false_alarm: what Fa counts: "area" (pixels of unmatched predicted regions), "area_set" (pixels of predicted
+        regions whose area in pixels is not that of any matched one), "count" (unmatched predictions) or "pixels"
+        (predicted background pixels).
+      false_alarm_per: what Fa is divided by: all "pixels" of the images or canvases, or those of the "background".
+      empty: how nIoU treats an image without truth and prediction: "skip", "zero" or "one".
+      fa_unit: unit in which Fa is printed; values are always returned per pixel.
+      flaws: what is known to be wrong with it, said beside its numbers.
+      canvas: where pixels are counted: at "native" size; on a square that the image lies on, top left ("pad"), which
+        changes only the number of pixels; or on a square that map and mask are resized to ("resize"), the map
+        bilinearly and the mask by nearest neighbour, both with Pillow, as the published loaders resize images and
+        masks. (They run the network on the resized image, so no map is resized there.) A map of 0 and 1 alone is
+        resized as the mask is, and one that has the canvas's size already is taken as it is.
+      canvas_size: side of the square in pixels; needed unless native.
+      peak_normalised: whether each map is first divided by its own maximum.
+      eight_bit: whether each map is first cut to floor(255 p) / 255, as when it is saved as an image.
+      truth: what a gray level v in 0..255 of a truth mask is: target from 128 on ("split"), only at 255 ("exact"), at
+        the mask's maximum ("peak") or above 0 ("positive"); "mixed": intersections and regions are of v = 255, unions
+        of v >= 128 and pixAcc of v > 0; "graded": pixels count v / 255, and a region is of one level. Masks of two
+        levels read the same under every rule.
+      centroid: of a region: "geometric" or "weighted" by p, the truth's by its levels.
+      dropped_points: predicted points that do not count: "none", those at the "origin" (0, 0), or those on the "axes"
+        (x = 0 or y = 0).
+      skip_without_truth: whether images without targets are left out, false alarms and all.
+      iou_epsilon: added to the union in the IoU of each image.
+      curve: how the ROC is drawn; None if the protocol has none.
+      sweep: whether a threshold sweep matches "again" at each threshold, or "once" at the lowest; "once_shifted": once,
+        and the scores are looked up as if no point had been dropped.
+    """
+
+    name: str
+    summary: str
+    metrics: tuple[str, ...]
+    needs_maps: bool = True
+    threshold: float = 0.5
+    connectivity: int = 8
+    matching: str = "optimal"
+    limit: float = 3.0
+    inclusive: bool = False
+    false_alarm: str = "area"
+    empty: str = "skip"
+    fa_unit: float = 1e-6
+    flaws: tuple[str, ...] = ()
+    false_alarm_per: str = "pixels"
+    canvas: str = "native"
+    canvas_size: int | None = None
+    peak_normalised: bool = False
+    eight_bit: bool = False
+    truth: str = "split"
+    centroid: str = "geometric"
+    dropped_points: str = "none"
+    skip_without_truth: bool = False
+    iou_epsilon: float = 0.0
+    curve: Curve | None = None
+    sweep: str = "again"
+
+    def __post_init__(self):
+        for field, allowed in _CHOICES.items():
+            if getattr(self, field) not in allowed:
+                raise self._error(f"{field} must be one of {allowed}, got {getattr(self, field)!r}")
+        if not 0 <= self.threshold <= 1:
+            raise self._error(f"threshold is a probability in [0, 1], got {self.threshold}")
+        if not self.limit > 0:
+            raise self._error(f"limit is a distance above 0 pixels, got {self.limit}")
+        if not self.iou_epsilon >= 0:
+            raise self._error(f"iou_epsilon is at least 0, got {self.iou_epsilon}")
+        if self.false_alarm != "count" and not self.needs_maps:
+            raise self._error("points have no area, so its Fa must be by 'count'")
+        by_pixels = self.false_alarm == "pixels" or self.false_alarm_per == "background"
+        if by_pixels and self.truth == "graded":
+            raise self._error("graded truth has parts of pixels, so its Fa must be by regions and all pixels")
+        if self.canvas != "native" and not (self.canvas_size and self.canvas_size > 0):
+            raise self._error(f"canvas {self.canvas!r} needs canvas_size, its side in pixels; got {self.canvas_size}")
+        if "AUC" in self.metrics and self.curve is None:
+            raise self._error("AUC needs a curve")
+        if self.curve is not None and not self.needs_maps:
+            raise self._error("points have no pixels, so it cannot have a curve")
+
+    def _error(self, text: str) -> ValueError:
+        return ValueError(f"protocol {self.name!r}: {text}")
+
+    @property
+    def rule(self) -> str:
+        """The matching rule in words, such as "optimal one-to-one, <= 5 px"."""
+        return f"{self.matching.replace('_', ' ')} one-to-one, {'<=' if self.inclusive else '<'} {self.limit:g} px"
+
+    @property
+    def pixel_unit(self) -> int:
+        """How many units a pixel is in the pixel counts: 255 where gray truth counts in parts, else 1."""
+        return 255 if self.truth == "graded" else 1

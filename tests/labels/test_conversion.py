@@ -1,0 +1,267 @@
+"""Folders and files of one format to another: what is found, what is refused, and that nothing is half-written."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from irjax.data import open_source
+from irjax.labels import convert, find_kind, label_mask, read_labels, write_labels
+
+
+def save(path, values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path)
+    return path
+
+
+def mask_of(*boxes, shape=(24, 32)):
+    mask = np.zeros(shape, bool)
+    for x0, y0, x1, y1 in boxes:
+        mask[y0:y1, x0:x1] = True
+    return mask
+
+
+MASKS = {"a": mask_of((3, 4, 6, 6), (20, 10, 25, 15)), "b": mask_of(), "c.d": mask_of((0, 0, 1, 1), shape=(20, 40))}
+
+
+@pytest.fixture
+def masks(tmp_path):
+    """Three masks, of other types and suffixes."""
+    folder = tmp_path / "masks"
+    save(folder / "a_pixels0.png", MASKS["a"].astype(np.uint8) * 255)
+    save(folder / "b_mask.bmp", MASKS["b"].astype(np.uint8))
+    gray = MASKS["c.d"].astype(np.uint8) * 200
+    gray[5, 5] = 127
+    save(folder / "c.d.tif", gray)
+    (folder / "readme.md").write_text("not a mask")
+    return folder
+
+
+@pytest.fixture
+def images(tmp_path):
+    for name, mask in MASKS.items():
+        save(tmp_path / f"images/{name}.png", np.zeros(mask.shape, np.uint8))
+    return tmp_path / "images"
+
+
+def same(found, *, boxes=True, names=("a", "b", "c.d")):
+    assert [image.name for image in found] == list(names)
+    for image in found:
+        wanted = label_mask(MASKS[image.name])
+        np.testing.assert_array_equal(image.labels.points, wanted.points)
+        assert image.size == MASKS[image.name].shape
+        if boxes:
+            np.testing.assert_array_equal(image.labels.boxes, wanted.boxes)
+
+
+def test_masks_are_read_and_the_rule_is_reported(tmp_path, masks):
+    assert find_kind(masks) == "masks"
+    found = read_labels(masks, "masks")
+    same(found)
+    assert [image.rule for image in found] == ["threshold_128", "zero_one", "threshold_128"]
+    done = convert(masks, tmp_path / "out/p.csv", to="points")
+    assert (done.images, done.targets, done.empty, done.kind) == (3, 3, 1, "masks")
+    assert done.rules == {"threshold_128": 2, "zero_one": 1} and "1 images without targets" in done.notes[0]
+
+
+@pytest.mark.parametrize("to", ["coco", "yolo", "voc"])
+def test_every_format_with_boxes_comes_back(tmp_path, masks, images, to):
+    out = tmp_path / ("new/a.json" if to == "coco" else f"new/{to}")
+    assert convert(masks, out, to=to).notes == ()
+    assert find_kind(out) == to
+    same(read_labels(out, to, **({"images": images} if to == "yolo" else {})))
+    assert list((tmp_path / "new").iterdir()) == [out]
+
+
+def test_points_come_back_and_become_masks(tmp_path, masks, images):
+    convert(masks, tmp_path / "p.csv", to="points")
+    assert find_kind(tmp_path / "p.csv") == "points"
+    same(read_labels(tmp_path / "p.csv", "points", images=images), boxes=False)
+    assert [image.name for image in read_labels(tmp_path / "p.csv", "points")] == ["a", "c.d"]
+    done = convert(tmp_path / "p.csv", tmp_path / "discs", to="masks", radius=2, images=images)
+    assert done.notes == () and sorted(path.name for path in (tmp_path / "discs").iterdir()) == [
+        "a.png",
+        "b.png",
+        "c.d.png",
+    ]
+    found = read_labels(tmp_path / "discs", "masks")
+    np.testing.assert_allclose(found[0].labels.points, label_mask(MASKS["a"]).points, atol=0.51)
+    assert np.asarray(Image.open(tmp_path / "discs/a.png")).max() == 255 and found[0].labels.areas.tolist() == [12, 13]
+    touching = convert(tmp_path / "p.csv", tmp_path / "large", to="masks", radius=12, images=images)
+    assert "1 masks have targets that touch" in touching.notes[0] and "such as a" in touching.notes[0]
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """A data set in the layout basicirstd: train a and b, test c.d."""
+    root = tmp_path / "SET"
+    for name, mask in MASKS.items():
+        save(root / f"images/{name}.png", np.full(mask.shape, 9, np.uint8))
+        save(root / f"masks/{name}.png", mask.astype(np.uint8) * 255)
+    (root / "img_idx").mkdir()
+    (root / "img_idx/train_SET.txt").write_text("b\na\n")
+    (root / "img_idx/test_SET.txt").write_text("c.d\n")
+    return root
+
+
+def test_a_data_set_and_its_split(tmp_path, dataset):
+    assert find_kind(dataset) == "dataset"
+    same(read_labels(dataset, "dataset", split="test"), names=("c.d",))
+    convert(dataset, tmp_path / "a.json", to="coco", split="trainval")
+    found = read_labels(tmp_path / "a.json", "coco")
+    same(found, names=("b", "a"))
+    assert [image.file_name for image in found] == ["b.png", "a.png"]
+    with pytest.raises(ValueError, match="has no split 'all'; available: test, train, val, trainval|no split 'all'"):
+        read_labels(dataset, "dataset")
+
+
+def test_points_of_a_data_set_without_masks(tmp_path, images):
+    (tmp_path / "points.csv").write_text("name,x,y\na,4,5\na,2.5,1\n")
+    convert(tmp_path, tmp_path / "out/a.json", to="coco", kind="dataset")
+    found = read_labels(tmp_path / "out/a.json", "coco")
+    assert found[0].labels.points.tolist() == [[4, 5], [2.5, 1]] and found[0].labels.boxes is None
+    assert len(found) == 3
+    with pytest.raises(ValueError, match="a: its targets have points only"):
+        convert(tmp_path, tmp_path / "out/voc", to="voc", kind="dataset")
+    with pytest.raises(ValueError, match="a has points and no mask to draw other points in"):
+        read_labels(tmp_path, "dataset", points="coarse")
+    # What was written is a data set of the layout spire.
+    (tmp_path / "spire/annotations").mkdir(parents=True)
+    (tmp_path / "out/a.json").rename(tmp_path / "spire/annotations/annotations.json")
+    images.rename(tmp_path / "spire/images")
+    assert open_source(tmp_path / "spire", "all", "spire")[0].points.tolist() == [[4, 5], [2.5, 1]]
+
+
+@pytest.mark.parametrize("rule", ["coarse", "uniform"])
+def test_drawn_points_depend_on_seed_and_name_alone(tmp_path, masks, rule):
+    def drawn(seed):
+        return {i.name: i.labels.points.tolist() for i in read_labels(masks, "masks", points=rule, seed=seed)}
+
+    before = drawn(3)
+    (masks / "b_mask.bmp").unlink()
+    save(masks / "A_first.png", np.zeros((20, 20), np.uint8))
+    after = drawn(3)
+    assert all(after[name] == before[name] for name in ("a", "c.d"))
+    assert any(drawn(seed)["a"] != before["a"] for seed in range(4))
+
+
+def test_connectivity(tmp_path):
+    mask = mask_of((2, 2, 4, 4), (4, 4, 6, 6))
+    save(tmp_path / "m/a.png", mask.astype(np.uint8) * 255)
+    assert [convert(tmp_path / "m", tmp_path / f"{c}.csv", to="points", connectivity=c).targets for c in (8, 4)] == [
+        1,
+        2,
+    ]
+    with pytest.raises(ValueError, match="connectivity must be 4 or 8"):
+        read_labels(tmp_path / "m", "masks", connectivity=5)
+
+
+def test_an_unreadable_mask_is_named_and_nothing_is_written(tmp_path, masks):
+    bad = masks / "z.png"
+    bad.write_bytes((masks / "a_pixels0.png").read_bytes()[:60])
+    for to, out in (("points", "new/p.csv"), ("voc", "new/voc")):
+        with pytest.raises(ValueError, match="z.png: not a readable image"):
+            convert(masks, tmp_path / out, to=to)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_error_while_writing_leaves_nothing(tmp_path, masks):
+    found = read_labels(masks, "masks")
+    with pytest.raises(ValueError, match="outside the image"):
+        points = np.array([[99, 99]], np.float32)
+        wrong = type(found[0].labels)(points, np.zeros((1, 4)))
+        write_labels(tmp_path / "new/m", [*found, type(found[0])("z", wrong, (9, 9))], "masks")
+    assert not (tmp_path / "new").exists()
+
+
+def test_what_cannot_be_told_apart_is_refused(tmp_path, masks, images):
+    (masks / "a.xml").write_text("<annotation/>")
+    with pytest.raises(ValueError, match=r"mixes formats: 3 of masks \(a_pixels0.png\) and 1 of voc \(a.xml\)"):
+        find_kind(masks)
+    assert len(read_labels(masks, "masks")) == 3
+    save(masks / "a_gt.png", np.zeros((24, 32), np.uint8))
+    with pytest.raises(ValueError, match="two files are for one image, a: .*a_gt.png and .*a_pixels0.png"):
+        read_labels(masks, "masks")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no image files .* in .*empty"):
+        find_kind(tmp_path / "empty")
+    with pytest.raises(ValueError, match="empty is empty: no .png"):
+        read_labels(tmp_path / "empty", "masks")
+    with pytest.raises(FileNotFoundError, match="no file or folder .*absent"):
+        find_kind(tmp_path / "absent")
+    with pytest.raises(ValueError, match=r"readme.md: a .json \(COCO\) or .csv"):
+        find_kind(masks / "readme.md")
+    with pytest.raises(ValueError, match="coco is a file"):
+        read_labels(masks, "coco")
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        read_labels(tmp_path / "absent.json", "coco")
+
+
+def test_yolo_and_points_need_their_images(tmp_path, masks, images):
+    convert(masks, tmp_path / "yolo", to="yolo")
+    (tmp_path / "yolo/classes.txt").write_text("target\n")
+    with pytest.raises(ValueError, match="give the folder of the images"):
+        read_labels(tmp_path / "yolo", "yolo")
+    (tmp_path / "yolo/b.txt").unlink()  # an image without a file has no target
+    same(read_labels(tmp_path / "yolo", "yolo", images=images))
+    (tmp_path / "yolo/e.txt").write_text("")
+    with pytest.raises(ValueError, match="e.txt: there is no image of that name"):
+        read_labels(tmp_path / "yolo", "yolo", images=images)
+    (tmp_path / "yolo/e.txt").unlink()
+    (tmp_path / "yolo/a.txt").write_bytes(b"\xff\xfe\x80")
+    with pytest.raises(ValueError, match="a.txt: not a text file"):
+        read_labels(tmp_path / "yolo", "yolo", images=images)
+    (tmp_path / "p.csv").write_text("name,x,y\na.png,3,4\na,5,6\n")
+    assert read_labels(tmp_path / "p.csv", "points")[0].labels.points.tolist() == [[3, 4], [5, 6]]
+    with pytest.raises(ValueError, match="a: the size of the image is not known"):
+        convert(tmp_path / "p.csv", tmp_path / "a.json", to="coco")
+    (tmp_path / "p.csv").write_text("name,x,y\na,3,24\n")
+    with pytest.raises(ValueError, match=r"p.csv, a: the point \(3, 24\) is outside the image of 32x24"):
+        read_labels(tmp_path / "p.csv", "points", images=images)
+    (tmp_path / "p.csv").write_text("name,x,y\nz,3,4\n")
+    with pytest.raises(ValueError, match="p.csv, line 2: there is no image for the name 'z'"):
+        read_labels(tmp_path / "p.csv", "points", images=images)
+
+
+def test_sizes_of_deep_images(tmp_path):
+    save(tmp_path / "images/a.tif", np.zeros((20, 31), np.uint16))
+    (tmp_path / "p.csv").write_text("name,x,y\na,30,19\n")
+    (found,) = read_labels(tmp_path / "p.csv", "points", images=tmp_path / "images")
+    assert found.size == (20, 31) and found.file_name == "a.tif"
+
+
+@pytest.mark.parametrize(
+    ("to", "out", "options", "message"),
+    [
+        ("points", "p.json", {}, "points is written to one .csv file"),
+        ("coco", "folder", {}, "coco is written to one .json file"),
+        ("voc", "masks", {}, "masks exists already; nothing is replaced: give a new folder"),
+        ("points", "file.csv", {}, "file.csv exists already; nothing is replaced: give a new file"),
+        ("kitti", "new", {}, "the format must be one of points, coco, yolo, voc, masks, got 'kitti'"),
+        ("voc", "new", {"radius": 2}, "a radius is for masks, not for voc"),
+        ("voc", "new", {"kind": "kitti"}, "the source must be one of"),
+        ("voc", "new", {"points": "middle"}, "points must be one of"),
+        ("voc", "new", {"images": "images"}, "images are wanted for yolo and points only"),
+        ("voc", "new", {"box_convention": "sirst_v2"}, "a box convention is for voc"),
+        ("masks", "new", {"radius": -1}, "radius must not be negative"),
+    ],
+)
+def test_wrong_arguments(tmp_path, masks, to, out, options, message):
+    (tmp_path / "file.csv").write_text("mine")
+    with pytest.raises(ValueError, match=message):
+        convert(masks, tmp_path / out, to=to, **options)
+    assert (tmp_path / "file.csv").read_text() == "mine" and not (tmp_path / "new").exists()
+
+
+def test_a_place_that_cannot_be_written(tmp_path, masks, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setattr("irjax.labels.conversion.read_mask", lambda path: pytest.fail("read"))
+    for to, out in (("points", "file/below/p.csv"), ("voc", "file/voc")):
+        with pytest.raises(OSError, match="cannot write .*file is no folder that can be written to"):
+            convert(masks, tmp_path / out, to=to)
+
+
+def test_drawn_points_need_masks(tmp_path):
+    (tmp_path / "p.csv").write_text("name,x,y\na,3,4\n")
+    with pytest.raises(ValueError, match=r"points='coarse' are drawn inside masks, and .*p.csv \(points\) has none"):
+        read_labels(tmp_path / "p.csv", "points", points="coarse")
