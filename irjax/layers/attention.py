@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -12,6 +13,31 @@ from irjax.layers.conv import Conv
 from irjax.layers.gaussian_pinwheel import KINDS, GaussianPinwheelConv
 
 SPATIAL_KINDS = ("plain", *KINDS)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def max_along(x: jax.Array, axis: int) -> jax.Array:
+    """The maximum along an axis, kept with length 1; the gradient goes to the first place that holds it, as PyTorch's.
+
+    The rule of `jnp.max` looks for places equal to the maximum. Where the compiler computes x anew for that, and rounds
+    it otherwise, there are none, and the gradient is 0 / 0.
+    """
+    return jnp.max(x, axis, keepdims=True)
+
+
+def _max_forward(x: jax.Array, axis: int) -> tuple[jax.Array, tuple[jax.Array, int]]:
+    place = jnp.argmax(x, axis, keepdims=True)
+    return jnp.take_along_axis(x, place, axis), (place, x.shape[axis])
+
+
+def _max_backward(axis: int, saved: tuple[jax.Array, int], grad: jax.Array) -> tuple[jax.Array]:
+    place, size = saved
+    shape = [1] * grad.ndim
+    shape[axis] = size
+    return (jnp.where(jnp.arange(size).reshape(shape) == place, grad, 0),)
+
+
+max_along.defvjp(_max_forward, _max_backward)
 
 
 class ChannelAttention(nn.Module):
@@ -32,7 +58,8 @@ class ChannelAttention(nn.Module):
         """The gates of x [B, H, W, C]."""
         squeeze = Conv(max(x.shape[-1] // self.reduction, 1), dtype=self.dtype, name="squeeze")
         excite = Conv(x.shape[-1], dtype=self.dtype, name="excite")
-        pooled = [jnp.mean(x, (1, 2), keepdims=True), jnp.max(x, (1, 2), keepdims=True)]
+        flat = x.reshape(x.shape[0], -1, 1, x.shape[-1])
+        pooled = [jnp.mean(flat, 1, keepdims=True), max_along(flat, 1)]
         return nn.sigmoid(sum(excite(nn.relu(squeeze(value))) for value in pooled))
 
 
@@ -58,7 +85,7 @@ class SpatialAttention(nn.Module):
         """The gates of x [B, H, W, C]."""
         if self.kind not in SPATIAL_KINDS:
             raise ValueError(f"unknown spatial attention {self.kind!r}; known: {', '.join(SPATIAL_KINDS)}")
-        pooled = jnp.concatenate([jnp.mean(x, -1, keepdims=True), jnp.max(x, -1, keepdims=True)], axis=-1)
+        pooled = jnp.concatenate([jnp.mean(x, -1, keepdims=True), max_along(x, -1)], axis=-1)
         if self.kind == "plain":
             response = Conv(1, self.size, dtype=self.dtype, name="conv")(pooled)
         else:

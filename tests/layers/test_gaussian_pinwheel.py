@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irjax.layers.attention import SPATIAL_KINDS, ChannelAttention, SpatialAttention
+from irjax.layers.attention import SPATIAL_KINDS, ChannelAttention, SpatialAttention, max_along
 from irjax.layers.gaussian_pinwheel import (
     KINDS,
     GaussianPinwheelConv,
@@ -160,6 +160,17 @@ def test_channel_attention_gates_channels_from_mean_and_maximum():
     assert squeeze.shape == (32, 2)
     summed = sum(np.maximum(np.asarray(pooled) @ squeeze, 0) @ excite for pooled in (x.mean((1, 2)), x.max((1, 2))))
     np.testing.assert_allclose(gates[:, 0, 0], 1 / (1 + np.exp(-summed)), rtol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_maximum_and_its_gradient(axis):
+    x = jnp.round(3 * jax.random.normal(jax.random.key(0), (2, 5, 6, 4)))  # with ties
+    y, pull = jax.vjp(lambda x: max_along(x, axis), x)
+    np.testing.assert_array_equal(y, jnp.max(x, axis, keepdims=True))
+    grad = jax.random.normal(jax.random.key(1), y.shape)
+    wanted = np.zeros(x.shape, np.float32)
+    np.put_along_axis(wanted, np.argmax(x, axis)[(slice(None),) * (axis % 4) + (None,)], np.asarray(grad), axis)
+    np.testing.assert_array_equal(pull(grad)[0], wanted)
 
 
 def test_bad_input():
