@@ -259,11 +259,64 @@ def predictions(path, points):
 def test_evaluate_scores_a_file_of_any_program(tmp_path, truth, capsys):
     file = predictions(tmp_path / "p.json", [("a", 11, 20, 0.9), ("b", 30, 12, 0.8), ("b", 5, 5, 0.2)])
     run("evaluate", "--predictions", file, "--truth", truth, "--out", tmp_path / "report", "--threshold", 0.5)
-    metrics = json.loads((tmp_path / "report/evaluation.json").read_text())["metrics"]
+    metrics = json.loads((tmp_path / "report/evaluation.json").read_text())["protocols"]["centroid"]["metrics"]
     assert (metrics["TP"], metrics["FP"], metrics["FN"]) == (2, 0, 1)
     assert "0.8000" in capsys.readouterr().out
     run("evaluate", "--predictions", file, "--truth", truth)
     assert "0.6667" in capsys.readouterr().out
+
+
+@pytest.fixture
+def maps(tmp_path):
+    """A folder of masks, and maps that find one of two targets."""
+    for name, targets, found in (("a", [(10, 20)], [(10, 20)]), ("b", [(30, 12)], []), ("c", [], [])):
+        for folder, points, end in (("masks", targets, "_gt"), ("maps", found, "")):
+            values = np.zeros((40, 60), np.uint8)
+            for x, y in points:
+                values[y, x] = 255
+            save(tmp_path / f"{folder}/{name}{end}.png", values)
+    return tmp_path
+
+
+def test_evaluate_maps_under_several_protocols(maps, capsys):
+    run("evaluate", "--predictions", maps / "maps", "--truth", maps / "masks", "--protocol", "sctransnet, irjax",
+        "--intervals", "--seed", 3, "--out", maps / "out", "--html", maps / "report.html", "--overlays", 1)  # fmt: skip
+    text = capsys.readouterr().out
+    line = next(line for line in text.splitlines() if line.startswith("Recall (Pd)"))
+    assert line.count("0.5000 [") == 2 and "known flaw of sctransnet" in text
+    assert json.loads((maps / "out/evaluation.json").read_text())["intervals"]["seed"] == 3
+    assert (maps / "report.html").read_text().startswith("<!DOCTYPE html>")
+    assert len(list((maps / "out/overlays").iterdir())) == 1
+
+
+def test_compare(maps, capsys):
+    arguments = ("--predictions", maps / "masks", maps / "maps", "--truth", maps / "masks", "--out", maps / "out")
+    run("compare", *arguments)
+    text = capsys.readouterr().out
+    assert "fewer errors: A on 1 images, B on 0, equal on 2" in text and "protocol irjax" in text
+    assert json.loads((maps / "out/comparison.json").read_text())["metrics"]["Pd"]["difference"] == 0.5
+    assert "a comparison is under one protocol, got 2" in error_of("compare", *arguments, "--protocol", "irjax,pal")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--protocol", "irjax,IoU"), "unknown protocol 'IoU'; known: irjax, centroid, basicirstd"),
+        (("--protocol", "irjax,irjax"), "protocol 'irjax' is named twice"),
+        (("--split", "test"), "is a folder of masks, which has no split 'test'"),
+        (("--key", "T"), "a key names an array in .npz and .mat files, and these are .png"),
+        (("--logits",), "a.png: logits must be floats, got uint8"),
+        (("--canvas", "pad"), "a canvas is for protocols that resize"),
+        (("--canvas", "crop"), "invalid choice: 'crop'"),
+        (("--threshold", "3"), "threshold is a probability in [0, 1], got 3"),
+        (("--processes", "0"), "processes must be at least 1, got 0"),
+        (("--overlays", "-2"), "overlays must not be negative, got -2"),
+    ],
+)
+def test_evaluate_refuses_for_maps(maps, options, message):
+    out = maps / "out"
+    found = error_of("evaluate", "--predictions", maps / "maps", "--truth", maps / "masks", "--out", out, *options)
+    assert message in found and not out.exists()
 
 
 def test_predictions_of_irjax_are_evaluated(tmp_path, truth, capsys):
@@ -281,7 +334,14 @@ def test_predictions_of_irjax_are_evaluated(tmp_path, truth, capsys):
         ("hello", (), "p.json: not JSON"),
         ("[]", ("--split", "test"), "has no split 'test'; available: all"),
         ("[]", ("--layout", "spire2"), "unknown layout 'spire2'"),
-        ("[]", ("--protocol", "pixel"), "protocol"),
+        ("[]", ("--protocol", "pixel"), "unknown protocol 'pixel'"),
+        ("[]", ("--protocol", "irjax"), "'irjax' cannot score points, and the predictions are points"),
+        ("[]", ("--key", "T"), "p.json: --key and --logits are for maps"),
+        (
+            '{"images": [{"id": 1, "file_name": "a"}, {"id": 2, "file_name": "a"}], "annotations": []}',
+            (),
+            "p.json: image 1: 'a' is listed twice",
+        ),
         ('[{"image_id": "z", "keypoints": [1, 2, 2], "score": 1}]', (), "none of its 1 images is in the data set"),
     ],
 )

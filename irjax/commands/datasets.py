@@ -6,7 +6,7 @@ import argparse
 import os
 import pathlib
 
-SUMMARY = "prepare data sets, and see what is in a folder"
+SUMMARY = "prepare data sets, see what is in a folder and what is wrong with it"
 DESCRIPTION = "Prepares data sets, and says what is in a folder."
 
 
@@ -15,12 +15,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     build = _action(actions, "build", _build, "prepare a data set as ArrayRecord files, without TensorFlow")
     build.add_argument("name", help="such as sirst_v2 or sirst_v2/v1; irjax datasets list knows them all")
-    build.add_argument("--source", required=True, metavar="DIR", help="folder of the publication")
+    build.add_argument(
+        "--source", metavar="DIR", help="folder of the publication (every data set but synthetic has one)"
+    )
     build.add_argument("--out", metavar="DIR", help="where to (default: $IRJAX_DATA, else ./datasets)")
     build.add_argument("--overwrite", action="store_true", help="replace what is prepared there already")
     known = _action(actions, "list", _list, "list the data sets that can be prepared, or a folder's splits")
     known.add_argument("root", nargs="?", metavar="DIR", help="say this folder's layout and splits instead")
     known.add_argument("--layout", default="auto", help="layout of the folder (default: found automatically)")
+    seen = _action(actions, "inspect", _inspect, "say what a folder holds and what is wrong with it; draw its targets")
+    seen.add_argument("root", metavar="DIR", help="data set in a published layout")
+    seen.add_argument("--layout", default="auto", help="layout of the folder (default: found automatically)")
+    seen.add_argument("--split", help="only this one (default: all that are published)")
+    seen.add_argument("--out", metavar="DIR", help="write inspect.json and pictures there (default: only print)")
+    seen.add_argument(
+        "--near",
+        nargs="?",
+        type=float,
+        const=0.99,
+        metavar="R",
+        help="also look for near duplicates in train and val or test: a correlation above R at 32x32 (default R: .99)",
+    )
 
 
 def _action(actions, name: str, run, summary: str) -> argparse.ArgumentParser:
@@ -45,6 +60,16 @@ def _build(command: argparse.Namespace) -> None:
     print(f"written to {folder}  (irjax.data.open_source({str(folder)!r}, SPLIT))")
 
 
+def _inspect(command: argparse.Namespace) -> None:
+    from irjax.reports.inspect import inspect_folder
+    from irjax.reports.inspect_text import as_text, write_report
+
+    found = inspect_folder(command.root, command.layout, command.split, near=command.near)
+    print(as_text(found))
+    if command.out:
+        print(f"written to {command.out}: {', '.join(write_report(command.out, found))}")
+
+
 def _list(command: argparse.Namespace) -> None:
     if command.root is not None:
         from irjax.data import detect_layout, list_splits, open_layout
@@ -58,6 +83,6 @@ def _list(command: argparse.Namespace) -> None:
 
     for name in BUILDERS:
         builder = builder_class(name)
-        print(f"{name}: {(builder.__doc__ or '').strip().splitlines()[0]} {builder.HOMEPAGE}")
-        for config in builder.BUILDER_CONFIGS:
-            print(f"  {name}/{config.name}: {config.description}")
+        configs = ", ".join(f"{name}/{config.name}" for config in builder.BUILDER_CONFIGS)
+        parts = (f"{name:10} ", builder.__doc__.splitlines()[0], configs and f"[{configs}]", builder.HOMEPAGE)
+        print(" ".join(part for part in parts if part))

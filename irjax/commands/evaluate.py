@@ -1,44 +1,85 @@
-"""irjax evaluate: scores of a prediction file of any program."""
+"""irjax evaluate: scores of the predictions of any program."""
 
 from __future__ import annotations
 
 import argparse
 
-SUMMARY = "score a prediction file of any program"
+SUMMARY = "score the predictions of any program"
 DESCRIPTION = (
-    "Scores a COCO-keypoint prediction file, of irjax or of any other program, against annotated images: "
-    "precision, recall, F1 and false alarms with bootstrap intervals, a threshold sweep, curves, the worst images."
+    "Scores predictions, of irjax or of any other program, against annotated images under any number of protocols: "
+    "one table with bootstrap intervals, and what is known to be wrong with each published protocol. Predictions are a "
+    "folder of maps (PNG, TIFF, NPY, NPZ, MAT) or a COCO-keypoint JSON file; names are matched with or without folder, "
+    "ending and suffix (_pixels0, _mask, _gt). Nothing is written if anything cannot be read."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
-    parser.add_argument("--predictions", required=True, metavar="FILE", help="COCO keypoints as JSON")
-    parser.add_argument("--truth", required=True, metavar="DIR", help="data set, in a published layout or prepared")
-    parser.add_argument("--split", default="all", help="split of the data set (default: %(default)s)")
-    parser.add_argument("--layout", default="auto", help="layout of the folder (default: found automatically)")
-    parser.add_argument("--threshold", type=float, help="drop detections with a lower score (default: keep all)")
-    parser.add_argument("--out", metavar="DIR", help="write the report there (default: only print the table)")
-    parser.add_argument(
-        "--overlays", type=int, default=8, metavar="N", help="pictures of the N worst images (default: %(default)s)"
+    add = parser.add_argument
+    add("--predictions", required=True, metavar="DIR_OR_FILE", help="folder of maps, or COCO keypoints as JSON")
+    add_truth(parser)
+    add_scoring(parser)
+    add("--protocol", metavar="NAME[,NAME...]", help="columns of the table (default: irjax for maps, else centroid)")
+    add("--out", metavar="DIR", help="write tables, curves and pictures there (default: only print the table)")
+    add("--html", metavar="FILE", help="write one page with everything, which opens without a network")
+    add("--overlays", type=int, default=8, metavar="N", help="pictures of the N worst images (default: %(default)s)")
+    add("--intervals", action="store_true", help="print bootstrap intervals of every protocol, not only of the first")
+
+
+def add_truth(parser: argparse.ArgumentParser) -> None:
+    """Declares where the truth is."""
+    add = parser.add_argument
+    add("--truth", required=True, metavar="DIR", help="folder of masks, or data set, in a published layout or prepared")
+    add("--split", help="split of the data set (default: all)")
+    add("--layout", default="auto", help="layout of the folder (default: found automatically)")
+
+
+def add_scoring(parser: argparse.ArgumentParser) -> None:
+    """Declares how predictions are read and scored."""
+    add = parser.add_argument
+    add(
+        "--threshold",
+        type=float,
+        help="of maps (p > threshold) or points (score >= threshold); default: the protocol's",
     )
-    parser.add_argument("--protocol", default="centroid", help="one that takes points (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
-    parser.add_argument("--allow-missing", action="store_true", help="accept names that are on one side only")
+    add("--logits", action="store_true", help="float maps are logits")
+    add("--key", help="array in .npz files (default: the only one) or variable in .mat files (default: T)")
+    add("--resize", action="store_true", help="scale maps of another size to the truth's, bilinearly")
+    add("--canvas", choices=("pad", "resize"), help="how protocols that resize do it (default: as they say)")
+    add("--canvas-size", type=int, metavar="PX", help="side of their square in pixels (default: as they say)")
+    add("--allow-missing", action="store_true", help="accept names that are on one side only")
+    add("--processes", type=int, metavar="N", help="that read and score (default: all processors, for many maps)")
+    add("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+
+
+def scoring_options(command: argparse.Namespace) -> dict:
+    """Those arguments as options of `irjax.reports.evaluate.Options`."""
+    names = ("threshold", "resize", "canvas", "canvas_size", "allow_missing", "processes", "seed")
+    return {name: getattr(command, name) for name in names}
 
 
 def run(command: argparse.Namespace) -> None:
     """Runs it."""
-    from irjax.data import open_source
-    from irjax.reports.evaluate import evaluate_points
+    from irjax.reports.evaluate import Options, evaluate_files
 
-    evaluate_points(
+    evaluate_files(
         command.predictions,
-        open_source(command.truth, command.split, command.layout),
-        threshold=command.threshold,
-        protocol=command.protocol,
-        out_dir=command.out,
-        overlays=command.overlays,
-        allow_missing=command.allow_missing,
-        seed=command.seed,
+        command.truth,
+        split=command.split,
+        layout=command.layout,
+        key=command.key,
+        logits=command.logits,
+        options=Options(
+            protocols=protocol_names(command.protocol),
+            out_dir=command.out,
+            html=command.html,
+            overlays=command.overlays,
+            all_intervals=command.intervals,
+            **scoring_options(command),
+        ),
     )
+
+
+def protocol_names(text: str | None) -> list[str]:
+    """The names in a comma-separated list; none for None."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]

@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from irjax.metrics.spec import Curve, Protocol
 
-__all__ = ["PROTOCOLS", "Curve", "Protocol", "protocol"]
+__all__ = ["PROTOCOLS", "Curve", "Protocol", "on_canvas", "protocol"]
 
 _GREEDY = "Matching is greedy in raster order, so a target can lose its only detection to a neighbour that has another."
 _AREA_SET = (
@@ -37,7 +37,12 @@ _SMALL_CANVAS = (
     "Masks are resized by nearest neighbour, which removes small targets: from 512 to 256 only 49 % of 2x1 targets "
     "remain."
 )
+_CANVAS = "Masks are resized by nearest neighbour, which changes small targets."
 _SMOOTHED = "Rates of the ROC have 0.001 added to their denominators."
+_OPEN_CURVE = (
+    "The area under its ROC begins and ends at the rates of its outermost thresholds, not at 0 and 1, so maps that are "
+    "0 on much of the image get too small an AUC."
+)
 
 IRJAX = Protocol(
     name="irjax",
@@ -75,7 +80,7 @@ DNANET = Protocol(
     canvas="resize",
     canvas_size=256,
     curve=Curve.even(10, closed=False, smoothing=1e-3),
-    flaws=(_AREA_SET, _LOGIT_BINS, _GREEDY, _MIXED, _SMALL_CANVAS, _SMOOTHED),
+    flaws=(_AREA_SET, _LOGIT_BINS, _GREEDY, _MIXED, _SMALL_CANVAS, _SMOOTHED, _OPEN_CURVE),
 )
 
 MSHNET = dataclasses.replace(
@@ -99,7 +104,7 @@ SCTRANSNET = Protocol(
     truth="mixed",
     empty="zero",
     curve=Curve.even(10, closed=False, smoothing=1e-3, f1_smoothing=1e-5),
-    flaws=(_AREA_SET, _EMPTY_IS_ZERO, _GREEDY, _MIXED, _SMOOTHED),
+    flaws=(_AREA_SET, _EMPTY_IS_ZERO, _GREEDY, _MIXED, _SMOOTHED, _OPEN_CURVE),
 )
 
 PAL = Protocol(
@@ -131,8 +136,9 @@ ACM = Protocol(
     flaws=(
         _TRUNCATED,
         _EMPTY_IS_ZERO,
-        "Masks are resized by nearest neighbour, which changes small targets.",
+        _CANVAS,
         _SMOOTHED,
+        _OPEN_CURVE,
     ),
 )
 
@@ -144,7 +150,7 @@ AGPCNET = Protocol(
     canvas="resize",
     canvas_size=256,
     curve=Curve.even(200, closed=False, smoothing=1e-3),
-    flaws=(_TRUNCATED, _SMALL_CANVAS, _SMOOTHED),
+    flaws=(_TRUNCATED, _SMALL_CANVAS, _SMOOTHED, _OPEN_CURVE),
 )
 
 _PEAK = "Each map is divided by its own maximum: a flat map of 0.02 becomes all target."
@@ -175,6 +181,7 @@ RPCANET_OVERLAP = Protocol(
         "Images without targets are left out with all their false alarms.",
         "One pixel of overlap finds a target, so one blob over the image finds all of them.",
         "The ROC has targets on one axis and pixels on the other, so its area is not a probability.",
+        _OPEN_CURVE,
     ),
 )
 
@@ -254,3 +261,21 @@ def protocol(name: str | Protocol) -> Protocol:
     if name not in PROTOCOLS:
         raise ValueError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
+
+
+def on_canvas(spec: Protocol, canvas: str | None, size: int | None = None) -> Protocol:
+    """A protocol with another canvas; what is wrong with resizing is no flaw of it where nothing is resized.
+
+    Args:
+      spec: the protocol; one that counts at native size is returned as it is.
+      canvas: "pad" or "resize"; None: as the protocol says.
+      size: side of the canvas in pixels; None: as the protocol says.
+
+    Raises:
+      ValueError: if there is no such canvas, or no such size.
+    """
+    if spec.canvas == "native":
+        return spec
+    canvas = canvas or spec.canvas
+    flaws = tuple(flaw for flaw in spec.flaws if canvas == "resize" or flaw not in (_CANVAS, _SMALL_CANVAS))
+    return dataclasses.replace(spec, canvas=canvas, canvas_size=size or spec.canvas_size, flaws=flaws)

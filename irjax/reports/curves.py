@@ -1,4 +1,4 @@
-"""Precision-recall and threshold curves, as pictures and as CSV."""
+"""Precision-recall, ROC and threshold curves, as pictures."""
 
 from __future__ import annotations
 
@@ -8,23 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from irjax.metrics.curves import Sweep
-from irjax.reports.files import atomic_path, write_text
-from irjax.reports.tables import csv_table
+from irjax.metrics.histograms import ScoreHistogram
+from irjax.reports.files import atomic_path
 
 # Okabe and Ito's palette: told apart with every common colour blindness, and in this order also in print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-
-
-def sweep_csv(sweep: Sweep) -> str:
-    """A line for each threshold: threshold, TP, FP, FN, precision, recall, F1, Fa (per pixel)."""
-    header = ["threshold", "TP", "FP", "FN", "precision", "recall", "f1", "fa"]
-    points = (sweep.at(index) for index in range(len(sweep)))
-    return csv_table(header, [[p.threshold, p.tp, p.fp, p.fn, p.precision, p.recall, p.f1, p.fa] for p in points])
-
-
-def write_sweep_csv(path: str | os.PathLike, sweep: Sweep) -> None:
-    """Writes `sweep_csv`, whole or not at all."""
-    write_text(path, sweep_csv(sweep))
 
 
 def _figure(width: float, height: float):
@@ -117,6 +105,36 @@ def plot_threshold_curves(path: str | os.PathLike, sweep: Sweep, *, threshold: f
     lower.set(xlabel="threshold", ylabel="Fa per pixel")
     upper.legend(loc="best", frameon=False, fontsize=9)
     _save(figure, path)
+
+
+def plot_roc(path: str | os.PathLike, title: str, sweep: Sweep, histogram: ScoreHistogram | None = None) -> None:
+    """Draws the share of targets found against false alarms per pixel, and beside it the ROC of pixels.
+
+    Args:
+      path: of the picture.
+      title: of the targets' protocol.
+      sweep: matched again at each threshold.
+      histogram: of target and background pixels; None leaves the pixels out.
+    """
+    figure = _figure(10.0 if histogram is not None else 5.4, 4.4)
+    axes = figure.subplots(1, 2 if histogram is not None else 1, squeeze=False)[0]
+    _draw_roc(axes[0], sweep.fa, sweep.recall, title, ("Fa per pixel", "recall (Pd)"), marker="o")
+    if histogram is not None:
+        false, true = histogram.roc()
+        label = f"pixels: AUC {histogram.auc():.4f}"
+        _draw_roc(axes[1], false, true, label, ("false positive rate of pixels", "true positive rate of pixels"))
+    _save(figure, path)
+
+
+def _draw_roc(axes, false: np.ndarray, true: np.ndarray, label: str, titles: tuple[str, str], marker: str = "") -> None:
+    shown = np.isfinite(false) & np.isfinite(true)
+    if (false[shown] > 0).any():
+        shown &= false > 0
+        axes.set_xscale("log")
+    axes.plot(false[shown], true[shown], color=COLOURS[0], linewidth=1.8, marker=marker, markersize=4, label=label)
+    axes.set(xlabel=titles[0], ylabel=titles[1], ylim=(0, 1.02))
+    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    _tidy(axes)
 
 
 def _cycle(number: int) -> list[str]:

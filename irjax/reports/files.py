@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pathlib
+import shutil
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -59,3 +60,29 @@ def plain(value: Any) -> Any:
 def write_json(path: str | os.PathLike, value: Any, *, indent: int | None = 2) -> None:
     """Writes standard JSON, whole or not at all; nan becomes null."""
     write_text(path, json.dumps(plain(value), indent=indent, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def whole_folder(folder: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Gives a temporary folder; what is in it when the block ends without an error moves into `folder`.
+
+    Until then nothing is in `folder` that was not there before. Entries of the same name are replaced, subfolders as a
+    whole, so that no file of an earlier report stays among the new ones; other entries are left alone.
+    """
+    folder = pathlib.Path(folder)
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=".report-", dir=folder))
+    try:
+        yield temporary
+        for entry in sorted(temporary.iterdir()):
+            goal = folder / entry.name
+            if goal.is_dir() and not goal.is_symlink():
+                shutil.rmtree(goal)
+            os.replace(entry, goal)
+        made = []
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for path in made:
+            with contextlib.suppress(OSError):  # another process has put something there
+                path.rmdir()

@@ -1,107 +1,19 @@
 """Pictures of what was found, what was not, and what is not there.
 
 Targets are a few pixels large, so each event also gets an inset: a cut-out around it, enlarged and with its own
-contrast. Colours are from Okabe and Ito's palette and each kind has its own shape: the picture survives colour
-blindness and print.
+contrast.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 
 import numpy as np
 
 from irjax.metrics.inputs import PointPredictions
-from irjax.metrics.matching import match
+from irjax.reports.events import FALSE, FOUND, HIT, MISS, Event, Inset, contrast, find_events, find_insets
 from irjax.reports.files import atomic_path
-
-
-@dataclasses.dataclass(frozen=True)
-class _Kind:
-    label: str
-    colour: str
-    marker: str
-
-
-_HIT = _Kind("hit", "#009E73", "o")
-_FALSE = _Kind("false detection", "#D55E00", "s")
-_MISS = _Kind("missed target", "#56B4E9", "^")
-_FOUND = _Kind("detection", "#009E73", "o")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Event:
-    """One thing to look at: of which kind, where, its score and its distance from the target, where it has them."""
-
-    kind: _Kind
-    x: float
-    y: float
-    score: float = np.nan
-    distance: float = np.nan
-
-
-@dataclasses.dataclass(frozen=True)
-class _Inset:
-    """A cut-out [top : top + side, left : left + side] and the events that lie in it."""
-
-    left: int
-    top: int
-    side: int
-    events: tuple[_Event, ...]
-
-    def holds(self, event: _Event, margin: float = 2.0) -> bool:
-        """Whether an event lies in the cut-out, not at its very edge."""
-        right, bottom = self.left + self.side - 1, self.top + self.side - 1
-        inside_x = self.left + margin <= event.x <= right - margin
-        return inside_x and self.top + margin <= event.y <= bottom - margin
-
-    def caption(self) -> str:
-        """What is in it, such as "missed; 3 false (up to 0.88)"."""
-        parts = []
-        for kind in (_MISS, _FALSE, _HIT, _FOUND):
-            events = [event for event in self.events if event.kind is kind]
-            count = f"{len(events)} " if len(events) > 1 else ""
-            scores = [event.score for event in events]
-            if events and kind is _MISS:
-                parts.append(f"{count}missed")
-            elif events and kind is _FALSE:
-                parts.append(f"{count}false {max(scores):.2f}")
-            elif events and kind is _HIT:
-                parts.append(f"{count}hit {min(scores):.2f}, {max(event.distance for event in events):.1f} px off")
-            elif events:
-                parts.append(f"{count}{kind.label} {max(scores):.2f}")
-        return "; ".join(parts)
-
-
-def _events(predictions: PointPredictions, truths: np.ndarray, limit: float) -> list[_Event]:
-    """Misses, then false detections by falling score, then hits by rising score: the worst first."""
-    matching = match(truths, predictions.points, limit=limit, inclusive=True)
-    missed = np.setdiff1d(np.arange(len(truths)), matching.truths)
-    false = np.setdiff1d(np.arange(len(predictions)), matching.predictions)
-    points, scores = predictions.points, predictions.scores
-    events = [_Event(_MISS, *truths[index]) for index in missed]
-    events += [_Event(_FALSE, *points[i], scores[i]) for i in false[np.argsort(-scores[false], kind="stable")]]
-    for index in np.argsort(scores[matching.predictions], kind="stable"):
-        hit = matching.predictions[index]
-        events.append(_Event(_HIT, *points[hit], scores[hit], matching.distances[index]))
-    return events
-
-
-def _insets(events: list[_Event], shape: tuple[int, int], side: int) -> list[_Inset]:
-    """Cut-outs that together show every event: one around the first event, then one around the first not yet shown."""
-    insets: list[_Inset] = []
-    for event in events:
-        if not any(inset.holds(event) for inset in insets):
-            left = int(np.clip(round(event.x) - side // 2, 0, max(shape[1] - side, 0)))
-            top = int(np.clip(round(event.y) - side // 2, 0, max(shape[0] - side, 0)))
-            insets.append(_Inset(left, top, side, ()))
-    # Cut-outs may overlap; each shows and counts all that is in it.
-    return [
-        dataclasses.replace(inset, events=tuple(event for event in events if inset.holds(event, -0.5)))
-        for inset in insets
-    ]
 
 
 def _gray(image: np.ndarray) -> np.ndarray:
@@ -113,24 +25,19 @@ def _gray(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float32)
 
 
-def _contrast(image: np.ndarray, low: float = 0.5, high: float = 99.9) -> tuple[float, float]:
-    bottom, top = np.percentile(image, (low, high))
-    return float(bottom), float(max(top, bottom + 1e-6))
-
-
-def _mark(axes, event: _Event, size: float) -> None:
+def _mark(axes, event: Event, size: float) -> None:
     """The open marker of an event, on a dark rim so that it shows on any background."""
     style = {"marker": event.kind.marker, "markersize": size, "markerfacecolor": "none", "linestyle": "none"}
     axes.plot(event.x, event.y, markeredgecolor="black", markeredgewidth=3.2, alpha=0.6, **style)
     axes.plot(event.x, event.y, markeredgecolor=event.kind.colour, markeredgewidth=1.7, **style)
 
 
-def _draw_inset(axes, image: np.ndarray, inset: _Inset, number: int, truths: np.ndarray, limit: float) -> None:
+def _draw_inset(axes, image: np.ndarray, inset: Inset, number: int, truths: np.ndarray, limit: float) -> None:
     """An enlarged cut-out, with a dashed circle of the limit around every target, and every event in it."""
     from matplotlib.patches import Circle
 
-    patch = image[inset.top : inset.top + inset.side, inset.left : inset.left + inset.side]
-    bottom, peak = _contrast(patch, 0.5, 100)
+    patch = inset.cut(image)
+    bottom, peak = contrast(patch, 0.5, 100)
     height, width = patch.shape
     extent = (inset.left - 0.5, inset.left + width - 0.5, inset.top + height - 0.5, inset.top - 0.5)
     axes.imshow(patch, cmap="gray", vmin=bottom, vmax=peak, extent=extent, interpolation="nearest")
@@ -138,19 +45,19 @@ def _draw_inset(axes, image: np.ndarray, inset: _Inset, number: int, truths: np.
         for colour, line in (("black", 2.2), ("white", 1.0)):
             axes.add_patch(Circle((x, y), limit, fill=False, color=colour, linewidth=line, linestyle=(0, (2, 2))))
     for event in inset.events:
-        _mark(axes, event, 16 if event.kind is _MISS else 11)
+        _mark(axes, event, 16 if event.kind is MISS else 11)
     axes.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
     axes.set_title(f"{number}  {inset.caption()}", fontsize=7.5, loc="left", pad=3)
     for spine in axes.spines.values():
         spine.set(color=inset.events[0].kind.colour, linewidth=2.2)
 
 
-def _draw_whole(axes, image: np.ndarray, events: list[_Event], insets: list[_Inset]) -> None:
+def _draw_whole(axes, image: np.ndarray, events: list[Event], insets: list[Inset]) -> None:
     """The whole image, a mark for each event, and a numbered frame for each inset."""
     from matplotlib import patheffects
     from matplotlib.patches import Rectangle
 
-    bottom, peak = _contrast(image)
+    bottom, peak = contrast(image)
     axes.imshow(image, cmap="gray", vmin=bottom, vmax=peak, interpolation="antialiased")
     for event in events:
         _mark(axes, event, 8)
@@ -171,6 +78,7 @@ def draw_overlay(
     truths: np.ndarray | None = None,
     *,
     limit: float = 5.0,
+    inclusive: bool = True,
     title: str = "",
     insets: int = 8,
     inset_side: int = 33,
@@ -182,7 +90,8 @@ def draw_overlay(
       image: [H, W] or [H, W, C], any range; shown between its 0.5 and 99.9 percentiles.
       predictions: detected points and scores.
       truths: [K, 2] (x, y) true points, or None where the truth is not known: then detections are just detections.
-      limit: largest distance of a match in pixels (<=), drawn as a dashed circle around each target.
+      limit: largest distance of a match in pixels, drawn as a dashed circle around each target.
+      inclusive: whether a distance of exactly `limit` matches.
       title: over the picture.
       insets: at most so many: around misses first, then false detections, then hits not yet seen in one.
       inset_side: of an inset's cut-out, in pixels of the image.
@@ -197,12 +106,12 @@ def draw_overlay(
     image = _gray(image)
     if truths is None:
         order = np.argsort(-predictions.scores, kind="stable")
-        events = [_Event(_FOUND, *predictions.points[i], predictions.scores[i]) for i in order]
-        kinds, truths = (_FOUND,), np.zeros((0, 2))
+        events = [Event(FOUND, *predictions.points[i], predictions.scores[i]) for i in order]
+        kinds, truths = (FOUND,), np.zeros((0, 2))
     else:
         truths = np.asarray(truths, np.float64).reshape(-1, 2)
-        events, kinds = _events(predictions, truths, limit), (_MISS, _FALSE, _HIT)
-    frames = _insets(events, image.shape, inset_side)[:insets]
+        events, kinds = find_events(predictions, truths, limit, inclusive=inclusive), (MISS, FALSE, HIT)
+    frames = find_insets(events, image.shape, inset_side)[:insets]
     columns = min(-(-len(frames) // 3), 2)
     rows = max(2, -(-len(frames) // max(columns, 1)))
 

@@ -27,7 +27,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,26 +68,42 @@ def write_predictions(
     Raises:
       OSError: if the file cannot be written.
     """
+    annotations = {
+        name: [
+            {"keypoints": [x, y, 2], "num_keypoints": 1, "score": score}
+            for (x, y), score in zip(prediction.points.tolist(), prediction.scores.tolist(), strict=True)
+        ]
+        for name, prediction in predictions.items()
+    }
+    write_coco(path, annotations, sizes)
+
+
+def write_coco(
+    path: str | os.PathLike,
+    annotations: Mapping[str, Sequence[Mapping[str, Any]]],
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+) -> None:
+    """Writes a COCO file, whole or not at all: numbers images and annotations, which are all of one category.
+
+    Args:
+      path: of the file.
+      annotations: {file name: what COCO's entries say beside their ids}, in the order to write.
+      sizes: {file name: (height, width)} in pixels, for the images whose size is known.
+
+    Raises:
+      OSError: if the file cannot be written.
+    """
     images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    for number, (name, prediction) in enumerate(predictions.items(), 1):
+    entries: list[dict[str, Any]] = []
+    for number, (name, own) in enumerate(annotations.items(), 1):
         image = {"id": number, "file_name": name}
         if sizes is not None and name in sizes:
             image["height"], image["width"] = (int(side) for side in sizes[name])
         images.append(image)
-        for (x, y), score in zip(prediction.points.tolist(), prediction.scores.tolist(), strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": 1,
-                    "keypoints": [x, y, 2],
-                    "num_keypoints": 1,
-                    "score": score,
-                }
-            )
+        for entry in own:
+            entries.append({"id": len(entries) + 1, "image_id": number, "category_id": 1, **entry})
     category = {"id": 1, "name": "target", "keypoints": ["centre"], "skeleton": []}
-    write_json(path, {"images": images, "annotations": annotations, "categories": [category]}, indent=None)
+    write_json(path, {"images": images, "annotations": entries, "categories": [category]}, indent=None)
 
 
 def read_predictions(path: str | os.PathLike) -> PredictionFile:

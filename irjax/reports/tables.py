@@ -39,8 +39,9 @@ def format_value(name: str, value: float, spec: Protocol, interval: Interval | N
 def label(name: str, spec: Protocol) -> str:
     """The metric's name with its unit, such as "Fa (1e-8 per pixel)"."""
     if name == "Fa":
-        what = "pixels" if spec.false_alarm == "area" else "points"
-        return f"Fa (1e{round(math.log10(spec.fa_unit))} false {what} per pixel)"
+        what = "points" if spec.false_alarm == "count" else "pixels"
+        per = "background pixel" if spec.false_alarm_per == "background" else "pixel"
+        return f"Fa (1e{round(math.log10(spec.fa_unit))} false {what} per {per})"
     return name
 
 
@@ -49,7 +50,7 @@ def metric_rows(
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a table with a row for each metric and a column for each evaluation.
 
-    Recall and Pd are one number: where a protocol has both, the row is called "Recall (Pd)".
+    Recall and Pd are one number: where a protocol has both, the row of either is called "Recall (Pd)".
 
     Args:
       evaluations: {column title: evaluation}; in the order of the columns.
@@ -59,12 +60,11 @@ def metric_rows(
       The header and the rows, all of the same length.
     """
     labels: dict[str, dict[str, str]] = {}
+    both = any({"Recall", "Pd"} <= set(evaluation.protocol.metrics) for evaluation in evaluations.values())
     for title, evaluation in evaluations.items():
-        spec, both = evaluation.protocol, {"Recall", "Pd"} <= set(evaluation.protocol.metrics)
+        spec = evaluation.protocol
         for name, value in evaluation.metrics().items():
-            if both and name == "Pd":
-                continue
-            row = "Recall (Pd)" if both and name == "Recall" else label(name, spec)
+            row = "Recall (Pd)" if both and name in ("Recall", "Pd") else label(name, spec)
             interval = None if name in COUNTED else (intervals or {}).get(title, {}).get(name)
             labels.setdefault(row, {})[title] = format_value(name, value, spec, interval)
     header = ["", *evaluations]

@@ -32,3 +32,16 @@ def test_shapes_of_tables():
         "             a|b", "-----------  ---", "IoU          0.5", "a long name   12"]  # fmt: skip
     assert tables.markdown_table(header, rows).splitlines()[:3] == ["|  | a\\|b |", "| --- | ---: |", "| IoU | 0.5 |"]
     assert tables.csv_table(["name", "x"], [["a,b", float("nan")], ["c", 1.5]]) == 'name,x\n"a,b",\nc,1.5\n'
+
+
+def test_one_number_under_two_names_has_one_row():
+    mask = np.zeros((30, 30), bool)
+    mask[4:6, 4:6] = True
+    found = evaluate_images([mask], [mask], ("basicirstd", "irjax", "dnanet", "rpcanet_overlap"), names=["a"])
+    table = {row[0]: row[1:] for row in tables.metric_rows(found)[1]}
+    assert table["Recall (Pd)"] == ["1.0000", "1.0000", "1.0000", ""] and "Pd" not in table and "Recall" not in table
+    # Areas, whichever the protocol leaves out, are pixels.
+    assert table["Fa (1e-6 false pixels per pixel)"] == ["0.00", "0.00", "0.00", ""]
+    assert [name for name in table if name.endswith("per background pixel)")]
+    legacy = {"basicirstd": found["basicirstd"]}
+    assert "Pd" in {row[0] for row in tables.metric_rows(legacy)[1]}

@@ -1,0 +1,45 @@
+"""irjax compare: two prediction sets on the same images."""
+
+from __future__ import annotations
+
+import argparse
+
+from irjax.commands.evaluate import add_scoring, add_truth, protocol_names, scoring_options
+
+SUMMARY = "compare two prediction sets on the same images"
+DESCRIPTION = (
+    "Scores two prediction sets, of any programs, on the same images and resamples them together: the difference of "
+    "every metric with its paired bootstrap interval, on how many images each is better, and where they differ most."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    add = parser.add_argument
+    add(
+        "--predictions",
+        required=True,
+        nargs=2,
+        metavar=("A", "B"),
+        help="folders of maps, or COCO keypoints as JSON; see irjax evaluate",
+    )
+    add_truth(parser)
+    add_scoring(parser)
+    add("--protocol", metavar="NAME", help="(default: irjax if both are maps, else centroid)")
+    add("--out", metavar="DIR", help="write comparison.json, comparison.csv and per_image.csv there")
+
+
+def run(command: argparse.Namespace) -> None:
+    """Runs it."""
+    from irjax.reports.compare import compare_files
+    from irjax.reports.evaluate import Options
+
+    compare_files(
+        command.predictions,
+        command.truth,
+        split=command.split,
+        layout=command.layout,
+        key=command.key,
+        logits=command.logits,
+        options=Options(protocols=protocol_names(command.protocol), out_dir=command.out, **scoring_options(command)),
+    )

@@ -1,0 +1,310 @@
+"""Predicted maps of any program, in files: read one by one, as probabilities, with errors that name the file.
+
+| ending | what is read |
+|---|---|
+| .png | 1, 8 or 16 bit; gray, or colour with equal channels |
+| .tif, .tiff | one page; 8 or 16 bit, or float |
+| .npy | one array |
+| .npz | its only array, or the one called `key` |
+| .mat | MATLAB up to version 7.2; the variable T (as RPCANet writes it), or the one called `key` |
+
+Floats are taken as they are, 8-bit values p = value / 255, 16-bit values p = value / 65535. Integers that are 0 and 1
+in the whole set are p = 0 and p = 1: a single 8-bit map that peaks at 1 of 255 is not a mask.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import io
+import os
+import pathlib
+import struct
+import zipfile
+import zlib
+
+import numpy as np
+
+from irjax.data.images import decode_image
+
+MAT_VARIABLE = "T"
+
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, struct.error, zlib.error)
+
+
+@dataclasses.dataclass(frozen=True)
+class MapFiles:
+    """A folder of predicted maps, read when asked for; picklable, so that worker processes can read.
+
+    Attributes:
+      folder: where they are.
+      paths: of the files, in sorted order.
+      key: of the array in .npz and .mat files; None for the only one and `MAT_VARIABLE`.
+      logits: whether floats are logits, and so may have any finite value.
+    """
+
+    folder: str
+    paths: tuple[str, ...]
+    key: str | None = None
+    logits: bool = False
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The file names, in order."""
+        return tuple(os.path.basename(path) for path in self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Reads map `index`.
+
+        Returns:
+          [H, W], bool or floating: probabilities, or logits where the set holds them.
+
+        Raises:
+          IndexError: if the index is outside the set.
+          ValueError: if the file cannot be read, is no map, or holds values out of range; the message names it.
+        """
+        path = self.paths[index]
+        values = read_map(path, self.key)
+        if values.dtype == bool:
+            return values
+        if np.issubdtype(values.dtype, np.integer):
+            return self._scaled(values, path)
+        low, high = float(values.min()), float(values.max())
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise ValueError(f"{path}: a map must be finite, got NaN or infinity")
+        if not self.logits and (low < 0 or high > 1):
+            raise ValueError(
+                f"{path}: floats must be probabilities in [0, 1], got {low:g} to {high:g}; logits need --logits, "
+                "0 to 255 an integer type"
+            )
+        return values
+
+    def _scaled(self, values: np.ndarray, path: str) -> np.ndarray:
+        if self.logits:
+            raise ValueError(f"{path}: logits must be floats, got {values.dtype}")
+        full = 1 if self.zero_one else _full(values.dtype)
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > full:
+            raise ValueError(f"{path}: {values.dtype} values must lie in 0..{full}, got {low} to {high}")
+        return values.astype(bool) if full == 1 else values.astype(np.float32) / np.float32(full)
+
+    @functools.cached_property
+    def zero_one(self) -> bool:
+        """Whether the integers of the whole set are 0 and 1. Files are read up to the first that says otherwise."""
+        for path in self.paths:
+            values = read_map(path, self.key)
+            if not np.issubdtype(values.dtype, np.integer) or values.max() > 1 or values.min() < 0:
+                return False
+        return True
+
+
+def find_maps(folder: str | os.PathLike, *, key: str | None = None, logits: bool = False) -> MapFiles:
+    """The maps of a folder.
+
+    Args:
+      folder: with map files of one kind; files with endings other than a map's are not looked at.
+      key: name of the array in .npz and .mat files.
+      logits: whether floats are logits.
+
+    Raises:
+      FileNotFoundError: if there is no such folder.
+      ValueError: if it holds no map, maps of different kinds, or `key` does not apply.
+    """
+    folder = pathlib.Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    entries = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    paths = [path for path in entries if path.suffix.lower() in _READERS]
+    if not paths:
+        there = collections.Counter(path.suffix.lower() or "no ending" for path in entries)
+        below = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
+        found = ", ".join(f"{number} {ending}" for ending, number in there.most_common(5)) or "nothing"
+        hint = f"; there are folders in it: {', '.join(below[:5])}" if below else ""
+        raise ValueError(f"{folder}: no predicted maps; looked for {', '.join(_READERS)}, found {found}{hint}")
+    kinds = collections.Counter(".tif" if p.suffix.lower() == ".tiff" else p.suffix.lower() for p in paths)
+    if len(kinds) > 1:
+        found = ", ".join(f"{number} {ending}" for ending, number in kinds.most_common())
+        odd = next(p for p in paths if p.suffix.lower() == kinds.most_common()[-1][0])
+        raise ValueError(f"{folder}: maps of different kinds ({found}), such as {odd.name}; keep one kind in a folder")
+    if key is not None and not kinds.keys() & {".npz", ".mat"}:
+        raise ValueError(f"{folder}: a key names an array in .npz and .mat files, and these are {next(iter(kinds))}")
+    return MapFiles(str(folder), tuple(map(str, paths)), key, logits)
+
+
+def read_map(path: str | os.PathLike, key: str | None = None) -> np.ndarray:
+    """Reads one map as it is stored.
+
+    Args:
+      path: of the file; its ending says the format.
+      key: name of the array in .npz and .mat files.
+
+    Returns:
+      [H, W] of a boolean, integer or floating type.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if it cannot be read or holds no map; the message names it.
+    """
+    path = pathlib.Path(path)
+    try:
+        values = _READERS[path.suffix.lower()](path, key)
+    except FileNotFoundError:
+        raise
+    except _MapError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except (*_UNREADABLE, zipfile.BadZipFile, NotImplementedError) as error:
+        if str(error).startswith(f"{path}: "):
+            raise
+        raise ValueError(f"{path}: not a readable map ({type(error).__name__}: {error})") from error
+    shape = values.shape
+    if values.ndim == 3 and 1 in (shape[0], shape[-1]):
+        values = values.reshape(shape[1:] if shape[0] == 1 else shape[:2])
+    if values.ndim != 2 or values.size == 0:
+        raise ValueError(f"{path}: a map must be [H, W], got shape {shape}")
+    if values.dtype.kind not in "buif":
+        raise ValueError(f"{path}: a map must hold numbers, got {values.dtype}")
+    return values
+
+
+def map_shape(path: str | os.PathLike, key: str | None = None) -> tuple[int, int]:
+    """(height, width) of a map, from the header of a .png file, else from reading it; as `read_map`."""
+    if pathlib.Path(path).suffix.lower() == ".png" and (size := header_size(path)) is not None:
+        return size
+    return read_map(path, key).shape
+
+
+def read_rule(maps: MapFiles) -> str:
+    """How the values of a set are read, in words, told from its first file.
+
+    Raises:
+      ValueError: if a file cannot be read.
+    """
+    values = read_map(maps.paths[0], maps.key)
+    if not np.issubdtype(values.dtype, np.integer):
+        return f"{values.dtype}, {'logits' if maps.logits else 'p = value'}"
+    return "integers 0 and 1" if maps.zero_one else f"{values.dtype}, p = value / {_full(values.dtype)}"
+
+
+def _full(dtype: np.dtype) -> int:
+    """What stands for p = 1 in integers that are not 0 and 1."""
+    return 65535 if dtype == np.uint16 else 255
+
+
+def header_size(path: str | os.PathLike) -> tuple[int, int] | None:
+    """(height, width) from the header of an image file; None for one that Pillow does not know."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            return image.size[1], image.size[0]
+    except UnidentifiedImageError:
+        return None
+
+
+class _MapError(ValueError):
+    """A file that can be read, but is not a map."""
+
+
+def _read_png(path: pathlib.Path, key: str | None) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        if image.mode == "L":
+            return np.asarray(image)
+        if image.mode not in ("1", "I", "LA") and not image.mode.startswith("I;16"):
+            colours = np.asarray(image.convert("RGB"))
+            if (colours != colours[..., :1]).any():
+                raise _MapError(f"a colour picture ({image.mode}); a gray map is wanted")
+    return decode_image(path.read_bytes(), path)
+
+
+def _read_tiff(path: pathlib.Path, key: str | None) -> np.ndarray:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        if len(file.pages) != 1:
+            raise _MapError(f"{len(file.pages)} pages; one is wanted")
+        if file.pages[0].dtype is None or file.pages[0].dtype.kind == "f":
+            values = file.pages[0].asarray()
+            return values.astype(values.dtype.newbyteorder("="))
+    return decode_image(path.read_bytes(), path)
+
+
+def _read_npy(path: pathlib.Path, key: str | None) -> np.ndarray:
+    # From memory: NumPy and SciPy leave a file open that they cannot read.
+    values = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    if not isinstance(values, np.ndarray):
+        raise _MapError("not a single array, in spite of its ending")
+    return values
+
+
+def _read_npz(path: pathlib.Path, key: str | None) -> np.ndarray:
+    content = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    if isinstance(content, np.ndarray):
+        raise _MapError("a single array, in spite of its ending; call it .npy")
+    with content as file:
+        if key is None and len(file.files) != 1:
+            names = ", ".join(file.files[:8]) or "none"
+            raise _MapError(f"{len(file.files)} arrays ({names}); say which with --key")
+        name = file.files[0] if key is None else key
+        if name not in file.files:
+            raise _MapError(f"no array {name!r}; it has {', '.join(file.files[:8])}")
+        return file[name]
+
+
+def _read_mat(path: pathlib.Path, key: str | None) -> np.ndarray:
+    from scipy.io import loadmat, whosmat
+    from scipy.io.matlab import MatReadError
+
+    name = MAT_VARIABLE if key is None else key
+    try:
+        data = io.BytesIO(path.read_bytes())
+        content = loadmat(data, variable_names=[name])
+    except NotImplementedError as error:
+        raise _MapError("a MATLAB 7.3 file; save it with -v7") from error
+    except MatReadError as error:
+        raise _MapError(f"not a readable MATLAB file ({error})") from error
+    if name not in content:
+        names = ", ".join(entry[0] for entry in whosmat(data)) or "none"
+        raise _MapError(f"no variable {name!r}; it has {names}; say which with --key")
+    return np.asarray(content[name])
+
+
+_READERS = {
+    ".png": _read_png,
+    ".tif": _read_tiff,
+    ".tiff": _read_tiff,
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".mat": _read_mat,
+}
+
+
+def resize_bilinear(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A map at another size, bilinear, without antialiasing: pixel centres at halves, edges extended.
+
+    Args:
+      values: [H, W]; booleans count as 0 and 1.
+      height: wanted rows.
+      width: wanted columns.
+
+    Returns:
+      [height, width] floating; within the range of `values`.
+    """
+    values = np.asarray(values)
+    if not np.issubdtype(values.dtype, np.floating):
+        values = values.astype(np.float32)
+    limits = values.min(), values.max()
+    for axis, size in enumerate((height, width)):
+        length = values.shape[axis]
+        place = np.clip((np.arange(size) + 0.5) * (length / size) - 0.5, 0, length - 1)
+        first = np.minimum(place.astype(int), max(length - 2, 0))
+        second = np.minimum(first + 1, length - 1)
+        part = (place - first).astype(values.dtype).reshape([-1, 1] if axis == 0 else [1, -1])
+        low, high = np.take(values, first, axis), np.take(values, second, axis)
+        values = low + (high - low) * part
+    return np.clip(values, *limits)  # rounding may pass them by a last digit
