@@ -6,6 +6,7 @@ Every example draws from its own key, so the result does not depend on the batch
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +53,23 @@ class AugmentConfig:
             raise ValueError(f"augment.crop and augment.inject must not be negative, got {self.crop}, {self.inject}")
 
 
+class Augmented(NamedTuple):
+    """One augmented example, of side s.
+
+    Attributes:
+      image: [s, s] float32 in [0, 1].
+      points: [K + inject, 2] float32 (x, y) in pixels.
+      mask: [K + inject] bool; False where a point left the image.
+      segmentation: [s, s] bool, or None as it came.
+    """
+
+    image: jax.Array
+    points: jax.Array
+    mask: jax.Array
+    segmentation: jax.Array | None
+
+
+_MASK_FRACTION = 0.25  # of its peak, above which an injected target's pixel is in the mask, as in `SceneConfig`
 _CLUTTER = 32  # side of the neighbourhood whose deviation sets the amplitude of an injected target
 
 
@@ -73,9 +91,8 @@ def _sample_axis(image: jax.Array, positions: jax.Array, axis: int) -> jax.Array
     return tap(low, 1 - (positions - low)) + tap(low + 1, positions - low)
 
 
-def _geometry(
-    key: jax.Array, image: jax.Array, points: jax.Array, mask: jax.Array, config: AugmentConfig
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _geometry(key: jax.Array, example: Augmented, config: AugmentConfig) -> Augmented:
+    image, points, mask, segmentation = example
     size = image.shape[0]
     side = config.crop or size
     keys = jax.random.split(key, 7)
@@ -97,12 +114,17 @@ def _geometry(
 
     sign = jnp.where(flip, -1.0, 1.0)
     steps = (jnp.arange(side) - (side - 1) / 2)[:, None] * sign / zoom + centre  # [side, 2]: x, y
-    image = _sample_axis(_sample_axis(image, steps[:, 1], axis=0), steps[:, 0], axis=1)
+
+    def moved(plane: jax.Array) -> jax.Array:
+        plane = _sample_axis(_sample_axis(plane, steps[:, 1], axis=0), steps[:, 0], axis=1)
+        return jnp.where(swap, plane.T, plane)
+
     points = (points - centre) * sign * zoom + (side - 1) / 2
-    image = jnp.where(swap, image.T, image)
     points = jnp.where(swap, points[:, ::-1], points)
     mask = mask & jnp.all((points >= 0) & (points <= side - 1), axis=-1)
-    return image, jnp.where(mask[:, None], points, 0.0), mask
+    if segmentation is not None:
+        segmentation = moved(segmentation.astype(jnp.float32)) >= 0.5
+    return Augmented(moved(image), jnp.where(mask[:, None], points, 0.0), mask, segmentation)
 
 
 def _photometry(key: jax.Array, image: jax.Array, config: AugmentConfig) -> jax.Array:
@@ -118,9 +140,8 @@ def _photometry(key: jax.Array, image: jax.Array, config: AugmentConfig) -> jax.
     return jnp.where(inside, jnp.clip(changed, 0.0, 1.0), 0.0)
 
 
-def _inject(
-    key: jax.Array, image: jax.Array, points: jax.Array, mask: jax.Array, config: AugmentConfig
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _inject(key: jax.Array, example: Augmented, config: AugmentConfig) -> Augmented:
+    image, points, mask, segmentation = example
     slots, side = config.inject, image.shape[0]
     keys = jax.random.split(key, 5)
     where = _uniform(keys[0], 0.0, side - 1.0, (slots, 2))
@@ -147,30 +168,41 @@ def _inject(
     points = jnp.concatenate([points, jnp.where(used[:, None], where, 0.0)])
     # The tails must not reach the margin, which is told from the image by being zero.
     image = jnp.where(image > 0, jnp.clip(image + added, 0.0, 1.0), image)
-    return image, points, jnp.concatenate([mask, used])
+    if segmentation is not None:
+        wide = jnp.where(used[:, None, None], shape[:, 1, :, None] * shape[:, 0, None, :], 0.0)
+        segmentation = segmentation | jnp.any(wide > _MASK_FRACTION, axis=0)
+    return Augmented(image, points, jnp.concatenate([mask, used]), segmentation)
 
 
 def augment(
-    key: jax.Array, image: jax.Array, points: jax.Array, mask: jax.Array, config: AugmentConfig
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+    key: jax.Array,
+    image: jax.Array,
+    points: jax.Array,
+    mask: jax.Array,
+    segmentation: jax.Array | None = None,
+    *,
+    config: AugmentConfig,
+) -> Augmented:
     """Augments one example; `jax.vmap` it over a batch of keys and examples.
 
     Args:
       key: this example's own key.
       image: [S, S] float32 in [0, 1]; zero means the letterbox's margin.
       points: [K, 2] float32 (x, y) in pixels.
-      mask: [K] bool.
+      mask: [K] bool, which points are targets.
+      segmentation: [S, S] bool, the target pixels, or None; moved with the image, and interpolated to one half. Points
+        stay what they are: a target cut by the border keeps its centroid.
       config: what to vary.
 
     Returns:
-      image [s, s] float32 in [0, 1] with s the crop side or S, points [K + inject, 2], mask [K + inject]; a point
-      that left the image is masked out.
+      The example, with s the crop side or S; a point that left the image is masked out.
     """
     keys = jax.random.split(key, 3)
+    example = Augmented(image, points, mask, segmentation)
     if config.crop or config.zoom != (1.0, 1.0) or config.flips or config.rotations:
-        image, points, mask = _geometry(keys[0], image, points, mask, config)
+        example = _geometry(keys[0], example, config)
     if config.inject:
-        image, points, mask = _inject(keys[1], image, points, mask, config)
+        example = _inject(keys[1], example, config)
     if config.gain or config.offset or config.noise:
-        image = _photometry(keys[2], image, config)
-    return image, points, mask
+        example = example._replace(image=_photometry(keys[2], example.image, config))
+    return example

@@ -215,7 +215,7 @@ def spire_method(config: SpireConfig, axis_name: str | None = None) -> Method:
     def prepare(batch: Batch, keys: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         images, points, mask = to_unit(batch.images), batch.points, batch.mask
         if keys is not None:
-            images, points, mask = jax.vmap(functools.partial(augment, config=config.augment))(
+            images, points, mask, _ = jax.vmap(functools.partial(augment, config=config.augment))(
                 keys, images, points, mask
             )
         wanted = prps(

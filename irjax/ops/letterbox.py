@@ -88,6 +88,35 @@ def letterbox(images: jax.Array, size: int) -> jax.Array:
     return jnp.einsum("sh,...hw,tw->...st", rows, images, cols, precision=highest)
 
 
+def unletterbox(canvases: jax.Array, height: int, width: int) -> jax.Array:
+    """The image's part of canvases at the image's size, bilinear, inside jit: the way back from `letterbox`.
+
+    Args:
+      canvases: [..., S, S] float32, such as predicted probabilities.
+      height: H in pixels, static.
+      width: W in pixels, static.
+
+    Returns:
+      [..., H, W] float32.
+    """
+    size = canvases.shape[-1]
+    scale, offset = letterbox_affine(height, width, size)
+    if (height, width) == (size, size):
+        return canvases
+    rows, cols = (
+        _axis_weights(size, length, float(1 / scale[axis]), float(-offset[axis] / scale[axis]))
+        for length, axis in ((height, 1), (width, 0))
+    )
+    return jnp.einsum("hs,...st,wt->...hw", rows, canvases, cols, precision=jax.lax.Precision.HIGHEST)
+
+
+def unletterbox_host(canvas: np.ndarray, height: int, width: int) -> np.ndarray:
+    """`unletterbox` of one float canvas [S, S] on the host: [H, W] float32."""
+    scale, offset = letterbox_affine(height, width, len(canvas))
+    canvas = _resample_axis(canvas.astype(np.float32), height, 1 / scale[1], -offset[1] / scale[1], axis=0)
+    return _resample_axis(canvas, width, 1 / scale[0], -offset[0] / scale[0], axis=1)
+
+
 def _resample_axis(image: np.ndarray, size: int, scale: float, offset: float, axis: int) -> np.ndarray:
     """The product with `_axis_weights` along one axis, by its two non-zero taps."""
     length = image.shape[axis]

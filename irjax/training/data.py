@@ -79,16 +79,18 @@ class Split:
       names: of the examples.
       points: the targets of each, [K, 2] float32 in original pixels.
       sizes: (height, width) of each in original pixels.
+      masks: of each, [H, W] bool in original pixels; None where the method needs none.
     """
 
     data: Batch
     names: tuple[str, ...]
     points: tuple[np.ndarray, ...]
     sizes: tuple[tuple[int, int], ...]
+    masks: tuple[np.ndarray, ...] | None = None
 
 
 class _Remembering:
-    """A source that remembers the points and sizes of the examples it gave out."""
+    """A source that remembers the truth and size of the examples it gave out."""
 
     def __init__(self, source: Source):
         self.source, self.seen = source, {}
@@ -106,7 +108,7 @@ class _Remembering:
 
     def __getitem__(self, index: int) -> Any:
         example = self.source[index]
-        self.seen[index] = (example.points, example.image.shape)
+        self.seen[index] = (example.points, example.image.shape, example.mask)
         return example
 
 
@@ -115,7 +117,9 @@ def load_split(source: Source, size: int, max_points: int, *, with_masks: bool =
     remembering = _Remembering(source)
     data = load_all(remembering, size, max_points, with_masks=with_masks)
     seen = [remembering.seen[i] for i in range(len(source))]
-    return Split(data, tuple(source.names), tuple(p for p, _ in seen), tuple(tuple(s) for _, s in seen))
+    points, sizes, masks = zip(*seen, strict=True)
+    sizes = tuple((int(height), int(width)) for height, width in sizes)
+    return Split(data, tuple(source.names), points, sizes, masks if with_masks else None)
 
 
 def open_splits(config: DataConfig) -> tuple[Source, Source, dict[str, Any]]:

@@ -318,7 +318,8 @@ def fit(
         feed = CachedFeed(split, order, loop.batch_size, devices)
     else:
         feed = HostFeed(train, order, loop.batch_size, data, step, with_masks)
-    runner = _Runner(method_for, tx, seed_key, loop, devices, optimizer.learning_rate(steps, steps_per_epoch))
+    rate, warm_steps = optimizer.learning_rate(steps, steps_per_epoch), round(one.warm_epochs * steps_per_epoch)
+    runner = _Runner(method_for, tx, seed_key, loop, devices, rate, warm_steps)
     evaluate = _Evaluator(one, val_split, loop.eval_batch_size, devices[0])
     log = _Log(run, step, steps, tensorboard=loop.tensorboard)
     trained = 0.0
@@ -395,10 +396,16 @@ class _Runner:
         loop: LoopConfig,
         devices: list[jax.Device],
         rate: Callable[[int], Any],
+        warm_steps: int,
     ):
         def make_step(axis_name: str | None) -> Any:
             return make_train_step(
-                method_for(axis_name), tx, seed_key=seed_key, averaging=loop.averaging, axis_name=axis_name
+                method_for(axis_name),
+                tx,
+                seed_key=seed_key,
+                averaging=loop.averaging,
+                axis_name=axis_name,
+                warm_steps=warm_steps,
             )
 
         self._on_batch = data_parallel(make_step, devices)

@@ -29,6 +29,8 @@ class Method:
       decode: ``outputs -> predictions``, a struct of arrays with leading axis B.
       score: ``(predictions, truths) -> {metric: value}`` on the host: stacked predictions of a whole split.
       select: the metric that chooses the checkpoint; higher is better.
+      warm_loss: takes the place of `loss` in the first epochs of training, if there is one. Validation keeps `loss`.
+      warm_epochs: how many.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Method:
     decode: Callable[[Any], Any]
     score: Callable[[Any, Any], dict[str, float]]
     select: str
+    warm_loss: Callable[[Any, Any], jax.Array] | None = None
+    warm_epochs: float = 0
 
 
 def example_keys(seed_key: jax.Array, step: jax.Array, index: jax.Array) -> jax.Array:
@@ -53,6 +57,7 @@ def make_train_step(
     seed_key: jax.Array,
     averaging: float = 0.0,
     axis_name: str | None = None,
+    warm_steps: int = 0,
 ) -> Step:
     """Builds the training step ``(state, batch) -> (state, metrics)``.
 
@@ -63,6 +68,7 @@ def make_train_step(
       averaging: decay of the moving average of weights and statistics per step, or 0 for none.
       axis_name: name of the mapped device axis, or None on one device. Gradients, loss and batch statistics are then
         means over it, so that D devices with B / D examples each do the step of one device with B.
+      warm_steps: steps with the method's warm loss.
 
     Returns:
       The pure step. Metrics are float32 scalars: ``loss``, ``grad_norm``, ``skipped``. A step whose loss or gradient
@@ -76,7 +82,10 @@ def make_train_step(
             outputs, updated = method.model.apply(
                 {**state.variables, "params": params}, inputs, train=True, mutable=["batch_stats"]
             )
-            return jnp.mean(method.loss(outputs, targets)), updated["batch_stats"]
+            values = method.loss(outputs, targets)
+            if method.warm_loss is not None and warm_steps:
+                values = jnp.where(state.step < warm_steps, method.warm_loss(outputs, targets), values)
+            return jnp.mean(values), updated["batch_stats"]
 
         (loss, batch_stats), grads = jax.value_and_grad(objective, has_aux=True)(state.variables["params"])
         if axis_name is not None:

@@ -27,7 +27,8 @@ def run(seed, image, points, config):
     if not len(points):
         points, mask = np.zeros((1, 2), np.float32), np.zeros(1, bool)
     out = jitted(config)(jax.random.key(seed), np.asarray(image, np.float32), points, mask)
-    return tuple(np.asarray(x) for x in out)
+    assert out.segmentation is None
+    return tuple(np.asarray(x) for x in out[:3])
 
 
 def noise(seed=0, low=0.2, high=0.5):
@@ -235,12 +236,54 @@ def test_an_example_does_not_depend_on_its_batch():
     mask = rng.random((5, 3)) < 0.6
     keys = jax.random.split(jax.random.key(2), 5)
     many = jax.jit(jax.vmap(functools.partial(augment, config=ALL)))
-    together = many(keys, images, points, mask)
+    segmentation = rng.random(images.shape) < 0.1
+    together = many(keys, images, points, mask, segmentation)
     order = np.array([3, 1])
-    apart = many(keys[order], images[order], points[order], mask[order])
+    apart = many(keys[order], images[order], points[order], mask[order], segmentation[order])
     for one, other in zip(together, apart, strict=True):
         np.testing.assert_allclose(one[order], other, atol=1e-6)
     assert together[0].shape == (5, 40, 40) and together[1].shape == (5, 5, 2)
+
+
+@quick
+@given(SEEDS)
+def test_masks_move_with_their_pixels(seed):
+    """Where nothing is interpolated, a mask stays the image above a level."""
+    image = noise()
+    config = AugmentConfig(crop=40, flips=True, rotations=True, crop_on_target=0.0)
+    out = jitted(config)(jax.random.key(seed), image, jnp.zeros((1, 2)), jnp.zeros(1, bool), image > 0.4)
+    np.testing.assert_array_equal(out.segmentation, out.image > 0.4)
+
+
+@quick
+@given(SEEDS, st.floats(20, 44), st.floats(20, 44))
+def test_a_zoomed_mask_keeps_its_centroid_and_grows_with_the_zoom(seed, x, y):
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    disc = (columns - x) ** 2 + (rows - y) ** 2 < 36
+    image = np.where(disc, 0.8, 0.2).astype(np.float32)
+    centre = np.argwhere(disc).mean(0)[::-1].astype(np.float32)
+    config = AugmentConfig(zoom=(0.7, 1.4), flips=True, rotations=True)
+    out = jitted(config)(jax.random.key(seed), image, centre[None], np.ones(1, bool), disc)
+    where = np.argwhere(np.asarray(out.segmentation))
+    np.testing.assert_allclose(where.mean(0)[::-1], out.points[0], atol=0.6)  # half a pixel of rounding
+    assert 0.4 < len(where) / disc.sum() < 2.2
+
+
+@quick
+@given(SEEDS)
+def test_injected_targets_are_in_the_mask(seed):
+    config = AugmentConfig(inject=2, inject_share=1.0, inject_scr=(10.0, 12.0), inject_sigma=(1.0, 2.0))
+    old = np.zeros((SIZE, SIZE), bool)
+    old[2:4, 2:4] = True
+    before = noise(0, 0.3, 0.35)
+    out = jitted(config)(jax.random.key(seed), before, jnp.zeros((1, 2)), jnp.zeros(1, bool), old)
+    new = np.asarray(out.segmentation) & ~old
+    assert np.asarray(out.segmentation)[old].all()
+    assert new.any() == bool(out.mask.any())
+    for x, y in np.asarray(out.points)[np.asarray(out.mask)]:
+        assert new[int(round(float(y))), int(round(float(x)))] or old[int(round(float(y))), int(round(float(x)))]
+    change = np.asarray(out.image) - before
+    assert (change[new] > 0.02).all()
 
 
 def test_other_keys_give_other_images():
@@ -251,7 +294,7 @@ def test_other_keys_give_other_images():
 
 def test_padding_rows_are_not_moved_into_sight():
     points, mask = jnp.array([[30.0, 30.0], [0.0, 0.0]]), jnp.array([True, False])
-    _, points, mask = jitted(dataclasses.replace(ALL, inject=0))(jax.random.key(0), noise(), points, mask)
+    _, points, mask, _ = jitted(dataclasses.replace(ALL, inject=0))(jax.random.key(0), noise(), points, mask)
     assert not mask[1] and np.all(points[1] == 0)
 
 

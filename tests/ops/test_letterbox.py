@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irjax.ops.letterbox import from_canvas, letterbox, letterbox_affine, letterbox_host, letterbox_weights, to_canvas
+from irjax.ops.letterbox import (
+    from_canvas,
+    letterbox,
+    letterbox_affine,
+    letterbox_host,
+    letterbox_weights,
+    to_canvas,
+    unletterbox,
+    unletterbox_host,
+)
 
 SIDES = st.integers(16, 700)
 
@@ -114,3 +123,17 @@ def test_golden_canvases_and_points(shared):
         np.testing.assert_allclose(inside, golden[f"{i}_letterboxed"], atol=0.55)
         points = to_canvas(golden[f"{i}_points_xy"].astype(np.float32), *image.shape, 512)
         np.testing.assert_allclose(points, golden[f"{i}_letterboxed_points_xy"], atol=1e-3)
+
+
+@pytest.mark.parametrize("height, width, size", [(40, 100, 64), (64, 32, 128), (48, 48, 48), (17, 33, 64)])
+def test_the_way_back_is_the_same_on_both_sides_and_keeps_linear_images(height, width, size):
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    image = 0.3 + 0.004 * columns + 0.002 * rows
+    canvas = letterbox_host(image, size)
+    host = unletterbox_host(canvas, height, width)
+    inside = jax.jit(unletterbox, static_argnums=(1, 2))(canvas[None], height, width)[0]
+    np.testing.assert_allclose(host, inside, atol=1e-5)
+    # The border is mixed with the zeros outside.
+    reach = int(np.ceil(max(height, width) / size))
+    inner = np.s_[reach:-reach, reach:-reach]
+    np.testing.assert_allclose(host[inner], image[inner], atol=1e-3)

@@ -108,6 +108,19 @@ def test_an_infinite_gradient_of_a_finite_loss_is_skipped(tiny, start, batch):
     chex.assert_trees_all_equal(after.variables, before.variables)
 
 
+def test_the_warm_loss_gives_way_after_its_steps(tiny, start, batch):
+    """At a rate of zero nothing changes but the step, so the loss tells which one was taken."""
+    constant = lambda value: lambda out, wanted: jnp.full(len(out), value) + 0 * jnp.sum(out)  # noqa: E731
+    method = tiny.method(loss=constant(3.0), warm_loss=constant(5.0), warm_epochs=1)
+    step = jax.jit(make_train_step(method, optax.sgd(0.0), seed_key=KEY, warm_steps=2))
+    state, losses = start(optax.sgd(0.0), False), []
+    for _ in range(4):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+    assert losses == [5.0, 5.0, 3.0, 3.0]
+    assert float(jax.jit(make_eval_step(method))(state.variables, batch)[0][0]) == 3.0
+
+
 def test_one_example_is_a_batch(start, step, batch):
     state, metrics = step(start(), jax.tree.map(lambda column: column[:1], batch))
     assert np.isfinite(metrics["loss"]) and metrics["skipped"] == 0

@@ -1,0 +1,55 @@
+"""Validation of methods that predict masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from irjax.metrics import evaluate_images
+from irjax.ops.letterbox import unletterbox_host
+from irjax.training.data import Split
+
+PROTOCOL = "irjax"
+
+
+class NativeMaps(Sequence):
+    """Maps on canvases as maps of the original images' sizes, made when they are asked for."""
+
+    def __init__(self, canvases: np.ndarray, sizes: Sequence[tuple[int, int]]):
+        """Takes canvases [N, S, S] and N (height, width)."""
+        self._canvases, self._sizes = canvases, sizes
+
+    def __len__(self) -> int:
+        return len(self._canvases)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        # Interpolation of probabilities can leave [0, 1] by a rounding.
+        return np.clip(unletterbox_host(self._canvases[index], *self._sizes[index]), 0.0, 1.0)
+
+
+def score_masks(probabilities: np.ndarray, split: Split, *, threshold: float = 0.5) -> dict[str, float]:
+    """The `irjax` protocol on a split, at the images' own sizes.
+
+    Args:
+      probabilities: [N, S, S] float on canvases, in the split's order.
+      split: loaded with masks.
+      threshold: a pixel is a target where p is above it.
+
+    Returns:
+      ``miou`` (over all pixels), ``niou`` (mean over images), ``pd``, ``fa`` (false pixels per pixel), ``precision``
+      and ``f1`` of the targets, ``tp``, ``fp``, ``fn``; nan where undefined.
+
+    Raises:
+      ValueError: if the split has no masks.
+    """
+    if split.masks is None:
+        raise ValueError("scoring masks needs a split that was loaded with masks")
+    maps = NativeMaps(np.asarray(probabilities), split.sizes)
+    found = evaluate_images(maps, split.masks, PROTOCOL, threshold=threshold, names=split.names, processes=1)
+    values = found[PROTOCOL].metrics()
+    names = {"miou": "IoU", "niou": "nIoU", "pd": "Pd", "fa": "Fa", "precision": "Precision", "f1": "F1"}
+    return {
+        **{ours: values[name] for ours, name in names.items()},
+        **{k.lower(): values[k] for k in ("TP", "FP", "FN")},
+    }
