@@ -11,7 +11,7 @@ import functools
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -23,10 +23,12 @@ import numpy as np
 from irjax.data.images import MIN_SIDE, to_gray
 from irjax.layers.norm import BatchNorm
 from irjax.models import registry
-from irjax.ops.letterbox import letterbox, letterbox_affine, letterbox_host
+from irjax.ops.components import decode_mask
+from irjax.ops.letterbox import letterbox, letterbox_affine, letterbox_host, unletterbox, unletterbox_host
 from irjax.ops.normalize import NORMALIZATIONS, normalize, to_unit
 from irjax.ops.peaks import decode_heatmap
-from irjax.types import Array, Detections
+from irjax.ops.regions import find_regions
+from irjax.types import Array, Detections, SegmentationLogits
 
 CONFIG_FILE = "detector.json"
 
@@ -40,10 +42,10 @@ class DetectorConfig:
     Attributes:
       method: name in `irjax.models.registry`.
       model: fields of the method's module that differ from its defaults, as JSON values.
-      size: side S of the letterboxed square in pixels; a multiple of the heatmap's stride.
+      size: side S of the letterboxed square in pixels; a multiple of what the network needs.
       channels: input channels of the network, 1 or 3 equal ones.
       normalization: name in `irjax.ops.normalize`.
-      threshold: lowest score of a detection, exclusive.
+      threshold: lowest score of a detection, exclusive; of a segmentation network, lowest probability of its pixels.
       max_detections: N, the most points an image can have.
       relative_threshold: see `irjax.ops.peaks.decode_heatmap`.
 
@@ -61,9 +63,11 @@ class DetectorConfig:
     relative_threshold: float | None = None
 
     def __post_init__(self) -> None:
-        stride = getattr(self.module(), "stride", 1)
-        if self.size < MIN_SIDE or self.size % stride:
-            raise ValueError(f"size must be a multiple of {stride} and at least {MIN_SIDE}, got {self.size}")
+        module = self.module()
+        stride = getattr(module, "stride", 1)
+        multiple = getattr(module, "multiple", stride)
+        if self.size < MIN_SIDE or self.size % multiple:
+            raise ValueError(f"size must be a multiple of {multiple} and at least {MIN_SIDE}, got {self.size}")
         if self.channels not in (1, 3):
             raise ValueError(f"channels must be 1 or 3, got {self.channels}")
         if self.normalization not in NORMALIZATIONS:
@@ -108,27 +112,30 @@ class DetectorConfig:
 # --- pure functions ---------------------------------------------------------------------------------------------------
 
 
-def detect_canvases(
-    config: DetectorConfig, variables: Mapping[str, Any], canvases: Array, threshold: Array | float | None = None
-) -> Detections:
-    """Runs the network on letterboxed images and decodes its output; pure.
+def run_network(config: DetectorConfig, variables: Mapping[str, Any], canvases: Array) -> tuple[Array, bool]:
+    """Runs the network on letterboxed images; pure.
 
     Args:
       config: static.
       variables: of ``config.module()``.
       canvases: [B, S, S] float32 in [0, 1].
-      threshold: replaces the configured one; may be traced.
 
     Returns:
-      Detections in canvas pixels: points [B, N, 2], scores [B, N], valid [B, N].
+      Target probabilities [B, S, S] and True of a segmentation network; heatmaps [B, S / s, S / s] and False else.
     """
-    module = config.module()
-    heatmaps = module.apply(variables, normalize(canvases, config.normalization, config.channels), train=False)
+    inputs = normalize(canvases, config.normalization, config.channels)
+    output = config.module().apply(variables, inputs, train=False)
+    if isinstance(output, SegmentationLogits):
+        return jax.nn.sigmoid(output.logits), True
+    return output, False
+
+
+def _decode_heatmaps(config: DetectorConfig, heatmaps: Array, threshold: Array | float) -> Detections:
     return decode_heatmap(
         heatmaps,
-        threshold=config.threshold if threshold is None else threshold,
+        threshold=threshold,
         max_detections=config.max_detections,
-        stride=module.stride,
+        stride=config.module().stride,
         relative_threshold=config.relative_threshold,
     )
 
@@ -150,7 +157,9 @@ def predict(
 
     Returns:
       Detections in pixels of `images`: points [B, N, 2], scores [B, N], valid [B, N], without the batch axis if
-      `images` had none. A point may lie up to one heatmap cell outside the image.
+      `images` had none. A point of a heatmap may lie up to one cell outside the image. Of a segmentation network also
+      masks [B, H, W], the target probabilities; points are the centroids of their 8-connected regions above the
+      threshold, scores the highest probability of each.
 
     Raises:
       ValueError: at tracing, if the images have another rank or type, a side below 16 pixels, or none are given.
@@ -166,7 +175,12 @@ def predict(
     batch, height, width = images.shape
     if batch == 0 or min(height, width) < MIN_SIDE:
         raise ValueError(f"images must be at least one, of at least {MIN_SIDE}x{MIN_SIDE} pixels, got {images.shape}")
-    found = detect_canvases(config, variables, letterbox(images, config.size), threshold)
+    threshold = config.threshold if threshold is None else threshold
+    output, is_mask = run_network(config, variables, letterbox(images, config.size))
+    if is_mask:
+        maps = jnp.clip(unletterbox(output, height, width), 0.0, 1.0)
+        return decode_mask(maps, threshold=threshold, max_detections=min(config.max_detections, height * width))
+    found = _decode_heatmaps(config, output, threshold)
     scale, offset = letterbox_affine(height, width, config.size)
     return to_image(config, found, jnp.asarray(scale, jnp.float32), jnp.asarray(offset, jnp.float32))
 
@@ -268,8 +282,11 @@ class Detector:
     def _run(self) -> Any:
         def run(
             variables: Mapping[str, Any], canvases: Array, scale: Array, offset: Array, threshold: Array
-        ) -> Detections:
-            found = detect_canvases(self.config, variables, canvases, threshold)
+        ) -> Detections | Array:
+            output, is_mask = run_network(self.config, variables, canvases)
+            if is_mask:
+                return output
+            found = _decode_heatmaps(self.config, output, threshold)
             return to_image(self.config, found, scale[:, None], offset[:, None])
 
         return jax.jit(run)
@@ -285,7 +302,8 @@ class Detector:
 
         Returns:
           Detections as numpy arrays in pixels of each original image: points [B, N, 2], scores [B, N], valid [B, N];
-          B = 1 for one image. A point may lie up to one heatmap cell outside its image.
+          B = 1 for one image. A point of a heatmap may lie up to one cell outside its image. Of a segmentation network
+          also masks, the target probabilities: [B, H, W], or a tuple of B arrays [H, W] where sizes differ.
 
         Raises:
           ValueError: if there is no image, one is smaller than 16 pixels, has another type, or is floating point with
@@ -300,10 +318,13 @@ class Detector:
             for start in range(0, len(arrays), self.batch_size)
         ]
         parts = [jax.tree.map(lambda x, n=count: np.asarray(x)[:n], part) for part, count in found]
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        if isinstance(parts[0], Detections):
+            return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        maps = (canvas for part in parts for canvas in part)
+        return _decode_masks(maps, [array.shape for array in arrays], float(tau), self.config.max_detections)
 
-    def _detect_chunk(self, images: Sequence[np.ndarray], threshold: np.float32) -> tuple[Detections, int]:
-        """Detections of at most `batch_size` images, padded to a bucket, and the number of images."""
+    def _detect_chunk(self, images: Sequence[np.ndarray], threshold: np.float32) -> tuple[Detections | Array, int]:
+        """What `_run` gives for at most `batch_size` images, padded to a bucket, and the number of images."""
         size, count = self.config.size, len(images)
         bucket = min(1 << (count - 1).bit_length(), self.batch_size)
         canvases = np.zeros((bucket, size, size), np.float32)
@@ -312,6 +333,32 @@ class Detector:
             canvases[i] = unit_range(image if image.shape == (size, size) else letterbox_host(image, size))
             scale[i], offset[i] = letterbox_affine(*image.shape, size)
         return self._run(self.variables, canvases, scale, offset, threshold), count
+
+
+def _decode_masks(
+    canvases: Iterable[np.ndarray], sizes: Sequence[tuple[int, int]], threshold: float, number: int
+) -> Detections:
+    """As `irjax.ops.components.decode_mask`, on the host: images of many sizes would be many programs.
+
+    Args:
+      canvases: B probability maps [S, S].
+      sizes: (height, width) of each image.
+      threshold: of the pixels.
+      number: N.
+    """
+    points, scores = np.zeros((len(sizes), number, 2), np.float32), np.zeros((len(sizes), number), np.float32)
+    valid, maps = np.zeros((len(sizes), number), bool), []
+    for index, (canvas, size) in enumerate(zip(canvases, sizes, strict=True)):
+        maps.append(np.clip(unletterbox_host(canvas, *size), 0.0, 1.0))
+        regions = find_regions(maps[-1] > threshold)
+        peaks = np.zeros(len(regions) + 1, np.float32)
+        np.maximum.at(peaks, regions.labels.ravel(), maps[-1].ravel())
+        order = np.argsort(-peaks[1:], kind="stable")[:number]
+        count = len(order)
+        points[index, :count], scores[index, :count] = regions.centroids[order], peaks[1:][order]
+        valid[index, :count] = True
+    same = len(set(sizes)) == 1
+    return Detections(points, scores, valid, np.stack(maps) if same else tuple(maps))
 
 
 def unit_range(image: np.ndarray) -> np.ndarray:

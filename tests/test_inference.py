@@ -109,8 +109,8 @@ def test_chunks_do_not_matter(detector):
 def test_one_trace_per_bucket(detector, monkeypatch):
     chex.clear_trace_counter()
     # One trace each for batches of 1, 2 and 4.
-    counted = chex.assert_max_traces(inference.detect_canvases, n=3)
-    monkeypatch.setattr(inference, "detect_canvases", counted)
+    counted = chex.assert_max_traces(inference.run_network, n=3)
+    monkeypatch.setattr(inference, "run_network", counted)
     fresh = Detector(CONFIG, detector.variables, batch_size=4)
     fresh([images(40, 70)])
     fresh(images(64, 64) / 255.0, threshold=0.1)
@@ -234,7 +234,7 @@ def test_config_survives_json():
         ('{"sise": 3}', r"here has unknown keys \['sise'\]; known: \['method'"),
         ("{", "here is not JSON"),
         ("[]", "here must be a JSON object"),
-        ('{"method": "yolo"}', "here: unknown method 'yolo'; known: spire"),
+        ('{"method": "yolo"}', "here: unknown method 'yolo'; known: mshnet, spire"),
         ('{"model": {"depth": 3}}', r"HRPE has no options \['depth'\]; known: \['stride'"),
         ('{"model": {"dtype": "float3"}}', "unknown dtype 'float3'"),
         ('{"size": 510}', "size must be a multiple of 4"),

@@ -11,7 +11,8 @@ SUMMARY = "detect targets in image files"
 DESCRIPTION = (
     "Detects targets in image files of any sizes (8- or 16-bit gray or colour PNG, TIFF, BMP, JPEG). Writes "
     "predictions.json (COCO keypoints), predictions.csv (name,x,y,score; pixels of the original image, centres at "
-    "integers) and pictures. A file that cannot be read is reported at the end and does not stop the others."
+    "integers), pictures and, of methods that predict them, masks. A file that cannot be read is reported at the end "
+    "and does not stop the others."
 )
 DEFAULT_MODEL = "spire-sirst"
 
@@ -54,7 +55,7 @@ def run(command: argparse.Namespace) -> None:
     print(f"{found} detections in {len(outcome.predictions)} of {len(files)} images")
     print(
         f"written to {command.out}: {', '.join(path.name for path in outcome.files[:2])}, "
-        f"{len(outcome.files) - 2} pictures"
+        f"{len(outcome.files) - 2} pictures" + (f", {len(outcome.masks)} masks" if outcome.masks else "")
     )
     if outcome.failures:
         for reason in outcome.failures.values():

@@ -31,13 +31,15 @@ class Outcome:
       predictions: {name: points and scores} of every image that was read.
       sizes: {name: (height, width)} likewise.
       failures: {name: why it could not be read}; the reason names the file.
-      files: what was written.
+      files: what was written, but for masks.
+      masks: the target probabilities of each image, 8-bit PNG, of methods that have them.
     """
 
     predictions: Mapping[str, PointPredictions]
     sizes: Mapping[str, tuple[int, int]]
     failures: Mapping[str, str]
     files: tuple[pathlib.Path, ...]
+    masks: tuple[pathlib.Path, ...] = ()
 
 
 def find_images(paths: Sequence[str | os.PathLike], *, recursive: bool = False) -> dict[str, pathlib.Path]:
@@ -102,7 +104,8 @@ def predict_files(
       detect: a list of images [H, W], uint8 or uint16 and of any sizes, to `irjax.types.Detections` in their pixels.
       files: {name: image file}.
       out_dir: a folder, made if absent. It gets predictions.json (COCO keypoints, see `irjax.reports.predictions`),
-        predictions.csv (name,x,y,score: a line for each detection) and overlays/NUMBER_NAME.png.
+        predictions.csv (name,x,y,score: a line for each detection), overlays/NUMBER_NAME.png and, of a method that
+        predicts masks, masks/NAME.png: 255 times the probability, 128 and more where p > 0.5.
       overlays: how many pictures are drawn, of the first images with detections.
 
     Returns:
@@ -117,10 +120,15 @@ def predict_files(
     sizes: dict[str, tuple[int, int]] = {}
     failures: dict[str, str] = {}
     pictures: list[pathlib.Path] = []
+    masks: list[pathlib.Path] = []
     for chunk in _read(files, failures):
-        found = from_detections(detect(list(chunk.values())))
-        for (name, image), prediction in zip(chunk.items(), found, strict=True):
+        detections = detect(list(chunk.values()))
+        found = from_detections(detections)
+        for number, ((name, image), prediction) in enumerate(zip(chunk.items(), found, strict=True)):
             predictions[name], sizes[name] = prediction, image.shape
+            if detections.masks is not None:
+                masks.append(folder / "masks" / f"{_safe(name)}.png")
+                _write_map(masks[-1], detections.masks[number])
             if len(prediction) and len(pictures) < overlays:
                 path = folder / "overlays" / f"{len(pictures) + 1:04d}_{_safe(name)}.png"
                 draw_overlay(path, image, prediction, title=name)
@@ -133,7 +141,7 @@ def predict_files(
     written = [folder / "predictions.json", folder / "predictions.csv"]
     write_predictions(written[0], predictions, sizes)
     write_text(written[1], csv_table(["name", "x", "y", "score"], rows))
-    return Outcome(predictions, sizes, failures, (*written, *pictures))
+    return Outcome(predictions, sizes, failures, (*written, *pictures), tuple(masks))
 
 
 def _read(files: Mapping[str, str | os.PathLike], failures: dict[str, str]) -> Iterator[dict[str, np.ndarray]]:
@@ -151,6 +159,16 @@ def _read(files: Mapping[str, str | os.PathLike], failures: dict[str, str]) -> I
             chunk = {}
     if chunk:
         yield chunk
+
+
+def _write_map(path: pathlib.Path, probabilities: np.ndarray) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Rounded so that exactly one half stays on the background's side, as it counts.
+    levels = np.ceil(255.0 * np.asarray(probabilities, np.float64) - 0.5).astype(np.uint8)
+    with atomic_path(path) as unfinished:
+        Image.fromarray(levels).save(unfinished, format="PNG")
 
 
 def _check_writable(folder: pathlib.Path) -> None:

@@ -77,7 +77,7 @@ def test_other_checkpoints_are_refused():
         convert.from_torch("spire", {**random_state(), "conv1.weight": np.zeros((64, 5, 3, 3), np.float32)})
     with pytest.raises(ValueError, match="a state_dict .* was expected"):
         convert.from_torch("spire", {"epoch": 3})
-    with pytest.raises(ValueError, match="unknown|no converter .* known: spire"):
+    with pytest.raises(ValueError, match="unknown|no converter .* known: mshnet, spire"):
         convert.from_torch("yolo", {})
 
 
