@@ -1,27 +1,71 @@
-"""What the experiments of all methods do alike: detect over a data set, report, compare with top-hat, ablate."""
+"""What the experiments of all methods do alike: train, detect over a data set, report, compare with top-hat, ablate."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import itertools
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from irjax.baselines import detect
-from irjax.inference import Detector, load
+from irjax.inference import CONFIG_FILE, Detector, DetectorConfig, load
 from irjax.metrics import PointPredictions, PointTruth, centroid_sweep, from_detections
-from irjax.reports.evaluate import report_points
-from irjax.reports.files import plain, write_json, write_text
+from irjax.reports.evaluate import report_maps, report_points
+from irjax.reports.files import plain, whole_folder, write_json, write_text
+from irjax.reports.predict import safe_name, write_map
 from irjax.reports.predictions import write_predictions
 from irjax.reports.tables import markdown_table
 from irjax.training.checkpoints import Checkpoints
+from irjax.training.loop import Result, fit
+from irjax.training.steps import Method
 from irjax.types import Source
 
+MASK_PROTOCOLS = ("irjax", "basicirstd")
 _CHUNK = 32  # images in memory at a time
 _FLOOR = 0.05  # lowest score that a curve needs
+
+
+def train(
+    config: Any,
+    run: pathlib.Path,
+    *,
+    method_for: Callable[[Any, str | None], Method],
+    detector_config: Callable[[Any], DetectorConfig],
+    with_masks: bool = False,
+) -> Result:
+    """Trains or resumes a run, and leaves a directory that `irjax.load` takes.
+
+    Args:
+      config: everything the run depends on, with `initial`, `data`, `optimizer`, `loop` and `model.channels`.
+      run: its directory.
+      method_for: the method for a config and the name of a device axis, or None.
+      detector_config: how the weights of a config are to be used.
+      with_masks: whether the method needs target masks.
+
+    Returns:
+      As `irjax.training.loop.fit`.
+    """
+
+    def leave_detector() -> None:
+        write_text(run / CONFIG_FILE, detector_config(config).to_json() + "\n")
+
+    return fit(
+        functools.partial(method_for, config),
+        config=config,
+        data=config.data,
+        optimizer=config.optimizer,
+        loop=config.loop,
+        run=run,
+        initial=load(config.initial).variables if config.initial else None,
+        with_masks=with_masks,
+        input_channels=config.model.channels,
+        on_start=leave_detector,
+    )
 
 
 def detect_source(
@@ -37,13 +81,21 @@ def detect_source(
       {name: points and scores}, and {name: (height, width)}.
     """
     found, sizes = {}, {}
-    for start in range(0, len(source), _CHUNK):
-        rows = range(start, min(start + _CHUNK, len(source)))
-        examples = [source[i] for i in rows]
-        detections = from_detections(detector([example.image for example in examples]))
-        for example, prediction in zip(examples, detections, strict=True):
-            found[example.name], sizes[example.name] = prediction, example.image.shape
+    for name, size, prediction, _ in _detect(detector, source):
+        found[name], sizes[name] = prediction, size
     return found, sizes
+
+
+def _detect(
+    detector: Callable[[list[np.ndarray]], Any], source: Source
+) -> Iterator[tuple[str, tuple[int, int], PointPredictions, np.ndarray | None]]:
+    """Name, (height, width), points, and target probabilities or None, of one image after the other."""
+    for start in range(0, len(source), _CHUNK):
+        examples = [source[i] for i in range(start, min(start + _CHUNK, len(source)))]
+        detections = detector([example.image for example in examples])
+        maps = itertools.repeat(None, len(examples)) if detections.masks is None else detections.masks
+        for example, prediction, probabilities in zip(examples, from_detections(detections), maps, strict=True):
+            yield example.name, example.image.shape, prediction, probabilities
 
 
 def tophat_reference(source: Source) -> dict[str, float]:
@@ -86,6 +138,49 @@ def test(detector: Detector, source: Source, folder: pathlib.Path, *, title: str
     )
 
 
+def test_masks(
+    detector: Detector, source: Source, folder: pathlib.Path, *, title: str, overlays: int = 8
+) -> dict[str, Any]:
+    """Evaluates a segmentation detector: its masks under `MASK_PROTOCOLS` in one table, its points in another.
+
+    Args:
+      detector: at its configured threshold.
+      source: the data set; with masks.
+      folder: where masks/NAME.png (255 times the probability), the report on them, predictions.json and the report on
+        the points (points/) go.
+      title: of the tables.
+      overlays: how many of the worst images are drawn.
+
+    Returns:
+      As `irjax.reports.evaluate.report_maps`; "points" as `irjax.reports.evaluate.report_points`.
+    """
+    threshold, found, sizes, files = detector.config.threshold, {}, {}, {}
+    with whole_folder(folder) as unfinished:
+        for name, size, prediction, probabilities in _detect(detector, source):
+            # Two names may differ in characters only that a file's name cannot have.
+            file = f"{safe_name(name)}.png"
+            file = f"{len(files):05d}_{file}" if file in files.values() else file
+            found[name], sizes[name], files[name] = prediction, size, file
+            write_map(unfinished / "masks" / file, probabilities)
+        write_predictions(unfinished / "predictions.json", found, sizes)
+    report = report_maps(
+        {name: folder / "masks" / file for name, file in files.items()}, source, protocols=MASK_PROTOCOLS,
+        threshold=threshold, out_dir=folder, title=title, all_intervals=True, overlays=overlays,
+    )  # fmt: skip
+    points = report_points(
+        found, source, threshold=threshold, out_dir=folder / "points", title=f"{title}, points", sizes=sizes, overlays=0
+    )
+    return {**report, "points": points}
+
+
+def chosen(run: pathlib.Path) -> tuple[Detector, dict[str, Any]]:
+    """The detector of a run, and {"step", "validation"} of its chosen checkpoint."""
+    checkpoints = Checkpoints(run, read_only=True)
+    step = checkpoints.best_step()
+    checkpoints.close()
+    return load(run), {"step": step, "validation": json.loads((run / "validation.json").read_text())[str(step)]}
+
+
 def settled(run: pathlib.Path) -> tuple[Detector, dict[str, Any]]:
     """The detector of a run, scores scaled so that the best threshold on validation becomes the configured one.
 
@@ -98,16 +193,12 @@ def settled(run: pathlib.Path) -> tuple[Detector, dict[str, Any]]:
     Returns:
       The detector, and {"step", "validation", "score_factor"} of the chosen checkpoint.
     """
-    detector = load(run)
-    checkpoints = Checkpoints(run, read_only=True)
-    step = checkpoints.best_step()
-    checkpoints.close()
-    validation = json.loads((run / "validation.json").read_text())[str(step)]
-    factor = detector.config.threshold / validation["best_threshold"]
+    detector, facts = chosen(run)
+    factor = detector.config.threshold / facts["validation"]["best_threshold"]
     params = dict(detector.variables["params"])
     params["head"] = {name: value * factor for name, value in params["head"].items()}
     scaled = dataclasses.replace(detector, variables={**detector.variables, "params": params})
-    return scaled, {"step": step, "validation": validation, "score_factor": factor}
+    return scaled, {**facts, "score_factor": factor}
 
 
 def card(run: pathlib.Path, facts: dict[str, Any], figures: dict[str, Any], command: str) -> dict[str, Any]:

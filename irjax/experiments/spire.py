@@ -9,36 +9,31 @@ Detection", arXiv 2604.05363.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import pathlib
-import sys
-import time
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 
 from irjax.data.augment import AugmentConfig, augment
-from irjax.experiments.common import ablate, card, settled, test, tophat_reference
-from irjax.inference import CONFIG_FILE, DetectorConfig, load
+from irjax.experiments import command, common
+from irjax.experiments.command import Flags
+from irjax.experiments.common import test
+from irjax.inference import Detector, DetectorConfig
 from irjax.losses import heatmap_mse
 from irjax.models import HRPE
 from irjax.ops.normalize import normalize, to_unit
 from irjax.ops.peaks import decode_heatmap
-from irjax.reports.files import write_json, write_text
 from irjax.targets import prps
-from irjax.training.allocator import keep_freed_memory
-from irjax.training.checkpoints import CheckpointError
 from irjax.training.data import DataConfig
-from irjax.training.loop import LoopConfig, Result, TrainingError, fit
+from irjax.training.loop import LoopConfig, Result
 from irjax.training.optimizers import OptimizerConfig
 from irjax.training.points import score_points
 from irjax.training.steps import Method
-from irjax.types import Batch, Source
-from irjax.weights import save_weights
+from irjax.types import Batch
 
 # Validation decodes down to this score, so that one pass serves every threshold of the sweep.
 _SWEEP_FLOOR = 0.05
@@ -261,20 +256,7 @@ def train(config: SpireConfig, run: pathlib.Path) -> Result:
       run: its directory.
     """
 
-    def leave_detector() -> None:
-        write_text(run / CONFIG_FILE, detector_config(config).to_json() + "\n")
-
-    return fit(
-        functools.partial(spire_method, config),
-        config=config,
-        data=config.data,
-        optimizer=config.optimizer,
-        loop=config.loop,
-        run=run,
-        initial=load(config.initial).variables if config.initial else None,
-        input_channels=config.model.channels,
-        on_start=leave_detector,
-    )
+    return common.train(config, run, method_for=spire_method, detector_config=detector_config)
 
 
 # --- ablations --------------------------------------------------------------------------------------------------------
@@ -316,123 +298,42 @@ _COLUMNS = ("f1", "precision", "recall", "fa", "best_f1", "best_threshold")
 
 
 @dataclasses.dataclass(frozen=True)
-class Command(SpireConfig):
+class Command(Flags, SpireConfig):
     """Trains SPIRE, chooses the checkpoint on validation, tests it, and says where everything lies.
 
     Attributes:
       recipe: sets the other flags' defaults: `quick`, the paper's `paper`, the published code's `official`, or `sirst`
         and `sirst-tune`, the two stages of the shipped weights. Without data.root, all train on synthetic scenes.
-      run: directory of the run; an interrupted run of the same flags goes on. Default: runs/spire-RECIPE-SEED.
-      eval_only: test a run directory, a .pth, a .safetensors or the name of shipped weights, instead of training.
-      test: splits to test on, one for all folders or one for each; default: 400 synthetic scenes, or the validation
-        split of the folders given.
-      ship: with a run as `eval_only`: write its weights to this .safetensors file, with a card that says how they were
-        made and their figures on each of the test splits.
       ablation: train the variants of one of the paper's ablations (Tables 2 and 3) instead.
-      seeds: seeds of the ablation.
     """
 
-    recipe: Literal["quick", "paper", "official", "sirst", "sirst-tune"] = "quick"
-    run: str = ""
-    eval_only: str = ""
-    test: tuple[str, ...] = ()
-    ship: str = ""
-    ablation: Literal["", "supervision", "scale", "stride", "components"] = ""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    config_class: ClassVar[type] = SpireConfig
 
-    @property
-    def config(self) -> SpireConfig:
-        """The part that a run depends on."""
-        return SpireConfig(**{field.name: getattr(self, field.name) for field in dataclasses.fields(SpireConfig)})
+    recipe: Literal["quick", "paper", "official", "sirst", "sirst-tune"] = "quick"
+    ablation: Literal["", "supervision", "scale", "stride", "components"] = ""
+
+
+def _summary(report: dict[str, Any], detector: Detector, tophat: dict[str, float]) -> list[str]:
+    f1, best = report["metrics"]["F1"], report["best"]["f1"]
+    return [
+        f"SPIRE    F1 {f1:.3f} at threshold {detector.config.threshold:g}; best of the sweep {best:.3f}",
+        f"top-hat  F1 {tophat['f1']:.3f} at its best threshold, {f1 - tophat['f1']:.3f} lower",
+    ]
+
+
+def experiment() -> command.Experiment:
+    """SPIRE as the shared command sees it."""
+    return command.Experiment("spire", Command, RECIPES, train, test, _summary, ablation, _COLUMNS)
 
 
 def parse(arguments: Sequence[str]) -> Command:
     """The command line; the recipe sets the defaults of the other flags."""
-    import tyro
-
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--recipe", default="quick")
-    name = first.parse_known_args(arguments)[0].recipe
-    name = name if name in RECIPES else "quick"  # refused below; a default would not be checked
-    default = Command(**vars(RECIPES[name]()), recipe=name)
-    return tyro.cli(Command, args=list(arguments), default=default, prog="python -m irjax.experiments.spire")
+    return command.parse(experiment(), arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command."""
-    command = parse(sys.argv[1:] if arguments is None else arguments)
-    try:
-        _run(command)
-    except (ValueError, OSError, CheckpointError, TrainingError) as error:
-        sys.exit(f"error: {error}")
-
-
-def _run(command: Command) -> None:
-    keep_freed_memory()
-    begin = time.perf_counter()
-    config = command.config
-    name = f"spire-{command.recipe}"
-    if command.ablation:
-        folder = pathlib.Path(command.run or f"runs/{name}-ablation-{command.ablation}")
-        run_one = lambda variant, run: train(variant, run).best  # noqa: E731
-        print(ablate(ablation(command.ablation, config), command.seeds, run_one, folder, _COLUMNS))
-        print(f"runs and tables: {folder}")
-        return
-
-    if command.ship:
-        _ship(command)
-        return
-    source, what = _test_source(command)
-    if command.eval_only:
-        path = pathlib.Path(command.eval_only)
-        folder = pathlib.Path(command.run or (path if path.is_dir() else f"runs/{name}-eval-{path.stem}")) / "test"
-        detector = load(command.eval_only)
-    else:
-        run = pathlib.Path(command.run or f"runs/{name}-seed{config.loop.seed}")
-        result = train(config, run)
-        print(f"chosen on validation: step {result.best_step}; waited for data {result.data_wait:.1%} of the time")
-        detector, folder = load(run), run / "test"
-
-    report = test(detector, source, folder, title=command.eval_only or name)
-    reference = tophat_reference(source)
-    write_json(folder / "tophat.json", reference)
-    f1, best = report["metrics"]["F1"], report["best"]
-    print(f"tested on {what}")
-    print(f"  SPIRE    F1 {f1:.3f} at threshold {detector.config.threshold:g}; best of the sweep {best['f1']:.3f}")
-    print(f"  top-hat  F1 {reference['f1']:.3f} at its best threshold, {f1 - reference['f1']:.3f} lower")
-    if not command.eval_only:
-        print(f"weights and log: {run}  (irjax.load({str(run)!r}))")
-    print(f"predictions, curves, worst images: {folder}")
-    print(f"took {(time.perf_counter() - begin) / 60:.1f} minutes")
-
-
-def _ship(command: Command) -> None:
-    run = pathlib.Path(command.eval_only)
-    if not command.data.root or not (run / CONFIG_FILE).is_file():
-        raise ValueError("--ship needs a run directory as --eval-only, and --data.root for the figures of its card")
-    detector, facts = settled(run)
-    data, splits = command.data, command.test or command.data.val
-    splits = splits * len(data.root) if len(splits) == 1 else splits
-    figures = {}
-    for root, split in zip(data.root, splits, strict=True):
-        what = f"{pathlib.Path(root).name} {split}"
-        source = dataclasses.replace(data, root=(root,), val=(split,)).open("val")
-        report = test(detector, source, run / f"test-{what.replace(' ', '-')}", title=what)
-        figures[what] = {name: report[name] for name in ("images", "metrics", "intervals")}
-    command_line = "python -m irjax.experiments.spire " + " ".join(sys.argv[1:])
-    print(save_weights(command.ship, detector.variables, detector.config, card(run, facts, figures, command_line)))
-
-
-def _test_source(command: Command) -> tuple[Source, str]:
-    data = command.config.data
-    if command.test and not data.root:
-        raise ValueError(f"--test {' '.join(command.test)} names splits of data sets; say where they are: --data.root")
-    if command.test:
-        where = " + ".join(data.root)
-        return dataclasses.replace(data, val=command.test).open("val"), f"{' + '.join(command.test)} of {where}"
-    if data.root:
-        return data.open("val"), f"the validation split {' + '.join(data.val)}, on which the checkpoint was chosen"
-    return data.open("test"), "400 synthetic scenes that no run trains on"
+    command.main(experiment(), arguments)
 
 
 if __name__ == "__main__":

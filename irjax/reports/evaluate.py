@@ -1,7 +1,7 @@
 """Scores predictions of any program against a data set, and writes down what was found: `irjax evaluate`.
 
 `evaluate_files` is the command. `evaluate_points` and `report_points` do the same for points alone, from a file and
-from memory, and give the first protocol's numbers at the top of what they return.
+from memory, `report_maps` for map files whose images are known; they give the first protocol's numbers at the top.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from irjax.reports import tables
 from irjax.reports.artefacts import LEVEL, Result, worst_rows, write_report
 from irjax.reports.files import write_text
 from irjax.reports.html import page
+from irjax.reports.maps import MapFiles
 from irjax.reports.scoring import (
     THRESHOLDS,
     PairReader,
@@ -182,6 +183,37 @@ def report_points(
     return _flat(_report(found, as_truths(source), settings, printer, {}))
 
 
+def report_maps(
+    maps: Mapping[str, str | os.PathLike],
+    source: Source,
+    *,
+    printer: Callable[[str], None] = print,
+    title: str = "predictions",
+    **options: Any,
+) -> dict[str, Any]:
+    """Scores map files whose images are known by name, prints a table and writes the report.
+
+    Args:
+      maps: {image name: map file} (`irjax.reports.maps`), all in one folder.
+      source: the data set, with masks.
+      printer: gets the text.
+      title: what the predictions are called.
+      **options: those of `Options`.
+
+    Returns:
+      As `evaluate_files`, with the first protocol's own numbers at the top as well.
+
+    Raises:
+      ValueError: see `evaluate_files`; or if there are no maps.
+    """
+    if not maps:
+        raise ValueError(f"{title}: there are no maps")
+    folder = pathlib.Path(next(iter(maps.values()))).parent
+    items = MapFiles(str(folder), tuple(map(str, maps.values())), images=tuple(maps))
+    found = PredictionSet(title, items, path=folder)
+    return _flat(_report(found, as_truths(source), Options(**options), printer, {}))
+
+
 def make_scorer(found: PredictionSet, truths: Truths, options: Options) -> Scorer:
     """Everything that can be checked before a map is read, and what to read and score.
 
@@ -264,6 +296,6 @@ def _content(result: Result, about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(report: Mapping[str, Any]) -> dict[str, Any]:
-    """A report of one protocol, its numbers at the top."""
+    """A report with the first protocol's numbers at the top."""
     name, column = next(iter(report["protocols"].items()))
     return {**report, **report["curves"], **column, "protocol": name}

@@ -42,20 +42,22 @@ class MapFiles:
       paths: of the files, in sorted order.
       key: of the array in .npz and .mat files; None for the only one and `MAT_VARIABLE`.
       logits: whether floats are logits, and so may have any finite value.
+      images: the name of each map's image; none: the file names say it.
     """
 
     folder: str
     paths: tuple[str, ...]
     key: str | None = None
     logits: bool = False
+    images: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The file names, in order."""
-        return tuple(os.path.basename(path) for path in self.paths)
+        """The names of the images or of the files, in order."""
+        return self.images or tuple(os.path.basename(path) for path in self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Reads map `index`.

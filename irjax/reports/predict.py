@@ -126,11 +126,12 @@ def predict_files(
         found = from_detections(detections)
         for number, ((name, image), prediction) in enumerate(zip(chunk.items(), found, strict=True)):
             predictions[name], sizes[name] = prediction, image.shape
+            stem = safe_name(pathlib.PurePath(name).with_suffix(""))
             if detections.masks is not None:
-                masks.append(folder / "masks" / f"{_safe(name)}.png")
-                _write_map(masks[-1], detections.masks[number])
+                masks.append(folder / "masks" / f"{stem}.png")
+                write_map(masks[-1], detections.masks[number])
             if len(prediction) and len(pictures) < overlays:
-                path = folder / "overlays" / f"{len(pictures) + 1:04d}_{_safe(name)}.png"
+                path = folder / "overlays" / f"{len(pictures) + 1:04d}_{stem}.png"
                 draw_overlay(path, image, prediction, title=name)
                 pictures.append(path)
     rows = [
@@ -161,7 +162,8 @@ def _read(files: Mapping[str, str | os.PathLike], failures: dict[str, str]) -> I
         yield chunk
 
 
-def _write_map(path: pathlib.Path, probabilities: np.ndarray) -> None:
+def write_map(path: pathlib.Path, probabilities: np.ndarray) -> None:
+    """Writes probabilities [H, W] as an 8-bit PNG: 255 p, and 128 or more exactly where p > 0.5."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +182,6 @@ def _check_writable(folder: pathlib.Path) -> None:
         raise OSError(f"cannot write to the folder {folder}: {error.strerror or error}") from error
 
 
-def _safe(name: str) -> str:
-    """A name without ending as part of a file name."""
-    stem = pathlib.PurePath(name).with_suffix("").as_posix()
-    return "".join(char if char.isalnum() or char in "-_." else "_" for char in stem)
+def safe_name(name: str | os.PathLike) -> str:
+    """A name as part of a file name: letters, digits and ``-_.``; anything else becomes ``_``."""
+    return "".join(char if char.isalnum() or char in "-_." else "_" for char in pathlib.PurePath(name).as_posix())

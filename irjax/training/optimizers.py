@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import optax
 
-OPTIMIZERS = ("adam", "adamw", "muon")
+OPTIMIZERS = ("adagrad", "adam", "adamw", "muon")
 SCHEDULES = ("constant", "cosine")
 
 
@@ -17,8 +17,9 @@ class OptimizerConfig:
     """Which optimiser, and how its learning rate moves.
 
     Attributes:
-      name: `adam`, `adamw`, or `muon`: orthogonalised momentum for kernels that mix channels, AdamW with Nesterov
-        momentum for all else; updates are scaled to AdamW's size, so that its rates serve.
+      name: `adagrad` (as in PyTorch: squares are summed from zero), `adam`, `adamw`, or `muon`: orthogonalised momentum
+        for kernels that mix channels, AdamW with Nesterov momentum for all else; updates are scaled to AdamW's size, so
+        that its rates serve.
       rate: highest learning rate.
       weight_decay: of `adamw` and `muon`, decoupled.
       warmup_epochs: epochs of linear rise from rate / 1000.
@@ -58,7 +59,10 @@ class OptimizerConfig:
     def build(self, steps: int, steps_per_epoch: int) -> optax.GradientTransformation:
         """The optimiser for a run of this many steps."""
         rate = self.learning_rate(steps, steps_per_epoch)
-        if self.name == "adamw":
+        if self.name == "adagrad":
+            # PyTorch divides by root(sum) + 1e-10, optax by root(sum + eps): eps is the square.
+            optimiser = optax.adagrad(rate, initial_accumulator_value=0.0, eps=1e-20)
+        elif self.name == "adamw":
             optimiser = optax.adamw(rate, weight_decay=self.weight_decay)
         elif self.name == "muon":
             optimiser = optax.contrib.muon(

@@ -10,7 +10,7 @@ from PIL import Image
 
 import irjax
 from irjax.data.synthetic import SceneConfig, SyntheticSource
-from irjax.experiments import spire
+from irjax.experiments import command, spire
 from irjax.layers.conv import Conv
 from irjax.layers.norm import BatchNorm
 from irjax.training.checkpoints import load_variables
@@ -180,7 +180,7 @@ def dataset(root, *, masks, names=12):
 def test_training_on_own_images(tmp_path, monkeypatch, capsys, masks):
     monkeypatch.setattr(spire, "HRPE", Small)
     monkeypatch.setattr(spire, "test", lambda *a, **k: {"metrics": {"F1": 0.5}, "best": {"f1": 0.5}})
-    monkeypatch.setattr(spire, "load", lambda run: type("D", (), {"config": spire.detector_config(spire.quick())}))
+    monkeypatch.setattr(command, "load", lambda run: type("D", (), {"config": spire.detector_config(spire.quick())}))
     root, run = dataset(tmp_path / "data", masks=masks), tmp_path / "run"
     spire.main([*SMALL, "--data.root", str(root), "--data.cache", "host" if masks else "device", "--run", str(run)])
     about = json.loads((run / "config.json").read_text())["data"]

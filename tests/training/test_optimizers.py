@@ -54,6 +54,25 @@ def test_muon_orthogonalises_mixing_kernels_and_leaves_the_rest_to_adamw():
         np.testing.assert_allclose(mine[name], reference[name], rtol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-5])
+def test_adagrad_is_that_of_pytorch(scale):
+    torch = pytest.importorskip("torch", exc_type=ImportError)
+    rng = np.random.default_rng(0)
+    gradients = (scale * rng.normal(size=(6, 5))).astype(np.float32)
+    gradients[:2, 0] = 0.0  # as a layer has them that takes no part in the first steps
+    theirs = torch.nn.Parameter(torch.ones(5))
+    optimizer = torch.optim.Adagrad([theirs], lr=0.05)
+    tx = OptimizerConfig(name="adagrad", rate=0.05, warmup_epochs=0, schedule="constant").build(6, 6)
+    ours = np.ones(5, np.float32)
+    state = tx.init(ours)
+    for gradient in gradients:
+        theirs.grad = torch.from_numpy(gradient.copy())
+        optimizer.step()
+        updates, state = tx.update(gradient, state, ours)
+        ours = optax.apply_updates(ours, updates)
+        np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-5)
+
+
 def test_clip_norm_bounds_what_the_optimiser_sees():
     clipped, plain = (OptimizerConfig(name="adam", clip_norm=c, warmup_epochs=0).build(10, 10) for c in (1.0, 0.0))
     params, grads = {"w": np.zeros(4, np.float32)}, {"w": np.full(4, 50.0, np.float32)}

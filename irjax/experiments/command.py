@@ -1,0 +1,176 @@
+"""The command that the experiments of all methods share: recipes, training, testing, ablations, shipping weights."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from irjax.experiments.common import ablate, card, settled, tophat_reference
+from irjax.inference import CONFIG_FILE, Detector, load
+from irjax.reports.files import write_json
+from irjax.training.allocator import keep_freed_memory
+from irjax.training.checkpoints import CheckpointError
+from irjax.training.loop import Result, TrainingError
+from irjax.types import Source
+from irjax.weights import save_weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """What a command takes beside the method's config: ``class Command(Flags, Config)`` with its `config_class`.
+
+    Attributes:
+      recipe: sets the other flags' defaults.
+      run: directory of the run; an interrupted run of the same flags goes on. Default: runs/METHOD-RECIPE-seedSEED.
+      eval_only: test a run directory, a .pth, a .safetensors or the name of shipped weights, instead of training.
+      test: splits to test on, one for all folders or one for each; default: 400 synthetic scenes, or the validation
+        split of the folders given.
+      ship: with a run as `eval_only`: write its weights to this .safetensors file, with a card that says how they were
+        made and their figures on each of the test splits.
+      ablation: train the variants of one of the paper's ablations instead.
+      seeds: seeds of the ablation.
+    """
+
+    config_class: ClassVar[type]
+
+    recipe: str = "quick"
+    run: str = ""
+    eval_only: str = ""
+    test: tuple[str, ...] = ()
+    ship: str = ""
+    ablation: str = ""
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    @property
+    def config(self) -> Any:
+        """The part that a run depends on."""
+        names = [field.name for field in dataclasses.fields(self.config_class)]
+        return self.config_class(**{name: getattr(self, name) for name in names})
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A method as its command sees it.
+
+    Attributes:
+      name: of the method and of the module in `irjax.experiments`.
+      command: the dataclass of its flags.
+      recipes: {name: function that gives a config}; one is called ``quick``.
+      train: trains or resumes a config in a run directory.
+      test: ``(detector, source, folder, title=...) -> report``; prints and writes it. The report has ``images``,
+        ``metrics`` and ``intervals``.
+      summary: ``(report, detector, top-hat's figures) -> lines``: what the command prints at its end.
+      ablation: ``(name, base config) -> {variant: config}``.
+      columns: validation metrics in the ablations' tables.
+      settle: ``run directory -> detector, facts for the card``: the weights as they are shipped.
+      dtype: type of shipped weights on disk.
+    """
+
+    name: str
+    command: type[Flags]
+    recipes: Mapping[str, Callable[[], Any]]
+    train: Callable[[Any, pathlib.Path], Result]
+    test: Callable[..., dict[str, Any]]
+    summary: Callable[[dict[str, Any], Detector, dict[str, float]], Sequence[str]]
+    ablation: Callable[[str, Any], Mapping[str, Any]]
+    columns: Sequence[str]
+    settle: Callable[[pathlib.Path], tuple[Detector, dict[str, Any]]] = settled
+    dtype: str = "float32"
+
+    @property
+    def program(self) -> str:
+        """How the command is called."""
+        return f"python -m irjax.experiments.{self.name}"
+
+
+def parse(experiment: Experiment, arguments: Sequence[str]) -> Flags:
+    """The command line; the recipe sets the defaults of the other flags."""
+    import tyro
+
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--recipe", default="quick")
+    name = first.parse_known_args(arguments)[0].recipe
+    name = name if name in experiment.recipes else "quick"  # refused below; a default would not be checked
+    default = experiment.command(**vars(experiment.recipes[name]()), recipe=name)
+    return tyro.cli(experiment.command, args=list(arguments), default=default, prog=experiment.program)
+
+
+def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> None:
+    """Runs the command; errors that a user can mend become one line."""
+    command = parse(experiment, sys.argv[1:] if arguments is None else arguments)
+    try:
+        _run(experiment, command)
+    except (ValueError, OSError, CheckpointError, TrainingError) as error:
+        sys.exit(f"error: {error}")
+
+
+def _run(experiment: Experiment, command: Flags) -> None:
+    keep_freed_memory()
+    begin = time.perf_counter()
+    config = command.config
+    name = f"{experiment.name}-{command.recipe}"
+    if command.ablation:
+        folder = pathlib.Path(command.run or f"runs/{name}-ablation-{command.ablation}")
+        run_one = lambda variant, run: experiment.train(variant, run).best  # noqa: E731
+        variants = experiment.ablation(command.ablation, config)
+        print(ablate(variants, command.seeds, run_one, folder, experiment.columns))
+        print(f"runs and tables: {folder}")
+        return
+
+    if command.ship:
+        _ship(experiment, command)
+        return
+    source, what = _test_source(command)
+    if command.eval_only:
+        path = pathlib.Path(command.eval_only)
+        folder = pathlib.Path(command.run or (path if path.is_dir() else f"runs/{name}-eval-{path.stem}")) / "test"
+        detector = load(command.eval_only)
+    else:
+        run = pathlib.Path(command.run or f"runs/{name}-seed{config.loop.seed}")
+        result = experiment.train(config, run)
+        print(f"chosen on validation: step {result.best_step}; waited for data {result.data_wait:.1%} of the time")
+        detector, folder = load(run), run / "test"
+
+    report = experiment.test(detector, source, folder, title=command.eval_only or name)
+    reference = tophat_reference(source)
+    write_json(folder / "tophat.json", reference)
+    print(f"tested on {what}")
+    print("\n".join(f"  {line}" for line in experiment.summary(report, detector, reference)))
+    if not command.eval_only:
+        print(f"weights and log: {run}  (irjax.load({str(run)!r}))")
+    print(f"predictions, curves, worst images: {folder}")
+    print(f"took {(time.perf_counter() - begin) / 60:.1f} minutes")
+
+
+def _ship(experiment: Experiment, command: Flags) -> None:
+    run = pathlib.Path(command.eval_only)
+    if not command.data.root or not (run / CONFIG_FILE).is_file():
+        raise ValueError("--ship needs a run directory as --eval-only, and --data.root for the figures of its card")
+    detector, facts = experiment.settle(run)
+    data, splits = command.data, command.test or command.data.val
+    splits = splits * len(data.root) if len(splits) == 1 else splits
+    figures = {}
+    for root, split in zip(data.root, splits, strict=True):
+        what = f"{pathlib.Path(root).name} {split}"
+        source = dataclasses.replace(data, root=(root,), val=(split,)).open("val")
+        report = experiment.test(detector, source, run / f"test-{what.replace(' ', '-')}", title=what)
+        figures[what] = {name: report[name] for name in ("images", "metrics", "intervals")}
+    about = card(run, facts, figures, f"{experiment.program} {' '.join(sys.argv[1:])}")
+    print(save_weights(command.ship, detector.variables, detector.config, about, dtype=experiment.dtype))
+
+
+def _test_source(command: Flags) -> tuple[Source, str]:
+    data = command.config.data
+    if command.test and not data.root:
+        raise ValueError(f"--test {' '.join(command.test)} names splits of data sets; say where they are: --data.root")
+    if command.test:
+        where = " + ".join(data.root)
+        return dataclasses.replace(data, val=command.test).open("val"), f"{' + '.join(command.test)} of {where}"
+    if data.root:
+        return data.open("val"), f"the validation split {' + '.join(data.val)}, on which the checkpoint was chosen"
+    return data.open("test"), "400 synthetic scenes that no run trains on"
