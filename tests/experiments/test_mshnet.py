@@ -161,21 +161,22 @@ def test_targets_follow_the_images_through_augmentation():
 
 @functools.cache
 def overfitted():
-    """60 steps on 2 scenes, of which 10 are warm: (state before, after the warm steps, after all; losses)."""
+    """70 steps on 2 scenes, of which 20 are warm: (state before, after the warm steps, after all; losses)."""
     config = mshnet.MshnetConfig(
-        model=TINY, optimizer=OptimizerConfig(rate=2e-2, warmup_epochs=0), loss=LossConfig(warm_epochs=1)
+        model=ModelConfig(widths=(8, 16), depths=(1, 1)),
+        optimizer=OptimizerConfig(rate=1e-2, warmup_epochs=0, schedule="constant"),
     )
     method = mshnet_method(config)
     batch = jax.tree.map(jnp.asarray, load_all(SyntheticSource(SCENES, 3, 2), 64, 8, with_masks=True))
-    tx = config.optimizer.build(60, 10)
+    tx = config.optimizer.build(70, 10)
     variables = jax.jit(functools.partial(method.model.init, train=False))(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
     state = TrainState.create(variables, tx, averaging=False)
-    step = jax.jit(make_train_step(method, tx, seed_key=jax.random.key(1), warm_steps=10))
+    step = jax.jit(make_train_step(method, tx, seed_key=jax.random.key(1), warm_steps=20))
     states, losses = [state], []
-    for number in range(60):
+    for number in range(70):
         state, metrics = step(state, batch)
         losses.append(float(metrics["loss"]))
-        if number == 9:
+        if number == 19:
             states.append(state)
     return [*states, state], losses
 
@@ -183,8 +184,8 @@ def overfitted():
 def test_two_scenes_can_be_learned():
     _, losses = overfitted()
     assert np.isfinite(losses).all()
-    assert losses[9] < losses[0]  # the warm phase, under its own loss
-    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[10:13])
+    assert losses[19] < losses[0] - 0.03  # the warm phase, under its own loss
+    assert np.mean(losses[-5:]) < 0.65 * np.mean(losses[20:23])
 
 
 def test_only_the_finest_side_learns_in_the_warm_phase():
@@ -235,9 +236,9 @@ def test_the_run_loads_as_a_detector_of_masks(trained):
             np.testing.assert_array_equal(np.asarray(image) >= 128, mask > 0.5)
     # The checkpoint's validation figures are those of its masks, on the same images.
     validation = json.loads((run / "validation.json").read_text())["4"]
-    wanted = evaluate(found.masks, [source[index].mask for index in range(len(source))])["irjax"]
-    np.testing.assert_allclose(validation["miou"], wanted["IoU"], atol=0.01)
-    assert validation["fp"] == wanted["FP"]
+    masks = found.masks.astype(np.float16)  # as validation keeps them
+    wanted = evaluate(masks, [source[index].mask for index in range(len(source))])["irjax"]
+    np.testing.assert_allclose([validation["miou"], validation["fa"]], [wanted["IoU"], wanted["Fa"]], rtol=0.02)
 
 
 def test_eval_only_and_shipped_weights(trained, tmp_path, capsys):
