@@ -3,9 +3,12 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from irjax.data.synthetic import SceneConfig, SyntheticSource
+from irjax.experiments import common
 from irjax.experiments.common import ablate, detect_source, tophat_reference
+from irjax.inference import DetectorConfig
 from irjax.types import Detections
 
 
@@ -68,6 +71,61 @@ def test_detect_source_keeps_names_sizes_and_order():
     assert tuple(found) == source.names and set(sizes.values()) == {(40, 50)}
     for index in (0, 31, 34):
         assert found[source.names[index]].points[0, 0] == source[index].image[0, 0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Renamed:
+    """Scenes under names that files cannot all have."""
+
+    source: SyntheticSource
+    names: tuple[str, ...]
+
+    def __len__(self):
+        return len(self.names)
+
+    def __getitem__(self, index):
+        return dataclasses.replace(self.source[index], name=self.names[index])
+
+
+class Perfect:
+    """Answers with the true masks, of which the first image's is one column to the right, and with their centroids."""
+
+    config = DetectorConfig(method="mshnet", threshold=0.5)
+
+    def __init__(self, source):
+        self.examples = [source[index] for index in range(len(source))]
+
+    def __call__(self, images):
+        masks = [example.mask.astype(np.float32) for example in self.examples]
+        masks[0] = np.roll(masks[0], 1, axis=1)
+        points, valid = np.zeros((len(images), 8, 2), np.float32), np.zeros((len(images), 8), bool)
+        for row, example in enumerate(self.examples):
+            points[row, : len(example.points)], valid[row, : len(example.points)] = example.points, True
+        return Detections(points, valid.astype(np.float32), valid, np.stack(masks))
+
+
+def test_masks_are_written_and_scored_by_the_names_of_their_images(tmp_path, capsys):
+    scenes = SyntheticSource(SceneConfig(height=64, width=64, targets=(1, 3)), 0, 4)
+    source = Renamed(scenes, ("a/b", "a b", "a_b", "scene.1"))
+    report = common.test_masks(Perfect(source), source, tmp_path / "test", title="perfect", overlays=1)
+    files = {path.name for path in (tmp_path / "test" / "masks").iterdir()}
+    assert files == {"a_b.png", "00001_a_b.png", "00002_a_b.png", "scene.1.png"}
+    with Image.open(tmp_path / "test" / "masks" / "scene.1.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), scenes[3].mask * np.uint8(255))
+    masks = [scenes[index].mask for index in range(4)]
+    shifted = np.roll(masks[0], 1, axis=1)
+    both, either = (np.sum(f(shifted, masks[0])) + sum(m.sum() for m in masks[1:]) for f in (np.minimum, np.maximum))
+    np.testing.assert_allclose(report["metrics"]["IoU"], both / either)
+    assert report["protocol"] == "irjax" and report["metrics"]["Pd"] == 1
+    np.testing.assert_allclose(report["protocols"]["basicirstd"]["metrics"]["IoU"], both / either)
+    low, high = report["intervals"]["IoU"]
+    assert low <= report["metrics"]["IoU"] <= high == 1
+    assert report["points"]["metrics"]["F1"] == 1
+    printed = capsys.readouterr().out
+    assert "nIoU" in printed and "basicirstd" in printed and "perfect, points" in printed
+    # Masks of another, smaller data set take the place of these.
+    common.test_masks(Perfect(scenes), scenes, tmp_path / "test", title="again", overlays=0)
+    assert {path.stem for path in (tmp_path / "test" / "masks").iterdir()} == set(scenes.names)
 
 
 def test_top_hat_at_its_best_threshold():
