@@ -132,7 +132,10 @@ class MshnetConfig:
 
 
 def quick() -> MshnetConfig:
-    """The embedded default: synthetic scenes of 256x256, half the width and depth, for a CPU with 2 cores."""
+    """The embedded default: synthetic scenes of 256x256, half the width, one block a scale, for a CPU with 2 cores.
+
+    Cost: 1,000 steps of 8 crops of 96x96, 0.27 s of one core each.
+    """
     return MshnetConfig(
         data=DataConfig(size=256, synthetic_train=1000, synthetic_val=60),
         model=ModelConfig(widths=(8, 16, 32, 64, 128), depths=(1, 1, 1, 1, 1)),
