@@ -5,4 +5,4 @@ subcommands of its own, `add_arguments` sets their `run`. What a run needs is im
 modules import nothing heavy, so that ``irjax --help`` answers at once.
 """
 
-COMMANDS = ("predict", "evaluate", "compare", "datasets", "labels", "benchmark", "models")
+COMMANDS = ("predict", "evaluate", "compare", "datasets", "labels", "benchmark", "models", "analyse")

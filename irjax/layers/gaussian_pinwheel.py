@@ -1,10 +1,10 @@
 """Kernels shaped like a small target: a Gaussian window, a rotated pinwheel, and the pinwheel-shaped convolution.
 
-Only the abstract of "Unlocking the Power of Scale-Based Loss and Gaussian-Shaped Convolution for Infrared Small Target
-Detection" was at hand. The window and the rotated mask are a reconstruction, from that abstract and from the public
-repository ECTCV, taken to be its code; where the two leave a choice, or the code contradicts its intent, the choice is
-irjax's and said so. `PinwheelConv` is the published PConv ("Pinwheel-shaped Convolution and Scale-based Dynamic Loss
-for Infrared Small Target Detection", AAAI 2025), the baseline.
+Only the abstract of "Revisiting the Scale Loss Function and Gaussian-Shape Convolution for Infrared Small Target
+Detection" (arXiv 2604.09991) was at hand. The window and the rotated mask are a reconstruction, from that abstract and
+from the public repository ECTCV, taken to be its code; where the two leave a choice, or the code contradicts its
+intent, the choice is irjax's and said so. `PinwheelConv` is the published PConv ("Pinwheel-shaped Convolution and
+Scale-based Dynamic Loss for Infrared Small Target Detection", AAAI 2025), the baseline.
 """
 
 from __future__ import annotations

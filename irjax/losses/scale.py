@@ -1,10 +1,10 @@
 """Losses that weigh the soft IoU by how far the predicted area is from the true one.
 
 `variance` is the scale-sensitive loss of MSHNet (Liu et al., CVPR 2024, and its published code). The other variants are
-a reconstruction of "Unlocking the Power of Scale-Based Loss and Gaussian-Shaped Convolution for Infrared Small Target
-Detection", of which only the abstract was at hand, from that abstract and the public repository ECTCV taken to be its
-code; `mobius` is irjax's own. With m the smaller and M the larger of the areas a (predicted) and g (true), and
-s = |a - g| / (a + g), the weights are
+a reconstruction of "Revisiting the Scale Loss Function and Gaussian-Shape Convolution for Infrared Small Target
+Detection" (arXiv 2604.09991), of which only the abstract was at hand, from that abstract and the public repository
+ECTCV taken to be its code; `mobius` is irjax's own. With m the smaller and M the larger of the areas a (predicted) and
+g (true), and s = |a - g| / (a + g), the weights are
 
     variance  (m + V) / (M + V), V = (a - g)^2 / 4: mixes pixels with squared pixels, so it depends on the scale
     ratio     m / M                            = (1 - s) / (1 + s)

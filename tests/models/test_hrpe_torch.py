@@ -1,8 +1,6 @@
 """HRPE against an independent PyTorch HRPE with random weights; needs the extra `torch`, no other file."""
 
 import copy
-import importlib.util
-import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -15,30 +13,13 @@ from irjax.models import HRPE
 torch = pytest.importorskip("torch", reason="compares with PyTorch (extra torch)")
 
 
-def torch_hrpe(channels):
-    """The network of torch_hrpe.py with random weights and batch statistics far from their start."""
-    spec = importlib.util.spec_from_file_location("torch_hrpe", pathlib.Path(__file__).with_name("torch_hrpe.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    torch.manual_seed(0)
-    net = module.TorchHRPE(channels)
-    with torch.no_grad():
-        for part in net.modules():
-            if isinstance(part, torch.nn.BatchNorm2d):
-                part.weight.uniform_(0.5, 1.5)
-                part.bias.normal_(0, 0.2)
-                part.running_mean.normal_(0, 0.2)
-                part.running_var.uniform_(0.2, 2.0)
-    return net
-
-
 def nchw(images):
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
 @pytest.fixture(scope="module", params=[1, 3])
-def pair(request):
-    net = torch_hrpe(request.param)
+def pair(request, torch_network):
+    net = torch_network("torch_hrpe.py", "TorchHRPE", request.param)
     images = np.random.default_rng(1).normal(size=(2, 64, 96, request.param)).astype(np.float32)
     return net, convert.from_torch("spire", net.state_dict()), images
 
@@ -57,13 +38,13 @@ def test_eval_heatmap(pair):
     np.testing.assert_allclose(jax.jit(HRPE().apply)(variables, images), wanted, atol=1e-4)
 
 
-def test_training_step():
+def test_training_step(torch_network):
     """Loss, every gradient, and running statistics.
 
     A ReLU whose input is within rounding of zero may open in one program and not in the other, which changes gradients
     by some 1e-3. That is rare, so the median over three inputs is judged; an error would show in all.
     """
-    net = torch_hrpe(1)
+    net = torch_network("torch_hrpe.py", "TorchHRPE", 1)
     variables = convert.from_torch("spire", net.state_dict())
 
     @jax.jit

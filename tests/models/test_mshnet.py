@@ -1,6 +1,3 @@
-import importlib.util
-import pathlib
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -114,20 +111,9 @@ def test_published_network(shared):
 
 
 @pytest.mark.parametrize("channels, size", [(3, (48, 32)), (1, (16, 80))])
-def test_other_weights_and_sizes_against_pytorch(channels, size):
+def test_other_weights_and_sizes_against_pytorch(torch_network, channels, size):
     torch = pytest.importorskip("torch", exc_type=ImportError)
-    spec = importlib.util.spec_from_file_location("torch_mshnet", pathlib.Path(__file__).with_name("torch_mshnet.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    torch.manual_seed(channels)
-    net = module.TorchMSHNet(channels).eval()
-    with torch.no_grad():
-        for part in net.modules():
-            if isinstance(part, torch.nn.BatchNorm2d):
-                part.weight.uniform_(0.5, 1.5)
-                part.bias.normal_(0, 0.2)
-                part.running_mean.normal_(0, 0.2)
-                part.running_var.uniform_(0.2, 2.0)
+    net = torch_network("torch_mshnet.py", "TorchMSHNet", channels).eval()
     images = np.random.default_rng(0).normal(size=(2, *size, channels)).astype(np.float32)
     with torch.no_grad():
         logits, sides = net(torch.from_numpy(images.transpose(0, 3, 1, 2)))
