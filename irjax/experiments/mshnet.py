@@ -6,8 +6,8 @@
 
 Sources: Liu et al., "Infrared Small Target Detection with Scale and Location Sensitivity", CVPR 2024, and its published
 code, for the network, the weight `variance`, the location loss and the recipe `official`. The other weights and kinds
-of spatial attention reconstruct "Unlocking the Power of Scale-Based Loss and Gaussian-Shaped Convolution for Infrared
-Small Target Detection" from its abstract and the public repository ECTCV; the paper itself was not at hand
+of spatial attention reconstruct "Revisiting the Scale Loss Function and Gaussian-Shape Convolution for Infrared Small
+Target Detection" (arXiv 2604.09991) from its abstract and the public repository ECTCV; the paper itself was not at hand
 (`irjax.losses.scale`, `irjax.layers.gaussian_pinwheel`).
 """
 
