@@ -68,6 +68,25 @@ def train(
     )
 
 
+def detector_config(method: str, config: Any, options: Sequence[str]) -> DetectorConfig:
+    """How a run's weights are to be used.
+
+    Args:
+      method: name in `irjax.models.registry`.
+      config: of the experiment, with the parts `data`, `model` and `decode`.
+      options: names of the fields of `config.model` that are fields of the network.
+    """
+    return DetectorConfig(
+        method=method,
+        model={name: getattr(config.model, name) for name in options},
+        size=config.data.size,
+        channels=config.model.channels,
+        normalization=config.model.normalization,
+        threshold=config.decode.threshold,
+        max_detections=config.decode.max_detections,
+    )
+
+
 def detect_source(
     detector: Callable[[list[np.ndarray]], Any], source: Source
 ) -> tuple[dict[str, PointPredictions], dict[str, tuple[int, int]]]:

@@ -222,7 +222,9 @@ def mshnet_method(config: MshnetConfig, axis_name: str | None = None) -> Method:
     """MSHNet as the shared loop sees it; predictions are probabilities [B, S, S] float16."""
     model = config.model
     network = MSHNet(
-        **_network_options(model), axis_name=axis_name, dtype=jnp.bfloat16 if config.loop.bf16 else jnp.float32
+        **{name: getattr(model, name) for name in _NETWORK},
+        axis_name=axis_name,
+        dtype=jnp.bfloat16 if config.loop.bf16 else jnp.float32,
     )
 
     def prepare(batch: Batch, keys: jax.Array | None) -> tuple[jax.Array, jax.Array]:
@@ -250,22 +252,12 @@ def mshnet_method(config: MshnetConfig, axis_name: str | None = None) -> Method:
     )
 
 
-def _network_options(model: ModelConfig) -> dict[str, Any]:
-    names = ("spatial_attention", "orient", "free_weight", "widths", "depths")
-    return {name: getattr(model, name) for name in names}
+_NETWORK = ("spatial_attention", "orient", "free_weight", "widths", "depths")
 
 
 def detector_config(config: MshnetConfig) -> DetectorConfig:
     """How the run's weights are to be used."""
-    return DetectorConfig(
-        method="mshnet",
-        model=_network_options(config.model),
-        size=config.data.size,
-        channels=config.model.channels,
-        normalization=config.model.normalization,
-        threshold=config.decode.threshold,
-        max_detections=config.decode.max_detections,
-    )
+    return common.detector_config("mshnet", config, _NETWORK)
 
 
 def train(config: MshnetConfig, run: pathlib.Path) -> Result:

@@ -236,16 +236,7 @@ def spire_method(config: SpireConfig, axis_name: str | None = None) -> Method:
 
 def detector_config(config: SpireConfig) -> DetectorConfig:
     """How the run's weights are to be used."""
-    model = {name: getattr(config.model, name) for name in ("stride", "shuffle", "reweight", "width")}
-    return DetectorConfig(
-        method="spire",
-        model=model,
-        size=config.data.size,
-        channels=config.model.channels,
-        normalization=config.model.normalization,
-        threshold=config.decode.threshold,
-        max_detections=config.decode.max_detections,
-    )
+    return common.detector_config("spire", config, ("stride", "shuffle", "reweight", "width"))
 
 
 def train(config: SpireConfig, run: pathlib.Path) -> Result:
@@ -255,7 +246,6 @@ def train(config: SpireConfig, run: pathlib.Path) -> Result:
       config: everything the run depends on.
       run: its directory.
     """
-
     return common.train(config, run, method_for=spire_method, detector_config=detector_config)
 
 
