@@ -351,11 +351,10 @@ def _decode_masks(
     for index, (canvas, size) in enumerate(zip(canvases, sizes, strict=True)):
         maps.append(np.clip(unletterbox_host(canvas, *size), 0.0, 1.0))
         regions = find_regions(maps[-1] > threshold)
-        peaks = np.zeros(len(regions) + 1, np.float32)
-        np.maximum.at(peaks, regions.labels.ravel(), maps[-1].ravel())
-        order = np.argsort(-peaks[1:], kind="stable")[:number]
+        peaks = regions.peaks(maps[-1])
+        order = np.argsort(-peaks, kind="stable")[:number]
         count = len(order)
-        points[index, :count], scores[index, :count] = regions.centroids[order], peaks[1:][order]
+        points[index, :count], scores[index, :count] = regions.centroids[order], peaks[order]
         valid[index, :count] = True
     same = len(set(sizes)) == 1
     return Detections(points, scores, valid, np.stack(maps) if same else tuple(maps))

@@ -181,3 +181,15 @@ def _coordinates(row: dict[str, str | None], where: str) -> tuple[float, float]:
     if not (math.isfinite(x) and math.isfinite(y)):
         raise ValueError(f"{where}: x and y must be finite numbers, got {row['x']!r} and {row['y']!r}")
     return x, y
+
+
+def check_points(points: np.ndarray, size: tuple[int, int], where: str | os.PathLike) -> None:
+    """Refuses points [K, 2] outside an image of `size` (height, width); ValueError, `where` names the file."""
+    height, width = size
+    # A pixel reaches half a pixel beyond its centre.
+    inside = np.all((points >= -0.5) & (points < np.array([width, height]) - 0.5), axis=1)
+    if not inside.all():
+        x, y = points[np.argmin(inside)]
+        raise ValueError(
+            f"{os.fspath(where)}: the point ({x:g}, {y:g}) is outside the image of {width}x{height} pixels"
+        )

@@ -86,16 +86,12 @@ def index_images(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     found: dict[str, pathlib.Path] = {}
-    for path in _image_paths(folder.iterdir()) or _image_paths(folder.rglob("*")):
+    for path in images.image_files(folder.iterdir()) or images.image_files(folder.rglob("*")):
         name = "_".join((*path.parent.relative_to(folder).parts, path.stem))
         if name in found:
             raise ValueError(f"two files have one name: {found[name]} and {path}")
         found[name] = path
     return found
-
-
-def _image_paths(paths: Iterator[pathlib.Path]) -> list[pathlib.Path]:
-    return sorted(p for p in paths if p.suffix.lower() in images.IMAGE_SUFFIXES and not p.name.startswith("."))
 
 
 def _stem(name: str) -> str:

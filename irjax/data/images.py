@@ -11,6 +11,7 @@ import os
 import pathlib
 import struct
 import zlib
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -21,6 +22,11 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, struct.error, zlib.error)
 # Pillow keeps one byte of each 16-bit sample. Its two byte orders keep one each, so decoding twice gives both.
 _PNG_HALVES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
+
+
+def image_files(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """Those of some paths that are image files by their ending and not hidden, sorted."""
+    return sorted(p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:

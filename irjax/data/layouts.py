@@ -27,11 +27,11 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from irjax.data import folders, images
+from irjax.data import annotations, folders, images
 from irjax.ops import regions
 from irjax.types import Example
 
@@ -105,13 +105,7 @@ class FolderSource:
         if self.sizes is not None:
             _check_size(f"the annotation of {self.names[index]}", self.sizes[index], self.images[index], shape)
         points = self.points[index]
-        height, width = shape
-        # A pixel reaches half a pixel beyond its centre.
-        outside = np.any((points < -0.5) | (points >= np.array([width, height]) - 0.5), axis=1)
-        if outside.any():
-            x, y = points[np.argmax(outside)]
-            where = f"outside the image of {width}x{height} pixels"
-            raise ValueError(f"{self.images[index]}: the point ({x:g}, {y:g}) is {where}")
+        annotations.check_points(points, shape, self.images[index])
         return points
 
 
@@ -278,7 +272,7 @@ def _check_names(part: folders.Part, where: str) -> None:
         twice = next(name for name in names if name in seen or seen.add(name))
         raise ValueError(f"{where}: {twice} is listed twice")
     if missing := [name for name in names if name not in part.images]:
-        raise ValueError(f"{where}: {len(missing)} listed names have no image file: {_some(missing)}")
+        raise ValueError(f"{where}: {len(missing)} listed names have no image file: {some(missing)}")
 
 
 def _check_family(parts: Mapping[str, folders.Part], split: str, root: pathlib.Path) -> None:
@@ -292,7 +286,7 @@ def _check_family(parts: Mapping[str, folders.Part], split: str, root: pathlib.P
     for other in others:
         sibling = f"{other}_{family}" if family else other
         if sibling in parts and (shared := _shared(parts[split], parts[sibling])):
-            raise ValueError(f"{root}: {len(shared)} names are in both {split!r} and {sibling!r}: {_some(shared)}")
+            raise ValueError(f"{root}: {len(shared)} names are in both {split!r} and {sibling!r}: {some(shared)}")
 
 
 def _shared(one: folders.Part, other: folders.Part) -> list[str]:
@@ -312,5 +306,6 @@ def _check_size(what: str, size: tuple[int, int], image: str, shape: tuple[int, 
         raise ValueError(f"{what} is for {size[1]}x{size[0]} pixels, but the image {image} has {shape[1]}x{shape[0]}")
 
 
-def _some(names: list[str], count: int = 5) -> str:
+def some(names: Sequence[str], count: int = 5) -> str:
+    """The first few names, and how many more there are, for messages."""
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

@@ -17,7 +17,8 @@ from irjax.inference import CONFIG_FILE, Detector, DetectorConfig, load
 from irjax.metrics import PointPredictions, PointTruth, centroid_sweep, from_detections
 from irjax.reports.evaluate import report_maps, report_points
 from irjax.reports.files import plain, whole_folder, write_json, write_text
-from irjax.reports.predict import safe_name, write_map
+from irjax.reports.names import safe_name
+from irjax.reports.predict import write_map
 from irjax.reports.predictions import write_predictions
 from irjax.reports.tables import markdown_table
 from irjax.training.checkpoints import Checkpoints

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from irjax.data import annotations
-from irjax.labels.targets import ImageLabels, Labels, box_centres, check_points, checked_boxes
+from irjax.labels.targets import ImageLabels, Labels, box_centres, checked_boxes
 from irjax.reports.files import write_text
 from irjax.reports.names import stem
 from irjax.reports.predictions import write_coco
@@ -68,7 +68,7 @@ def read_points_labels(
             found.setdefault(stem(name), []).append(points)
         return [ImageLabels(name, Labels(np.concatenate(points))) for name, points in found.items()]
     for name, points in table.items():
-        check_points(points, sizes[name], f"{os.fspath(path)}, {name}")
+        annotations.check_points(points, sizes[name], f"{os.fspath(path)}, {name}")
     none = np.zeros((0, 2), np.float32)
     return [ImageLabels(name, Labels(table.get(name, none)), size) for name, size in sizes.items()]
 
@@ -121,7 +121,7 @@ def read_coco_labels(path: str | os.PathLike) -> list[ImageLabels]:
         name = content.name_of(number)
         box = _coco_box(entry, content.sizes[name], where) if entry.get("bbox") else None
         points = [] if box is not None and not entry.get("keypoints") else annotations.coco_keypoints(entry, where)
-        check_points(np.reshape(points, (-1, 2)), content.sizes[name], where)
+        annotations.check_points(np.reshape(points, (-1, 2)), content.sizes[name], where)
         if box is not None and not points:
             points = box_centres(box).tolist()
         alone = len(points) == 1

@@ -8,6 +8,7 @@ import os
 
 import numpy as np
 
+from irjax.data.annotations import check_points
 from irjax.ops.regions import Regions, find_regions
 
 POINT_RULES = ("centroid", "coarse", "uniform")
@@ -193,17 +194,6 @@ def box_centres(boxes: np.ndarray) -> np.ndarray:
     """[K, 2] float32: the middles (x, y) of boxes [K, 4], in coordinates where pixel centres are integers."""
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     return ((boxes[:, :2] + boxes[:, 2:] - 1) / 2).astype(np.float32)
-
-
-def check_points(points: np.ndarray, size: tuple[int, int], where: str | os.PathLike) -> None:
-    """Refuses points [K, 2] outside an image of `size` (height, width); ValueError, `where` names the file."""
-    height, width = size
-    inside = np.all((points >= -0.5) & (points < np.array([width, height]) - 0.5), axis=1)
-    if not inside.all():
-        x, y = points[np.argmin(inside)]
-        raise ValueError(
-            f"{os.fspath(where)}: the point ({x:g}, {y:g}) is outside the image of {width}x{height} pixels"
-        )
 
 
 def checked_boxes(

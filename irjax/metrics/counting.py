@@ -18,6 +18,7 @@ from irjax.metrics.histograms import ScoreHistogram, count_scores
 from irjax.metrics.inputs import PointPredictions, PointTruth
 from irjax.metrics.matching import Matching, match
 from irjax.metrics.spec import Protocol
+from irjax.ops.regions import resize_mask
 
 _T = TypeVar("_T")
 
@@ -158,8 +159,7 @@ class ImageWork:
         plain = not (spec.peak_normalised or spec.eight_bit or spec.canvas == "resize")
         if plain:
             return self._once(("mask", level), lambda: inputs.predicted_mask(self.prediction, level, **self._options))
-        if not 0 <= level <= 1:
-            raise ValueError(f"the threshold of a map is a probability in [0, 1], got {level}")
+        level = inputs.cut_level(level)
         key = ("mask", level, spec.peak_normalised, spec.eight_bit, spec.canvas == "resize" and spec.canvas_size)
         return self._once(key, lambda: self._probabilities(spec) > level)
 
@@ -283,14 +283,6 @@ def resize_map(scores: np.ndarray, side: int) -> np.ndarray:
 
     image = Image.fromarray(np.asarray(scores, np.float32)).resize((side, side), Image.Resampling.BILINEAR)
     return np.clip(np.asarray(image), 0, 1)
-
-
-def resize_mask(mask: np.ndarray, side: int) -> np.ndarray:
-    """A mask [H, W] bool or uint8 on a square of `side` pixels, nearest neighbour with Pillow; same type."""
-    from PIL import Image
-
-    image = Image.fromarray(mask.astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST)
-    return np.asarray(image).astype(mask.dtype)
 
 
 def kept_points(spec: Protocol, points: np.ndarray) -> np.ndarray:

@@ -269,6 +269,20 @@ def _checked_map(scores: Any, logits: bool, scale: int) -> np.ndarray:
     return scores
 
 
+def cut_level(threshold: float, *, logits: bool = False) -> float:
+    """A threshold in [0, 1] on probabilities, as it is or on logits: log(t / (1 - t)), infinite at 0 and 1.
+
+    Raises:
+      ValueError: if it is outside.
+    """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"the threshold of a map is a probability in [0, 1], got {threshold}")
+    if not logits:
+        return threshold
+    with np.errstate(divide="ignore"):
+        return float(np.log(threshold) - np.log1p(-threshold))
+
+
 def predicted_mask(scores: Any, threshold: float, *, logits: bool = False, scale: int = 255) -> np.ndarray:
     """The target pixels of a predicted map: p > threshold.
 
@@ -285,16 +299,12 @@ def predicted_mask(scores: Any, threshold: float, *, logits: bool = False, scale
       ValueError: for other values or shapes.
     """
     scores = _checked_map(scores, logits, scale)
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"the threshold of a map is a probability in [0, 1], got {threshold}")
+    level = cut_level(threshold, logits=logits)
     if scores.dtype == bool:
         return scores
     if np.issubdtype(scores.dtype, np.integer):
         return (np.arange(scale + 1) / scale > threshold)[scores]
-    if logits:
-        with np.errstate(divide="ignore"):
-            threshold = float(np.log(threshold) - np.log1p(-threshold))
-    return scores > threshold
+    return scores > level
 
 
 def probabilities(scores: Any, *, logits: bool = False, scale: int = 255) -> np.ndarray:

@@ -58,7 +58,7 @@ def device_pixel_counts(
     import jax.numpy as jnp
 
     _check_batch(scores.shape, masks.shape)
-    predicted, truth = scores > _level(threshold, logits), masks != 0
+    predicted, truth = scores > inputs.cut_level(threshold, logits=logits), masks != 0
     axes = (1, 2)
     tp, positive, true = (part.sum(axes, dtype=jnp.int32) for part in (predicted & truth, predicted, truth))
     return PixelCounts(tp, positive - tp, true - tp)
@@ -150,15 +150,6 @@ def pixel_rows(counts: PixelCounts, pixels: int) -> list[Counts]:
 def as_histogram(counts: ScoreCounts, bins: int | Sequence[float] = 256) -> ScoreHistogram:
     """Score counts of a batch, on the host or the device, as a histogram that adds up exactly over batches."""
     return ScoreHistogram(np.asarray(counts.positive), np.asarray(counts.negative), levels_of(bins))
-
-
-def _level(threshold: float, logits: bool) -> float:
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"the threshold of a map is a probability in [0, 1], got {threshold}")
-    if not logits:
-        return threshold
-    with np.errstate(divide="ignore"):
-        return float(np.log(threshold) - np.log1p(-threshold))
 
 
 def _check_batch(scores: tuple[int, ...], masks: tuple[int, ...]) -> None:

@@ -32,6 +32,13 @@ class Regions:
     def __len__(self) -> int:
         return len(self.areas)
 
+    def peaks(self, values: np.ndarray) -> np.ndarray:
+        """The highest of the values [H, W] on each region: [K], of their type."""
+        pixels = np.flatnonzero(self.labels)
+        highest = np.full(len(self), -np.inf, values.dtype)
+        np.maximum.at(highest, self.labels.reshape(-1)[pixels] - 1, values.reshape(-1)[pixels])
+        return highest
+
 
 def find_regions(mask: np.ndarray, connectivity: int = 8) -> Regions:
     """Finds the connected regions of a mask.
@@ -74,6 +81,14 @@ def find_regions(mask: np.ndarray, connectivity: int = 8) -> Regions:
     left, right = np.minimum.reduceat(x, firsts), np.maximum.reduceat(x, firsts)
     boxes = np.stack([left, y[firsts], right + 1, y[lasts] + 1], axis=1)
     return Regions(labels, centroids, areas.astype(np.int64), boxes.astype(np.int64))
+
+
+def resize_mask(mask: np.ndarray, side: int) -> np.ndarray:
+    """A mask [H, W] bool or uint8 on a square of `side` pixels, nearest neighbour with Pillow; same type."""
+    from PIL import Image
+
+    image = Image.fromarray(mask.astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST)
+    return np.asarray(image).astype(mask.dtype)
 
 
 def points_from_mask(mask: np.ndarray) -> np.ndarray:

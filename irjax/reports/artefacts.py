@@ -10,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from irjax.data.layouts import some
 from irjax.metrics import Protocol
 from irjax.metrics.evaluation import Evaluation
 from irjax.reports import tables
 from irjax.reports.curves import plot_precision_recall, plot_roc, plot_threshold_curves
 from irjax.reports.files import whole_folder, write_json, write_text
+from irjax.reports.names import safe_name
 from irjax.reports.overlays import draw_overlay
-from irjax.reports.scoring import Scorer, Scores, some
+from irjax.reports.scoring import Scorer, Scores
 
 LEVEL = 0.95  # of the bootstrap intervals
 
@@ -250,8 +252,7 @@ def _draw(folder: pathlib.Path, result: Result, number: int) -> list[pathlib.Pat
     paths, spec = [], result.scores.reference.protocol
     for row in worst_rows(result, number):
         view = result.scorer.view(row["index"])
-        safe = "".join(char if char.isalnum() or char in "-_." else "_" for char in row["name"])
-        path = folder / "overlays" / f"{len(paths) + 1:02d}_{safe}.png"
+        path = folder / "overlays" / f"{len(paths) + 1:02d}_{safe_name(row['name'])}.png"
         title = f"{row['name']}: {row['TP']} found, {row['FN']} missed, {row['FP']} false ({spec.name})"
         draw_overlay(
             path, view.image, view.points, view.truth.points, limit=spec.limit, inclusive=spec.inclusive, title=title

@@ -27,6 +27,7 @@ import zlib
 import numpy as np
 
 from irjax.data.images import decode_image
+from irjax.metrics import inputs
 
 MAT_VARIABLE = "T"
 
@@ -163,8 +164,7 @@ def read_map(path: str | os.PathLike, key: str | None = None) -> np.ndarray:
             raise
         raise ValueError(f"{path}: not a readable map ({type(error).__name__}: {error})") from error
     shape = values.shape
-    if values.ndim == 3 and 1 in (shape[0], shape[-1]):
-        values = values.reshape(shape[1:] if shape[0] == 1 else shape[:2])
+    values = values.reshape(inputs.map_shape(values))
     if values.ndim != 2 or values.size == 0:
         raise ValueError(f"{path}: a map must be [H, W], got shape {shape}")
     if values.dtype.kind not in "buif":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -18,6 +20,11 @@ def stem(name: str) -> str:
 def core(name: str) -> str:
     """`stem` without the suffixes that data sets give to masks: ``Misc_1_pixels0.png`` -> ``Misc_1``."""
     return _SUFFIXES.sub("", stem(name))
+
+
+def safe_name(name: str | os.PathLike) -> str:
+    """A name as part of a file name: letters, digits and ``-_.``; anything else becomes ``_``."""
+    return "".join(char if char.isalnum() or char in "-_." else "_" for char in pathlib.PurePath(name).as_posix())
 
 
 @dataclasses.dataclass(frozen=True)

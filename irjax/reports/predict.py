@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from irjax.data.images import IMAGE_SUFFIXES, read_image
+from irjax.data.images import IMAGE_SUFFIXES, image_files, read_image
 from irjax.metrics import PointPredictions, from_detections
 from irjax.reports.files import atomic_path, write_text
+from irjax.reports.names import safe_name
 from irjax.reports.overlays import draw_overlay
 from irjax.reports.predictions import write_predictions
 from irjax.reports.tables import csv_table
@@ -72,7 +73,7 @@ def find_images(paths: Sequence[str | os.PathLike], *, recursive: bool = False) 
 
 def _images_in(folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:
     entries = folder.rglob("*") if recursive else folder.iterdir()
-    found = sorted(e for e in entries if e.suffix.lower() in IMAGE_SUFFIXES and not e.name.startswith("."))
+    found = image_files(entries)
     if not found:
         below = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
         hint = f"; there are folders below it: {', '.join(below[:5])}" if below and not recursive else ""
@@ -180,8 +181,3 @@ def _check_writable(folder: pathlib.Path) -> None:
         (folder / "predictions.json.try").unlink()
     except OSError as error:
         raise OSError(f"cannot write to the folder {folder}: {error.strerror or error}") from error
-
-
-def safe_name(name: str | os.PathLike) -> str:
-    """A name as part of a file name: letters, digits and ``-_.``; anything else becomes ``_``."""
-    return "".join(char if char.isalnum() or char in "-_." else "_" for char in pathlib.PurePath(name).as_posix())

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from irjax.data.layouts import some
 from irjax.metrics import PROTOCOLS, Curve, Evaluation, Protocol, centroid_sweep, evaluate_images, inputs, protocol
 from irjax.metrics.curves import Sweep, average_precision
 from irjax.metrics.histograms import ScoreHistogram, ratio
@@ -292,13 +293,9 @@ class Scorer:
         predicted = inputs.predicted_mask(prediction, spec.threshold, logits=self.logits)
         response = inputs.probabilities(prediction, logits=self.logits)
         regions = find_regions(predicted, spec.connectivity)
-        peaks = np.zeros(len(regions))
-        inside = regions.labels > 0
-        np.maximum.at(peaks, regions.labels[inside] - 1, response[inside])
+        found = PointPredictions(regions.centroids, regions.peaks(response))
         pictured = ("image", image) if image is not None else ("predicted map", response)
-        return View(
-            pictured[1], PointPredictions(regions.centroids, peaks), points, response, mask, predicted, pictured[0]
-        )
+        return View(pictured[1], found, points, response, mask, predicted, pictured[0])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -459,9 +456,3 @@ def _sweep_of(steps: Sequence[Evaluation]) -> Sweep:
 
 def _binary(truth: np.ndarray | PointTruth) -> np.ndarray | PointTruth:
     return inputs.truth_mask(truth)[0] if isinstance(truth, np.ndarray) else truth
-
-
-def some(names: Sequence[str], most: int = 5) -> str:
-    """The first few names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

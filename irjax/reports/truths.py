@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from irjax.data.images import IMAGE_SUFFIXES, binarise, read_image, read_mask
+from irjax.data.images import binarise, image_files, read_image, read_mask
 from irjax.metrics.inputs import PointTruth
 from irjax.reports.maps import header_size
 
@@ -131,9 +131,7 @@ def open_truths(root: str | os.PathLike, split: str | None = None, layout: str =
     root = pathlib.Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"there is no folder {root}")
-    files = sorted(
-        path for path in root.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    files = image_files(root.iterdir())
     if files and layout == "auto" and not (root / "images").is_dir():
         if split not in (None, "all"):
             raise ValueError(f"{root} is a folder of masks, which has no split {split!r}")

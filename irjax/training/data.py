@@ -92,8 +92,8 @@ class Split:
 class _Remembering:
     """A source that remembers the truth and size of the examples it gave out."""
 
-    def __init__(self, source: Source):
-        self.source, self.seen = source, {}
+    def __init__(self, source: Source, with_masks: bool):
+        self.source, self.with_masks, self.seen = source, with_masks, {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,13 +108,14 @@ class _Remembering:
 
     def __getitem__(self, index: int) -> Any:
         example = self.source[index]
-        self.seen[index] = (example.points, example.image.shape, example.mask)
+        mask = example.mask if self.with_masks else None  # as large as the images together
+        self.seen[index] = (example.points, example.image.shape, mask)
         return example
 
 
 def load_split(source: Source, size: int, max_points: int, *, with_masks: bool = False) -> Split:
     """Reads a whole source once, letterboxes it, and keeps the truth in original pixels beside it."""
-    remembering = _Remembering(source)
+    remembering = _Remembering(source, with_masks)
     data = load_all(remembering, size, max_points, with_masks=with_masks)
     seen = [remembering.seen[i] for i in range(len(source))]
     points, sizes, masks = zip(*seen, strict=True)

@@ -16,6 +16,7 @@ from irjax.datasets.irdst import irdst_dataset_builder as irdst
 from irjax.datasets.irstd_1k import irstd_1k_dataset_builder as irstd_1k
 from irjax.datasets.nudt_sirst import nudt_sirst_dataset_builder as nudt_sirst
 from irjax.ops import regions
+from irjax.ops.regions import resize_mask
 from irjax.types import Example, Source
 
 
@@ -77,12 +78,6 @@ class HardSource:
     def _is_hard(self, mask: np.ndarray) -> bool:
         areas = regions.find_regions(resize_mask(mask, self.size)).areas
         return len(areas) > 0 and areas.max() <= self.max_area
-
-
-def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """A mask [H, W] bool as [size, size], by the pixel under each new pixel's centre; sides change independently."""
-    rows, columns = (((np.arange(size) + 0.5) * length / size).astype(int) for length in mask.shape)
-    return mask[np.ix_(rows, columns)]
 
 
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:
