@@ -321,7 +321,7 @@ def time_training(
 
     on_cache = data_parallel(counted("device_cache"), devices, cached=True)
     on_batch = data_parallel(counted("host_feed"), devices)
-    cached = CachedFeed(load_split(source, size, data.max_points), order, batch, devices)
+    cached = CachedFeed(load_split(source, size, data.max_points, enlarge=data.enlarge), order, batch, devices)
     host = HostFeed(source, order, batch, data, 0, False)
     states = {name: replicate(TrainState.create(jax.tree.map(jnp.array, initial), tx, averaging=False), devices)
               for name in ("device_cache", "host_feed")}  # fmt: skip

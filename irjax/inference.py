@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -20,7 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irjax.data.images import MIN_SIDE, to_gray
+from irjax.data.arrays import Images, as_gray_images, unit_range
+from irjax.data.images import MIN_SIDE
 from irjax.layers.norm import BatchNorm
 from irjax.models import registry
 from irjax.ops.components import decode_mask
@@ -28,11 +30,10 @@ from irjax.ops.letterbox import letterbox, letterbox_affine, letterbox_host, unl
 from irjax.ops.normalize import NORMALIZATIONS, normalize, to_unit
 from irjax.ops.peaks import decode_heatmap
 from irjax.ops.regions import find_regions
+from irjax.ops.windows import check_slide, cut_windows, join_windows, window_origins
 from irjax.types import Array, Detections, SegmentationLogits
 
 CONFIG_FILE = "detector.json"
-
-Images = Array | Sequence[Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,9 @@ class DetectorConfig:
       method: name in `irjax.models.registry`.
       model: fields of the method's module that differ from its defaults, as JSON values.
       size: side S of the letterboxed square in pixels; a multiple of what the network needs.
+      enlarge: scale images smaller than the square up to it, rather than keep their resolution.
+      slide: cover images larger than the square by overlapping squares at their own resolution, rather than scale them
+        down; of segmentation networks, and without `enlarge`.
       channels: input channels of the network, 1 or 3 equal ones.
       normalization: name in `irjax.ops.normalize`.
       threshold: lowest score of a detection, exclusive; of a segmentation network, lowest probability of its pixels.
@@ -56,6 +60,8 @@ class DetectorConfig:
     method: str = "spire"
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     size: int = 512
+    enlarge: bool = True
+    slide: bool = False
     channels: int = 1
     normalization: str = "unit"
     threshold: float = 0.35
@@ -68,6 +74,9 @@ class DetectorConfig:
         multiple = getattr(module, "multiple", stride)
         if self.size < MIN_SIDE or self.size % multiple:
             raise ValueError(f"size must be a multiple of {multiple} and at least {MIN_SIDE}, got {self.size}")
+        check_slide(self.slide, self.enlarge)
+        if self.slide and stride > 1:
+            raise ValueError(f"slide is for segmentation networks, and {self.method} predicts heatmaps")
         if self.channels not in (1, 3):
             raise ValueError(f"channels must be 1 or 3, got {self.channels}")
         if self.normalization not in NORMALIZATIONS:
@@ -78,6 +87,11 @@ class DetectorConfig:
     def module(self) -> nn.Module:
         """The network, without weights."""
         return registry.build(self.method, **self.model)
+
+    @property
+    def overlap(self) -> int:
+        """Least overlap of neighbouring windows in pixels: a quarter of their side."""
+        return self.size // 4
 
     def to_json(self) -> str:
         """All fields as a JSON object."""
@@ -130,6 +144,17 @@ def run_network(config: DetectorConfig, variables: Mapping[str, Any], canvases: 
     return output, False
 
 
+_WINDOWS = 8  # windows of one image in one run of the network
+
+
+def _run_windows(config: DetectorConfig, variables: Mapping[str, Any], images: Array) -> Array:
+    """Target probabilities [B, H, W] of images [B, H, W] that windows cover."""
+    windows = cut_windows(images, config.size, config.overlap)
+    flat = windows.reshape(-1, *windows.shape[-2:])
+    maps = jax.lax.map(lambda w: run_network(config, variables, w[None])[0][0], flat, batch_size=_WINDOWS)
+    return join_windows(maps.reshape(windows.shape), *images.shape[-2:], config.overlap)
+
+
 def _decode_heatmaps(config: DetectorConfig, heatmaps: Array, threshold: Array | float) -> Detections:
     return decode_heatmap(
         heatmaps,
@@ -176,12 +201,15 @@ def predict(
     if batch == 0 or min(height, width) < MIN_SIDE:
         raise ValueError(f"images must be at least one, of at least {MIN_SIDE}x{MIN_SIDE} pixels, got {images.shape}")
     threshold = config.threshold if threshold is None else threshold
-    output, is_mask = run_network(config, variables, letterbox(images, config.size))
+    if config.slide:
+        maps = _run_windows(config, variables, images)
+        return decode_mask(maps, threshold=threshold, max_detections=min(config.max_detections, height * width))
+    output, is_mask = run_network(config, variables, letterbox(images, config.size, config.enlarge))
     if is_mask:
-        maps = jnp.clip(unletterbox(output, height, width), 0.0, 1.0)
+        maps = jnp.clip(unletterbox(output, height, width, config.enlarge), 0.0, 1.0)
         return decode_mask(maps, threshold=threshold, max_detections=min(config.max_detections, height * width))
     found = _decode_heatmaps(config, output, threshold)
-    scale, offset = letterbox_affine(height, width, config.size)
+    scale, offset = letterbox_affine(height, width, config.size, config.enlarge)
     return to_image(config, found, jnp.asarray(scale, jnp.float32), jnp.asarray(offset, jnp.float32))
 
 
@@ -312,107 +340,65 @@ class Detector:
         """
         arrays = as_gray_images(images)
         tau = np.float32(self.config.threshold if threshold is None else threshold)
+        pieces = (piece for array in arrays for piece in self._pieces(array))
+        parts = []
         # Dispatch is asynchronous: the next chunk is letterboxed here while the device works on this one.
-        found = [
-            self._detect_chunk(arrays[start : start + self.batch_size], tau)
-            for start in range(0, len(arrays), self.batch_size)
-        ]
-        parts = [jax.tree.map(lambda x, n=count: np.asarray(x)[:n], part) for part, count in found]
-        if isinstance(parts[0], Detections):
-            return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-        maps = (canvas for part in parts for canvas in part)
-        return _decode_masks(maps, [array.shape for array in arrays], float(tau), self.config.max_detections)
+        while chunk := list(itertools.islice(pieces, self.batch_size)):
+            parts.append((self._run_chunk(chunk, tau), len(chunk)))
+        found = [jax.tree.map(lambda x, n=count: np.asarray(x)[:n], part) for part, count in parts]
+        if isinstance(found[0], Detections):
+            return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
+        canvases = (canvas for part in found for canvas in part)
+        maps = [self._join(canvases, array.shape) for array in arrays]
+        return _decode_maps(maps, float(tau), self.config.max_detections)
 
-    def _detect_chunk(self, images: Sequence[np.ndarray], threshold: np.float32) -> tuple[Detections | Array, int]:
-        """What `_run` gives for at most `batch_size` images, padded to a bucket, and the number of images."""
-        size, count = self.config.size, len(images)
-        bucket = min(1 << (count - 1).bit_length(), self.batch_size)
-        canvases = np.zeros((bucket, size, size), np.float32)
-        scale, offset = np.ones((bucket, 2), np.float32), np.zeros((bucket, 2), np.float32)
-        for i, image in enumerate(images):
-            canvases[i] = unit_range(image if image.shape == (size, size) else letterbox_host(image, size))
-            scale[i], offset[i] = letterbox_affine(*image.shape, size)
-        return self._run(self.variables, canvases, scale, offset, threshold), count
+    def _pieces(self, image: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """What the network sees of an image: canvases [S, S] in [0, 1], each with its letterbox's scale and offset."""
+        size, enlarge = self.config.size, self.config.enlarge
+        if self.config.slide:
+            for window in cut_windows(image, size, self.config.overlap):
+                yield unit_range(window), np.ones(2), np.zeros(2)
+            return
+        canvas = image if image.shape == (size, size) else letterbox_host(image, size, enlarge)
+        yield unit_range(canvas), *letterbox_affine(*image.shape, size, enlarge)
+
+    def _run_chunk(self, pieces: Sequence[tuple[np.ndarray, ...]], threshold: np.float32) -> Detections | Array:
+        """What `_run` gives for at most `batch_size` pieces, padded to a bucket."""
+        bucket = min(1 << (len(pieces) - 1).bit_length(), self.batch_size)
+        canvases, scale, offset = (np.stack(part).astype(np.float32) for part in zip(*pieces, strict=True))
+        missing = bucket - len(pieces)
+        canvases = np.pad(canvases, ((0, missing), (0, 0), (0, 0)))
+        scale, offset = (np.pad(part, ((0, missing), (0, 0)), constant_values=1) for part in (scale, offset))
+        return self._run(self.variables, canvases, scale, offset, threshold)
+
+    def _join(self, canvases: Iterator[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+        """The map [H, W] of one image from the next of the canvases [S, S]."""
+        config = self.config
+        if config.slide:
+            number = len(window_origins(*size, config.size, config.overlap))
+            return join_windows(np.stack(list(itertools.islice(canvases, number))), *size, config.overlap)
+        return np.clip(unletterbox_host(next(canvases), *size, config.enlarge), 0.0, 1.0)
 
 
-def _decode_masks(
-    canvases: Iterable[np.ndarray], sizes: Sequence[tuple[int, int]], threshold: float, number: int
-) -> Detections:
+def _decode_maps(maps: Sequence[np.ndarray], threshold: float, number: int) -> Detections:
     """As `irjax.ops.components.decode_mask`, on the host: images of many sizes would be many programs.
 
     Args:
-      canvases: B probability maps [S, S].
-      sizes: (height, width) of each image.
+      maps: B target probabilities [H, W], of any sizes.
       threshold: of the pixels.
       number: N.
     """
-    points, scores = np.zeros((len(sizes), number, 2), np.float32), np.zeros((len(sizes), number), np.float32)
-    valid, maps = np.zeros((len(sizes), number), bool), []
-    for index, (canvas, size) in enumerate(zip(canvases, sizes, strict=True)):
-        maps.append(np.clip(unletterbox_host(canvas, *size), 0.0, 1.0))
-        regions = find_regions(maps[-1] > threshold)
-        peaks = regions.peaks(maps[-1])
+    points, scores = np.zeros((len(maps), number, 2), np.float32), np.zeros((len(maps), number), np.float32)
+    valid = np.zeros((len(maps), number), bool)
+    for index, one in enumerate(maps):
+        regions = find_regions(one > threshold)
+        peaks = regions.peaks(one)
         order = np.argsort(-peaks, kind="stable")[:number]
         count = len(order)
         points[index, :count], scores[index, :count] = regions.centroids[order], peaks[order]
         valid[index, :count] = True
-    same = len(set(sizes)) == 1
+    same = len({one.shape for one in maps}) == 1
     return Detections(points, scores, valid, np.stack(maps) if same else tuple(maps))
-
-
-def unit_range(image: np.ndarray) -> np.ndarray:
-    """uint8 / 255, uint16 / 65535 or floating point as it is: float32 of the same shape, on the host."""
-    if np.issubdtype(image.dtype, np.integer):
-        return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
-    return image.astype(np.float32)
-
-
-def as_gray_images(images: Images) -> list[np.ndarray]:
-    """The images of a `Detector` call as a list of checked 2-D arrays; arguments and errors as there."""
-    if isinstance(images, str | os.PathLike):
-        raise ValueError(f"images must be arrays; read {os.fspath(images)!r} with irjax.data.images.read_image")
-    if isinstance(images, list | tuple):
-        arrays = [np.asarray(image) for image in images]
-        for i, array in enumerate(arrays):
-            if array.ndim != 2:
-                raise ValueError(f"a list must hold 2-D images, number {i} has shape {array.shape}")
-    else:
-        arrays = _split(np.asarray(images))
-    if not arrays:
-        raise ValueError("no images were given")
-    for i, array in enumerate(arrays):
-        _check(array, i)
-    return [to_gray(array) for array in arrays]
-
-
-def _split(array: np.ndarray) -> list[np.ndarray]:
-    """One array as a list of [H, W] or [H, W, C]."""
-    if array.ndim == 2:
-        return [array]
-    if array.ndim == 3 and array.shape[-1] in (3, 4):
-        raise ValueError(
-            f"an array of shape {array.shape} could be one colour image or several gray ones; "
-            "put an axis in front for one colour image, [1, H, W, C], or give a list of 2-D images"
-        )
-    if array.ndim == 4 and array.shape[-1] not in (1, 3, 4):
-        raise ValueError(f"images [B, H, W, C] must have 1, 3 or 4 channels, got shape {array.shape}")
-    if array.ndim not in (3, 4):
-        raise ValueError(f"images must be [H, W], [B, H, W], [B, H, W, C] or a list of [H, W], got shape {array.shape}")
-    return list(array)
-
-
-def _check(image: np.ndarray, index: int) -> None:
-    height, width = image.shape[:2]
-    if min(height, width) < MIN_SIDE:
-        raise ValueError(f"image {index} is {height}x{width} pixels; at least {MIN_SIDE}x{MIN_SIDE} is wanted")
-    if image.dtype in (np.uint8, np.uint16):
-        return
-    # jnp's test: bfloat16 is floating point to JAX but not to numpy.
-    if not jnp.issubdtype(image.dtype, jnp.floating):
-        raise ValueError(f"image {index} has type {image.dtype}; uint8, uint16 or floating point in [0, 1] is wanted")
-    low, high = float(image.min()), float(image.max())
-    if not (low >= 0 and high <= 1):  # also where they are NaN
-        raise ValueError(f"image {index} is floating point with values from {low:g} to {high:g}; [0, 1] is wanted")
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from irjax.inference import Detector, DetectorConfig
 from irjax.ops.letterbox import letterbox_host, unletterbox_host
 from irjax.ops.normalize import normalize
 from irjax.ops.regions import find_regions
+from irjax.ops.windows import cut_windows, join_windows
 from irjax.reports.predict import predict_files
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -123,3 +124,47 @@ def test_files_get_masks_that_are_read_back_as_the_same_targets(detector, tmp_pa
         levels, mask = read_image(path), detector(read_image(file)).masks[0]
         np.testing.assert_array_equal(levels >= 128, mask > 0.5)
         np.testing.assert_allclose(levels / 255, mask, atol=0.5 / 255 + 1e-6)
+
+
+# --- windows ----------------------------------------------------------------------------------------------------------
+
+SLIDING = dataclasses.replace(CONFIG, enlarge=False, slide=True)
+
+
+def test_large_images_are_covered_by_windows_at_their_resolution(detector):
+    sliding = Detector(SLIDING, detector.variables, batch_size=4)
+    image = images(100, 150)
+    found = sliding(image)
+    windows = cut_windows(image.astype(np.float32) / 255, CONFIG.size, CONFIG.size // 4)
+    assert len(windows) == 6
+    logits = detector.module.apply(detector.variables, normalize(windows, "imagenet", 1)).logits
+    wanted = join_windows(np.asarray(jax.nn.sigmoid(logits)), 100, 150, CONFIG.size // 4)
+    np.testing.assert_allclose(found.masks[0], wanted, atol=1e-5)
+    pure = jax.jit(sliding.predict_fn)(detector.variables, image[None])
+    np.testing.assert_allclose(pure.masks, found.masks, atol=1e-5)
+    np.testing.assert_allclose(pure.scores, found.scores, atol=1e-5)
+    assert np.abs(found.masks - detector(image).masks).max() > 0.1  # scaled down it is another image
+
+
+def test_windows_of_lists_do_not_mix(detector):
+    sliding = Detector(SLIDING, detector.variables, batch_size=4)
+    several = [images(40, 90), images(130, 70, seed=1), images(30, 30, seed=2)]
+    found = sliding(several)
+    assert [mask.shape for mask in found.masks] == [image.shape for image in several]
+    for index, image in enumerate(several):
+        np.testing.assert_allclose(found.masks[index], sliding(image).masks[0], atol=1e-5)
+
+
+def test_16_bit_images_are_scaled_by_their_own_range(detector):
+    image = images(64, 64)
+    deep = detector(image.astype(np.uint16) * 257)
+    np.testing.assert_allclose(deep.masks, detector(image).masks, atol=1e-6)
+    pure = jax.jit(detector.predict_fn)(detector.variables, image[None].astype(np.uint16) * 257)
+    np.testing.assert_allclose(pure.masks, deep.masks, atol=1e-4)
+
+
+def test_windows_need_masks_and_the_images_own_resolution():
+    with pytest.raises(ValueError, match="needs enlarge off"):
+        dataclasses.replace(CONFIG, slide=True)
+    with pytest.raises(ValueError, match="slide is for segmentation networks, and spire predicts heatmaps"):
+        DetectorConfig(slide=True, enlarge=False)

@@ -101,7 +101,13 @@ def _epoch(num_examples: int, seed: int, probabilities: bytes | None, number: in
 
 
 def letterbox_example(
-    example: Example, size: int, max_points: int, *, with_mask: bool = False, dtype: np.dtype | None = None
+    example: Example,
+    size: int,
+    max_points: int,
+    *,
+    with_mask: bool = False,
+    enlarge: bool = True,
+    dtype: np.dtype | None = None,
 ) -> dict[str, np.ndarray]:
     """Letterboxes one example and pads its points.
 
@@ -110,6 +116,7 @@ def letterbox_example(
       size: side S of the square canvas in pixels.
       max_points: K, the number of rows that points are padded to.
       with_mask: also letterbox the target mask.
+      enlarge: scale images smaller than the canvas up to it.
       dtype: uint8 or uint16 of the canvas; None keeps the image's. 8-bit values become 16-bit ones by a factor of 257,
         so that both mean the same in [0, 1].
 
@@ -126,8 +133,8 @@ def letterbox_example(
     if count > max_points:
         raise ValueError(f"{example.name} has {count} targets, more than max_points={max_points}")
     points = np.zeros((max_points, 2), np.float32)
-    points[:count] = letterbox.to_canvas(np.asarray(example.points, np.float32), height, width, size)
-    canvas = letterbox.letterbox_host(example.image, size)
+    points[:count] = letterbox.to_canvas(np.asarray(example.points, np.float32), height, width, size, enlarge)
+    canvas = letterbox.letterbox_host(example.image, size, enlarge)
     result = {
         "images": _as_depth(canvas, np.dtype(dtype or canvas.dtype), example.name),
         "points": points,
@@ -136,12 +143,18 @@ def letterbox_example(
     if with_mask:
         if example.mask is None:
             raise ValueError(f"{example.name} has points but no mask, and this method needs target masks")
-        result["segmentation"] = letterbox.letterbox_host(example.mask, size)
+        result["segmentation"] = letterbox.letterbox_host(example.mask, size, enlarge)
     return result
 
 
 def load_all(
-    source: Source, size: int, max_points: int, *, with_masks: bool = False, workers: int | None = None
+    source: Source,
+    size: int,
+    max_points: int,
+    *,
+    with_masks: bool = False,
+    enlarge: bool = True,
+    workers: int | None = None,
 ) -> Batch:
     """Letterboxes a whole source into memory.
 
@@ -150,6 +163,7 @@ def load_all(
       size: side S of the square canvas in pixels.
       max_points: K, the number of rows that points are padded to.
       with_masks: also letterbox the target masks.
+      enlarge: scale images smaller than the canvas up to it.
       workers: threads that read; None for one for each processor.
 
     Returns:
@@ -171,7 +185,7 @@ def load_all(
         out["segmentation"] = np.zeros((len(source), size, size), np.bool_)
 
     def load(index: int) -> None:
-        example = letterbox_example(source[index], size, max_points, with_mask=with_masks, dtype=dtype)
+        example = letterbox_example(source[index], size, max_points, with_mask=with_masks, enlarge=enlarge, dtype=dtype)
         for name, value in example.items():
             out[name][index] = value
 
@@ -189,6 +203,7 @@ def host_batches(
     size: int,
     max_points: int,
     with_masks: bool = False,
+    enlarge: bool = True,
     start: int = 0,
     process_index: int = 0,
     process_count: int = 1,
@@ -209,6 +224,7 @@ def host_batches(
       size: side S of the square canvas in pixels.
       max_points: K, the number of rows that points are padded to.
       with_masks: also letterbox the target masks.
+      enlarge: scale images smaller than the canvas up to it.
       start: number of the first batch: continue here after `start` batches were used. `get_state` and `set_state` of
         the iterator count from here, so they belong to one value of `start` and of `worker_count`.
       process_index: p, of this process.
@@ -236,7 +252,7 @@ def host_batches(
     batches = _LAST_DRAW // batch_size
     if not 0 <= start < batches:
         raise ValueError(f"start must be in [0, {batches}), got {start}")
-    read = _ReadDraw(source, order, size, max_points, with_masks, image_dtype(source))
+    read = _ReadDraw(source, order, size, max_points, with_masks, enlarge, image_dtype(source))
     dataset = (
         grain.MapDataset.range(start * batch_size, batches * batch_size)[process_index::process_count]
         .map(read)
@@ -257,6 +273,7 @@ def eval_batches(
     size: int,
     max_points: int,
     with_masks: bool = False,
+    enlarge: bool = True,
     workers: int | None = None,
 ) -> Iterator[tuple[Batch, int]]:
     """Every example once, in order, in batches of one size.
@@ -267,6 +284,7 @@ def eval_batches(
       size: side S of the square canvas in pixels.
       max_points: K, the number of rows that points are padded to.
       with_masks: also letterbox the target masks.
+      enlarge: scale images smaller than the canvas up to it.
       workers: threads that read; None for one for each processor.
 
     Yields:
@@ -280,7 +298,7 @@ def eval_batches(
     dtype = image_dtype(source) if len(source) else None
 
     def load(index: int) -> dict[str, Any]:
-        example = letterbox_example(source[index], size, max_points, with_mask=with_masks, dtype=dtype)
+        example = letterbox_example(source[index], size, max_points, with_mask=with_masks, enlarge=enlarge, dtype=dtype)
         return {**example, "index": np.int32(index)}
 
     starts = range(0, len(source), batch_size)
@@ -304,11 +322,14 @@ class _ReadDraw:
     size: int
     max_points: int
     with_masks: bool
+    enlarge: bool
     dtype: np.dtype
 
     def __call__(self, draw: int) -> dict[str, Any]:
         example = self.source[self.order[draw]]
-        result = letterbox_example(example, self.size, self.max_points, with_mask=self.with_masks, dtype=self.dtype)
+        result = letterbox_example(
+            example, self.size, self.max_points, with_mask=self.with_masks, enlarge=self.enlarge, dtype=self.dtype
+        )
         return {**result, "index": np.int32(draw)}
 
 

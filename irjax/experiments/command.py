@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import pathlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from irjax.experiments.common import ablate, card, settled, tophat_reference
+from irjax.experiments.ablation import Figures, ablate
+from irjax.experiments.common import card, settled, tophat_reference
 from irjax.inference import CONFIG_FILE, Detector, load
 from irjax.reports.files import write_json
 from irjax.training.allocator import keep_freed_memory
@@ -28,8 +30,8 @@ class Flags:
       recipe: sets the other flags' defaults.
       run: directory of the run; an interrupted run of the same flags goes on. Default: runs/METHOD-RECIPE-seedSEED.
       eval_only: test a run directory, a .pth, a .safetensors or the name of shipped weights, instead of training.
-      test: splits to test on, one for all folders or one for each; default: 400 synthetic scenes, or the validation
-        split of the folders given.
+      test: splits to test on, one for all folders or one for each; of one folder, with `ship` or `ablation`, any number
+        one by one. Default: 400 synthetic scenes, or the validation split of the folders given.
       ship: with a run as `eval_only`: write its weights to this .safetensors file, with a card that says how they were
         made and their figures on each of the test splits.
       ablation: train the variants of one of the paper's ablations instead.
@@ -66,7 +68,7 @@ class Experiment:
         ``metrics`` and ``intervals``.
       summary: ``(report, detector, top-hat's figures) -> lines``: what the command prints at its end.
       ablation: ``(name, base config) -> {variant: config}``.
-      columns: validation metrics in the ablations' tables.
+      columns: validation metrics, and metrics of a test's report, in the ablations' tables.
       settle: ``run directory -> detector, facts for the card``: the weights as they are shipped.
       dtype: type of shipped weights on disk.
     """
@@ -116,8 +118,8 @@ def _run(experiment: Experiment, command: Flags) -> None:
     name = f"{experiment.name}-{command.recipe}"
     if command.ablation:
         folder = pathlib.Path(command.run or f"runs/{name}-ablation-{command.ablation}")
-        run_one = lambda variant, run: experiment.train(variant, run).best  # noqa: E731
         variants = experiment.ablation(command.ablation, config)
+        run_one = functools.partial(_figures, experiment, command)
         print(ablate(variants, command.seeds, run_one, folder, experiment.columns))
         print(f"runs and tables: {folder}")
         return
@@ -152,16 +154,35 @@ def _ship(experiment: Experiment, command: Flags) -> None:
     if not command.data.root or not (run / CONFIG_FILE).is_file():
         raise ValueError("--ship needs a run directory as --eval-only, and --data.root for the figures of its card")
     detector, facts = experiment.settle(run)
-    data, splits = command.data, command.test or command.data.val
-    splits = splits * len(data.root) if len(splits) == 1 else splits
-    figures = {}
-    for root, split in zip(data.root, splits, strict=True):
-        what = f"{pathlib.Path(root).name} {split}"
-        source = dataclasses.replace(data, root=(root,), val=(split,)).open("val")
-        report = experiment.test(detector, source, run / f"test-{what.replace(' ', '-')}", title=what)
-        figures[what] = {name: report[name] for name in ("images", "metrics", "intervals")}
+    figures = _test_each(experiment, command, detector, run, command.test or command.data.val)
     about = card(run, facts, figures, f"{experiment.program} {' '.join(sys.argv[1:])}")
     print(save_weights(command.ship, detector.variables, detector.config, about, dtype=experiment.dtype))
+
+
+def _figures(experiment: Experiment, command: Flags, config: Any, run: pathlib.Path) -> Figures:
+    """Trains one variant of an ablation: its figures on validation and, where splits are named, on each of them."""
+    validation = {"validation": {"metrics": experiment.train(config, run).best}}
+    return {**validation, **(_test_each(experiment, command, load(run), run, command.test) if command.test else {})}
+
+
+def _test_each(
+    experiment: Experiment, command: Flags, detector: Detector, run: pathlib.Path, splits: Sequence[str]
+) -> dict[str, Any]:
+    """Images, metrics and intervals of a detector on splits one by one, by data set and split."""
+    roots = command.data.root
+    if not roots:
+        raise ValueError(f"--test {' '.join(splits)} names splits of data sets; say where they are: --data.root")
+    splits = splits * len(roots) if len(splits) == 1 else splits
+    roots = roots * len(splits) if len(roots) == 1 else roots
+    if len(roots) != len(splits):
+        raise ValueError(f"--test names {len(splits)} splits for {len(roots)} folders: give one or all")
+    figures = {}
+    for root, split in zip(roots, splits, strict=True):
+        what = f"{pathlib.Path(root).name} {split}"
+        source = dataclasses.replace(command.data, root=(root,), train=(split,), val=(split,)).open("val")
+        report = experiment.test(detector, source, run / f"test-{what.replace(' ', '-')}", title=what)
+        figures[what] = {name: report[name] for name in ("images", "metrics", "intervals")}
+    return figures
 
 
 def _test_source(command: Flags) -> tuple[Source, str]:

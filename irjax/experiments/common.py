@@ -1,4 +1,4 @@
-"""What the experiments of all methods do alike: train, detect over a data set, report, compare with top-hat, ablate."""
+"""What the experiments of all methods do alike: train, detect over a data set, report, compare with top-hat."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import itertools
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,10 @@ from irjax.baselines import detect
 from irjax.inference import CONFIG_FILE, Detector, DetectorConfig, load
 from irjax.metrics import PointPredictions, PointTruth, centroid_sweep, from_detections
 from irjax.reports.evaluate import report_maps, report_points
-from irjax.reports.files import plain, whole_folder, write_json, write_text
+from irjax.reports.files import whole_folder, write_text
 from irjax.reports.names import safe_name
 from irjax.reports.predict import write_map
 from irjax.reports.predictions import write_predictions
-from irjax.reports.tables import markdown_table
 from irjax.training.checkpoints import Checkpoints
 from irjax.training.loop import Result, fit
 from irjax.training.steps import Method
@@ -81,6 +80,8 @@ def detector_config(method: str, config: Any, options: Sequence[str]) -> Detecto
         method=method,
         model={name: getattr(config.model, name) for name in options},
         size=config.data.size,
+        enlarge=config.data.enlarge,
+        slide=config.data.slide,
         channels=config.model.channels,
         normalization=config.model.normalization,
         threshold=config.decode.threshold,
@@ -247,52 +248,3 @@ def card(run: pathlib.Path, facts: dict[str, Any], figures: dict[str, Any], comm
         "command": command,
         "validation": figures,
     }
-
-
-def ablate(
-    variants: Mapping[str, Any],
-    seeds: Sequence[int],
-    run_one: Callable[[Any, pathlib.Path], dict[str, float]],
-    folder: pathlib.Path,
-    metrics: Sequence[str],
-) -> str:
-    """Trains every variant with every seed and writes mean and deviation over the seeds.
-
-    A finished run is kept in its own directory and not repeated, so that an interrupted ablation goes on under the same
-    flags.
-
-    Args:
-      variants: {name: config with a `loop.seed`}.
-      seeds: at least one.
-      run_one: trains a config in a directory and returns its metrics.
-      folder: where the runs, ablation.json and ablation.md go.
-      metrics: columns of the table.
-
-    Returns:
-      The table, as Markdown.
-
-    Raises:
-      ValueError: if the folder holds the result of another config.
-    """
-    rows, values = [], {}
-    for name, config in variants.items():
-        results = []
-        for seed in seeds:
-            run = folder / f"{name.replace(' ', '_')}-seed{seed}"
-            done = run / "result.json"
-            seeded = dataclasses.replace(config, loop=dataclasses.replace(config.loop, seed=seed))
-            about = plain(dataclasses.asdict(seeded))
-            if not done.exists():
-                write_json(done, {"config": about, "metrics": run_one(seeded, run)})
-            result = json.loads(done.read_text())
-            if result["config"] != about:
-                raise ValueError(f"{done} is of another config; give the same flags to go on, or another --run")
-            results.append(result["metrics"])
-        columns = {m: np.array([np.nan if r[m] is None else r[m] for r in results], float) for m in metrics}
-        values[name] = {m: {"mean": c.mean(), "std": c.std(ddof=1) if len(c) > 1 else None} for m, c in columns.items()}
-        spread = lambda c: f" ± {c.std(ddof=1):.3g}" if len(c) > 1 else ""  # noqa: E731
-        rows.append([name, *(f"{c.mean():.4g}{spread(c)}" for c in columns.values())])
-    table = markdown_table(["variant", *metrics], rows)
-    write_json(folder / "ablation.json", {"seeds": list(seeds), "variants": values})
-    write_text(folder / "ablation.md", table + "\n")
-    return table

@@ -281,7 +281,7 @@ def ablation(name: str, base: SpireConfig) -> dict[str, SpireConfig]:
 
 
 ABLATIONS = ("supervision", "scale", "stride", "components")
-_COLUMNS = ("f1", "precision", "recall", "fa", "best_f1", "best_threshold")
+_COLUMNS = ("f1", "precision", "recall", "fa", "best_f1", "best_threshold", "F1", "Precision", "Recall", "Fa")
 
 
 # --- command ----------------------------------------------------------------------------------------------------------

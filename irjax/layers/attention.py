@@ -17,24 +17,25 @@ SPATIAL_KINDS = ("plain", *KINDS)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_along(x: jax.Array, axis: int) -> jax.Array:
-    """The maximum along an axis, kept with length 1; the gradient goes to the first place that holds it, as PyTorch's.
+    """The maximum along an axis, kept with length 1; places that share it share its gradient.
 
     The rule of `jnp.max` looks for places equal to the maximum. Where the compiler computes x anew for that, and rounds
-    it otherwise, there are none, and the gradient is 0 / 0.
+    it otherwise, there are none, and the gradient is 0 / 0; here x is computed once, and none divides by none.
     """
     return jnp.max(x, axis, keepdims=True)
 
 
-def _max_forward(x: jax.Array, axis: int) -> tuple[jax.Array, tuple[jax.Array, int]]:
-    place = jnp.argmax(x, axis, keepdims=True)
-    return jnp.take_along_axis(x, place, axis), (place, x.shape[axis])
+def _max_forward(x: jax.Array, axis: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    x = jax.lax.optimization_barrier(x)
+    highest = jnp.max(x, axis, keepdims=True)
+    return highest, (x, highest)
 
 
-def _max_backward(axis: int, saved: tuple[jax.Array, int], grad: jax.Array) -> tuple[jax.Array]:
-    place, size = saved
-    shape = [1] * grad.ndim
-    shape[axis] = size
-    return (jnp.where(jnp.arange(size).reshape(shape) == place, grad, 0),)
+def _max_backward(axis: int, saved: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array]:
+    x, highest = saved
+    equal = x == highest
+    count = jnp.sum(equal, axis, keepdims=True, dtype=grad.dtype)
+    return (jnp.where(equal, grad / jnp.maximum(count, 1), 0),)
 
 
 max_along.defvjp(_max_forward, _max_backward)

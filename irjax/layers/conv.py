@@ -1,8 +1,9 @@
 """Convolutions with explicit symmetric padding, in the forms that XLA runs fast on each platform.
 
 XLA's CPU backend runs grouped convolutions and the gradients of strided ones far from the machine's peak, so on the
-CPU a depthwise 3x3 is nine shifted multiply-adds, weight gradients are accumulated block by block in cache, and the
-input gradient of a stride-2 convolution is split into its four phases. Other platforms get the plain convolution.
+CPU a depthwise 3x3 is nine shifted multiply-adds, a convolution of a few planes one for each pair and tap, weight
+gradients are accumulated block by block in cache, and the input gradient of a stride-2 convolution is split into its
+four phases. Other platforms get the plain convolution.
 `jax.lax.platform_dependent` chooses when the program is lowered; nothing is read at run time.
 """
 
@@ -107,6 +108,53 @@ def _depthwise_bwd(saved: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple
 depthwise_conv.defvjp(_depthwise_fwd, _depthwise_bwd)
 
 
+# --- few planes -----------------------------------------------------------------------------------------------------
+
+_FEW = 4  # pairs of planes, up to which multiply-adds one by one beat a matrix product: by 8 for 2 planes at 7x7
+_LARGE = 48 * 48  # pixels of a plane, below which that saves less than its longer compilation is worth
+
+
+def _few_planes(x: jax.Array, kernel: jax.Array, stride: int) -> bool:
+    pairs, pixels = kernel.shape[2] * kernel.shape[3], x.shape[1] * x.shape[2]
+    return stride == 1 and kernel.shape[0] > 1 and pairs <= _FEW and pixels >= _LARGE
+
+
+def _planes(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A convolution as one shifted multiply-add for each tap and pair of planes, all in one fused loop."""
+    size, _, channels, features = kernel.shape
+    height, width = x.shape[1:3]
+    reach = size // 2
+    # Without the barrier the loop reads the interleaved planes.
+    planes = lax.optimization_barrier(
+        [jnp.pad(x[..., c], ((0, 0), (reach, reach), (reach, reach))) for c in range(channels)]
+    )
+    taps = [(i, j, c) for c in range(channels) for i in range(size) for j in range(size)]
+    sums = [
+        functools.reduce(
+            jnp.add, [planes[c][:, i : i + height, j : j + width] * kernel[i, j, c, d] for i, j, c in taps]
+        )
+        for d in range(features)
+    ]
+    return jnp.stack(sums, axis=-1)
+
+
+def _planes_kernel_grad(x: jax.Array, grad: jax.Array, size: int) -> jax.Array:
+    """Its weight gradient, one product of the shifted planes and the gradient's planes an image."""
+    height, width, features = grad.shape[1:]
+    channels, reach = x.shape[-1], size // 2
+    padded = jnp.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0))).transpose(0, 3, 1, 2)
+
+    def image(total: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        planes, part = pair
+        shifted = [planes[:, i : i + height, j : j + width] for i in range(size) for j in range(size)]
+        left = jnp.stack(shifted).reshape(size * size * channels, -1)
+        product = jnp.matmul(left, part.reshape(-1, features), preferred_element_type=jnp.float32)
+        return total + product, None
+
+    total, _ = lax.scan(image, jnp.zeros((size * size * channels, features), jnp.float32), (padded, grad))
+    return total.reshape(size, size, channels, features).astype(x.dtype)
+
+
 # --- dense ----------------------------------------------------------------------------------------------------------
 
 
@@ -164,7 +212,7 @@ def _input_grad_in_phases(kernel: jax.Array, grad: jax.Array) -> jax.Array:
 def _dense_cpu(stride: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
     if kernel.shape[:2] == (1, 1) and stride == 1:
         return jnp.einsum("bhwc,cd->bhwd", x, kernel[0, 0])
-    return _plain(x, kernel, stride)
+    return _planes(x, kernel) if _few_planes(x, kernel, stride) else _plain(x, kernel, stride)
 
 
 def _dense_vjp_cpu(stride: int, x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -176,6 +224,8 @@ def _dense_vjp_cpu(stride: int, x: jax.Array, kernel: jax.Array, grad: jax.Array
         input_grad = _dense_cpu(1, grad, jnp.swapaxes(kernel[::-1, ::-1], 2, 3))
     else:
         input_grad = jax.vjp(lambda a: _plain(a, kernel, stride), x)[1](grad)[0]
+    if _few_planes(x, kernel, stride):
+        return input_grad, _planes_kernel_grad(x, grad, size)
     return input_grad, _kernel_grad_by_image(x, grad, size, stride)
 
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from irjax.layers.attention import ChannelAttention, SpatialAttention
 from irjax.layers.conv import Conv
 from irjax.layers.norm import BatchNorm
+from irjax.layers.pool import max_pool2
 from irjax.layers.resize import upsample_aligned
 from irjax.types import SegmentationLogits
 
@@ -112,7 +113,7 @@ class MSHNet(nn.Module):
         skips = []
         for scale, (features, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
             if scale:
-                x = nn.max_pool(x, (2, 2), (2, 2))
+                x = max_pool2(x)
             x = stage(x, features, depth, f"encoder{scale}")
             skips.append(x)
         sides = []

@@ -1,7 +1,8 @@
 """Letterboxing: an image of any size onto a square canvas, and points there and back (SPEC S1).
 
-The image [H, W] is scaled by r = min(S/H, S/W), centred, and surrounded by zeros. Interpolation is bilinear, without
-antialiasing, and sees zeros outside the image, so it is two small matrix products: ``canvas = rows @ image @ cols.T``.
+The image [H, W] is scaled by r = min(S/H, S/W), centred, and surrounded by zeros; with ``enlarge=False`` r is at most
+1, and an image that fits is copied as it is. Interpolation is bilinear, without antialiasing, and sees zeros outside
+the image, so it is two small matrix products: ``canvas = rows @ image @ cols.T``.
 Inside jit it is those two products; the host uses that each of their rows has at most two entries.
 
 Source: SPIRE (arXiv 2604.05363) states the canvas; the affine map is that of its published evaluation code.
@@ -18,15 +19,17 @@ import numpy as np
 from irjax.types import Array
 
 
-def letterbox_affine(height: int, width: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def letterbox_affine(height: int, width: int, size: int, enlarge: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """The map from image to canvas pixels: ``canvas_xy = image_xy * scale + offset``.
 
-    It sends the pixel centres (0, 0), (W-1, 0), (0, H-1) to (pw, ph), (S-pw-1, ph), (pw, S-ph-1).
+    It sends the pixel centres (0, 0), (W-1, 0), (0, H-1) to (pw, ph), (S-pw-1, ph), (pw, S-ph-1); without scaling
+    pw, ph are whole numbers, so that pixels fall on pixels.
 
     Args:
       height: H in pixels, at least 2.
       width: W in pixels, at least 2.
       size: side S of the square canvas in pixels.
+      enlarge: scale smaller images up to the canvas.
 
     Returns:
       scale [2] and offset [2], float64, for (x, y).
@@ -38,20 +41,22 @@ def letterbox_affine(height: int, width: int, size: int) -> tuple[np.ndarray, np
         raise ValueError(f"letterboxing needs sides of at least 2 pixels, got image {height}x{width}, canvas {size}")
     extent = np.array([width, height], np.float64)
     ratio = size / extent.max()
+    if ratio >= 1 and not enlarge:
+        return np.ones(2), (size - extent) // 2
     offset = (size - extent * ratio) / 2
     scale = (extent * ratio - 1) / (extent - 1)
     return scale, offset
 
 
-def to_canvas(points: Array, height: int, width: int, size: int) -> Array:
+def to_canvas(points: Array, height: int, width: int, size: int, enlarge: bool = True) -> Array:
     """Image points [..., 2] (x, y) in canvas pixels; numpy in, numpy out, JAX in, JAX out."""
-    scale, offset = letterbox_affine(height, width, size)
+    scale, offset = letterbox_affine(height, width, size, enlarge)
     return points * scale.astype(np.float32) + offset.astype(np.float32)
 
 
-def from_canvas(points: Array, height: int, width: int, size: int) -> Array:
+def from_canvas(points: Array, height: int, width: int, size: int, enlarge: bool = True) -> Array:
     """Canvas points [..., 2] (x, y) in pixels of the original image."""
-    scale, offset = letterbox_affine(height, width, size)
+    scale, offset = letterbox_affine(height, width, size, enlarge)
     return (points - offset.astype(np.float32)) / scale.astype(np.float32)
 
 
@@ -63,44 +68,46 @@ def _axis_weights(length: int, size: int, scale: float, offset: float) -> np.nda
     return weights.astype(np.float32)
 
 
-def letterbox_weights(height: int, width: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def letterbox_weights(height: int, width: int, size: int, enlarge: bool = True) -> tuple[np.ndarray, np.ndarray]:
     """The two interpolation matrices: rows [S, H] and cols [S, W], float32."""
-    scale, offset = letterbox_affine(height, width, size)
+    scale, offset = letterbox_affine(height, width, size, enlarge)
     rows = _axis_weights(height, size, float(scale[1]), float(offset[1]))
     cols = _axis_weights(width, size, float(scale[0]), float(offset[0]))
     return rows, cols
 
 
-def letterbox(images: jax.Array, size: int) -> jax.Array:
+def letterbox(images: jax.Array, size: int, enlarge: bool = True) -> jax.Array:
     """Letterboxes float images inside jit.
 
     Args:
       images: [..., H, W] float32; H and W are static.
       size: side S of the canvas in pixels.
+      enlarge: as in `letterbox_affine`.
 
     Returns:
       [..., S, S] float32.
     """
-    rows, cols = letterbox_weights(images.shape[-2], images.shape[-1], size)
+    rows, cols = letterbox_weights(images.shape[-2], images.shape[-1], size, enlarge)
     if rows.shape == (size, size) and cols.shape == (size, size) and np.array_equal(rows, np.eye(size)):
         return images if np.array_equal(cols, np.eye(size)) else jnp.einsum("...hw,tw->...ht", images, cols)
     highest = jax.lax.Precision.HIGHEST
     return jnp.einsum("sh,...hw,tw->...st", rows, images, cols, precision=highest)
 
 
-def unletterbox(canvases: jax.Array, height: int, width: int) -> jax.Array:
+def unletterbox(canvases: jax.Array, height: int, width: int, enlarge: bool = True) -> jax.Array:
     """The image's part of canvases at the image's size, bilinear, inside jit: the way back from `letterbox`.
 
     Args:
       canvases: [..., S, S] float32, such as predicted probabilities.
       height: H in pixels, static.
       width: W in pixels, static.
+      enlarge: as in `letterbox_affine`.
 
     Returns:
       [..., H, W] float32.
     """
     size = canvases.shape[-1]
-    scale, offset = letterbox_affine(height, width, size)
+    scale, offset = letterbox_affine(height, width, size, enlarge)
     if (height, width) == (size, size):
         return canvases
     rows, cols = (
@@ -110,9 +117,9 @@ def unletterbox(canvases: jax.Array, height: int, width: int) -> jax.Array:
     return jnp.einsum("hs,...st,wt->...hw", rows, canvases, cols, precision=jax.lax.Precision.HIGHEST)
 
 
-def unletterbox_host(canvas: np.ndarray, height: int, width: int) -> np.ndarray:
+def unletterbox_host(canvas: np.ndarray, height: int, width: int, enlarge: bool = True) -> np.ndarray:
     """`unletterbox` of one float canvas [S, S] on the host: [H, W] float32."""
-    scale, offset = letterbox_affine(height, width, len(canvas))
+    scale, offset = letterbox_affine(height, width, len(canvas), enlarge)
     canvas = _resample_axis(canvas.astype(np.float32), height, 1 / scale[1], -offset[1] / scale[1], axis=0)
     return _resample_axis(canvas, width, 1 / scale[0], -offset[0] / scale[0], axis=1)
 
@@ -131,17 +138,18 @@ def _resample_axis(image: np.ndarray, size: int, scale: float, offset: float, ax
     return tap(low) + tap(low + 1)
 
 
-def letterbox_host(image: np.ndarray, size: int) -> np.ndarray:
+def letterbox_host(image: np.ndarray, size: int, enlarge: bool = True) -> np.ndarray:
     """Letterboxes one image on the host, in its own integer type.
 
     Args:
       image: [H, W] uint8, uint16, bool or float32.
       size: side S of the canvas in pixels.
+      enlarge: as in `letterbox_affine`.
 
     Returns:
       [S, S] of the same type; integers are rounded to nearest, masks are True from one half.
     """
-    scale, offset = letterbox_affine(*image.shape, size)
+    scale, offset = letterbox_affine(*image.shape, size, enlarge)
     canvas = _resample_axis(image.astype(np.float32), size, scale[1], offset[1], axis=0)
     canvas = _resample_axis(canvas, size, scale[0], offset[0], axis=1)
     if image.dtype == np.bool_:

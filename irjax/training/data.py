@@ -13,6 +13,8 @@ import numpy as np
 from irjax.data.pipeline import Order, host_batches, load_all
 from irjax.data.sources import Concatenation, check_disjoint, concatenate, image_dtype, open_source, split_hash
 from irjax.data.synthetic import SceneConfig, SyntheticSource
+from irjax.data.windows import WindowSource, as_windows
+from irjax.ops.windows import check_slide
 from irjax.training.parallel import replicate
 from irjax.types import Batch, Source
 
@@ -31,6 +33,9 @@ class DataConfig:
       train: split to train on, one for all folders or one for each.
       val: split to choose the checkpoint on, likewise. A name in both is refused.
       size: side of the square canvas in pixels that images are letterboxed to.
+      enlarge: scale images smaller than the canvas up to it. Without, they keep their resolution, and so do crops.
+      slide: take overlapping windows of the canvas's size from larger images, rather than scale them down; of methods
+        that predict masks. Needs `enlarge` off: every crop then has its image's own resolution.
       max_points: most targets an image may have.
       balance: draw equally often from each data set's images with targets and without, instead of each image equally.
       cache: `device` keeps the letterboxed data set on the device and runs many steps per dispatch; `host` reads and
@@ -45,6 +50,8 @@ class DataConfig:
     train: tuple[str, ...] = ("train",)
     val: tuple[str, ...] = ("val",)
     size: int = 512
+    enlarge: bool = True
+    slide: bool = False
     max_points: int = 32
     balance: bool = False
     cache: str = "device"
@@ -55,10 +62,16 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.cache not in CACHES:
             raise ValueError(f"data.cache must be one of {CACHES}, got {self.cache!r}")
+        check_slide(self.slide, self.enlarge, "data.")
         for name in ("train", "val"):
             count = len(getattr(self, name))
             if self.root and count not in (1, len(self.root)):
                 raise ValueError(f"data.{name} names {count} splits for {len(self.root)} folders: give one or all")
+
+    @property
+    def overlap(self) -> int:
+        """Least overlap of windows in pixels, as `irjax.inference.DetectorConfig` has it."""
+        return self.size // 4
 
     def open(self, split: str) -> Source:
         """Opens ``train``, ``val`` or, of synthetic scenes, ``test`` (400 scenes)."""
@@ -79,14 +92,18 @@ class Split:
       names: of the examples.
       points: the targets of each, [K, 2] float32 in original pixels.
       sizes: (height, width) of each in original pixels.
+      enlarge: whether smaller images were scaled up.
       masks: of each, [H, W] bool in original pixels; None where the method needs none.
+      windows: how many of the examples in `data` are windows of each, or None where each is one canvas.
     """
 
     data: Batch
     names: tuple[str, ...]
     points: tuple[np.ndarray, ...]
     sizes: tuple[tuple[int, int], ...]
+    enlarge: bool
     masks: tuple[np.ndarray, ...] | None = None
+    windows: tuple[int, ...] | None = None
 
 
 class _Remembering:
@@ -113,18 +130,31 @@ class _Remembering:
         return example
 
 
-def load_split(source: Source, size: int, max_points: int, *, with_masks: bool = False) -> Split:
-    """Reads a whole source once, letterboxes it, and keeps the truth in original pixels beside it."""
+def load_split(
+    source: Source,
+    size: int,
+    max_points: int,
+    *,
+    with_masks: bool = False,
+    enlarge: bool = True,
+    overlap: int | None = None,
+) -> Split:
+    """Reads a whole source, letterboxes it or, with an `overlap`, cuts it into windows, and keeps the truth beside it.
+
+    The arguments are those of `irjax.data.pipeline.load_all` and `irjax.data.windows.WindowSource`.
+    """
     remembering = _Remembering(source, with_masks)
-    data = load_all(remembering, size, max_points, with_masks=with_masks)
+    windows = None if overlap is None else WindowSource(remembering, size, overlap)
+    data = load_all(windows or remembering, size, max_points, with_masks=with_masks, enlarge=enlarge)
     seen = [remembering.seen[i] for i in range(len(source))]
     points, sizes, masks = zip(*seen, strict=True)
     sizes = tuple((int(height), int(width)) for height, width in sizes)
-    return Split(data, tuple(source.names), points, sizes, masks if with_masks else None)
+    counts = windows.counts if windows else None
+    return Split(data, tuple(source.names), points, sizes, enlarge, masks if with_masks else None, counts)
 
 
 def open_splits(config: DataConfig) -> tuple[Source, Source, dict[str, Any]]:
-    """Opens the training and validation sources and describes them for the run's record.
+    """Opens the source of training examples and that of validation images, and describes them for the run's record.
 
     Raises:
       ValueError: if the two share a name, or a split cannot be opened.
@@ -135,7 +165,7 @@ def open_splits(config: DataConfig) -> tuple[Source, Source, dict[str, Any]]:
         name: {"examples": len(source), "sha256_of_names": split_hash(source)}
         for name, source in (("train", train), ("val", val))
     }
-    return train, val, about
+    return as_windows(train, config.size, config.overlap) if config.slide else train, val, about
 
 
 def balanced_weights(source: Source, has_target: np.ndarray) -> tuple[float, ...]:
@@ -190,6 +220,7 @@ class HostFeed:
             size=config.size,
             max_points=config.max_points,
             with_masks=with_masks,
+            enlarge=config.enlarge,
             start=start,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import pathlib
@@ -294,8 +295,13 @@ def fit(
     devices = _devices(loop)
     _open_run(run, config, about, on_start)
 
-    split = load_split(train, data.size, data.max_points, with_masks=with_masks) if data.cache == "device" else None
-    val_split = load_split(val, data.size, data.max_points, with_masks=with_masks)
+    if data.slide and not with_masks:
+        raise ValueError(f"data.slide is for methods that predict masks, and {method_for(None).name} does not")
+    read = functools.partial(
+        load_split, size=data.size, max_points=data.max_points, with_masks=with_masks, enlarge=data.enlarge
+    )
+    split = read(train) if data.cache == "device" else None
+    val_split = read(val, overlap=data.overlap if data.slide else None)
     order = _order(train, split, data, loop.seed)
     steps_per_epoch = -(-len(train) // loop.batch_size)
     steps = loop.steps or max(1, round(loop.epochs * steps_per_epoch))

@@ -1,63 +1,13 @@
 import dataclasses
-import json
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from irjax.data.synthetic import SceneConfig, SyntheticSource
 from irjax.experiments import common
-from irjax.experiments.common import ablate, detect_source, tophat_reference
+from irjax.experiments.common import detect_source, tophat_reference
 from irjax.inference import DetectorConfig
 from irjax.types import Detections
-
-
-@dataclasses.dataclass(frozen=True)
-class Loop:
-    seed: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    bonus: float = 0.0
-    loop: Loop = dataclasses.field(default_factory=Loop)
-
-
-VARIANTS = {"plain one": Config(), "better": Config(bonus=1.0)}
-
-
-def test_ablation_gives_mean_and_deviation_and_goes_on(tmp_path):
-    done = []
-
-    def run_one(config, run):
-        if len(done) == 3:
-            raise KeyboardInterrupt
-        done.append(run.name)
-        return {"f1": config.bonus + config.loop.seed, "fa": None if config.loop.seed else 2.0}
-
-    with pytest.raises(KeyboardInterrupt):
-        ablate(VARIANTS, (0, 1), run_one, tmp_path, ("f1", "fa"))
-    assert done == ["plain_one-seed0", "plain_one-seed1", "better-seed0"]
-    assert not (tmp_path / "ablation.md").exists()
-    done[:] = [1]
-    table = ablate(VARIANTS, (0, 1), run_one, tmp_path, ("f1", "fa"))
-    assert done == [1, "better-seed1"] and "1.5 ± 0.707" in table and "0.5 ± 0.707" in table
-    written = json.loads((tmp_path / "ablation.json").read_text())
-    assert written["seeds"] == [0, 1] and written["variants"]["better"]["f1"]["mean"] == 1.5
-    np.testing.assert_allclose(written["variants"]["better"]["f1"]["std"], np.sqrt(0.5))
-    assert written["variants"]["better"]["fa"]["mean"] is None
-    assert (tmp_path / "ablation.md").read_text() == table + "\n"
-
-
-def test_one_seed_has_no_deviation(tmp_path):
-    table = ablate(VARIANTS, (5,), lambda config, run: {"f1": 0.25}, tmp_path, ("f1",))
-    assert "0.25" in table and "±" not in table
-
-
-def test_results_of_another_config_are_refused(tmp_path):
-    ablate({"a": Config()}, (0,), lambda config, run: {"f1": 1.0}, tmp_path, ("f1",))
-    with pytest.raises(ValueError, match=r"result\.json is of another config"):
-        ablate({"a": Config(bonus=2.0)}, (0,), lambda config, run: {"f1": 2.0}, tmp_path, ("f1",))
 
 
 def test_detect_source_keeps_names_sizes_and_order():

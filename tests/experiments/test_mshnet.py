@@ -271,7 +271,7 @@ def test_an_ablation_trains_every_variant(name, count, tmp_path, monkeypatch):
     monkeypatch.setattr(mshnet, "train", train)
     mshnet.main([*SMALL, "--ablation", name, "--seeds", "0", "1", "--run", str(tmp_path)])
     assert len(set(seen)) == 2 * count
-    written = json.loads((tmp_path / "ablation.json").read_text())["variants"]
+    written = json.loads((tmp_path / "ablation.json").read_text())["variants"]["validation"]
     assert set(written) == set(variants) and written[next(iter(variants))]["miou"]["mean"] == 1.5
 
 

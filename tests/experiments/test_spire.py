@@ -131,9 +131,13 @@ def test_an_ablation_writes_its_table_and_goes_on(tmp_path, monkeypatch, capsys)
     arguments = [*SMALL, "--ablation", "supervision", "--seeds", "0", "1", "--run", str(tmp_path / "ablation")]
     spire.main(arguments)
     table = (tmp_path / "ablation" / "ablation.md").read_text()
-    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == ["impulse", "gaussian", "prps"]
+    assert [line.split("|")[1].strip() for line in table.splitlines()[4:]] == ["impulse", "gaussian", "prps"]
     written = json.loads((tmp_path / "ablation" / "ablation.json").read_text())
-    assert written["seeds"] == [0, 1] and set(written["variants"]["prps"]["best_f1"]) == {"mean", "std"}
+    assert written["seeds"] == [0, 1] and set(written["variants"]["validation"]["prps"]["best_f1"]) == {
+        "mean",
+        "std",
+        "intervals",
+    }
     assert len(list((tmp_path / "ablation").glob("*-seed?/checkpoints"))) == 6
     capsys.readouterr()
     monkeypatch.setattr(spire, "train", None)

@@ -48,6 +48,13 @@ def test_dense(shape, size, stride):
     assert_same_with_gradients(lambda a, b: conv(a, b, stride), lambda a, b: plain(a, b, stride), x, kernel)
 
 
+@pytest.mark.parametrize("shape", [(2, 48, 52), (1, 47, 51), (3, 1, 2500), (2, 9, 12)])
+@pytest.mark.parametrize(("size", "channels", "features"), [(7, 2, 1), (3, 4, 1), (3, 1, 3), (5, 2, 2), (3, 1, 1)])
+def test_few_planes(shape, size, channels, features):
+    x, kernel = normal(*shape, channels), normal(size, size, channels, features, seed=1)
+    assert_same_with_gradients(conv, plain, x, kernel)
+
+
 def test_under_vmap():
     x, kernel = normal(3, 1, 8, 8, 4), normal(3, 3, 1, 4, seed=1)
     grad = jax.grad(lambda a, b: jnp.sum(depthwise_conv(a, b) ** 2), argnums=(0, 1))

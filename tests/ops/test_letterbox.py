@@ -137,3 +137,29 @@ def test_the_way_back_is_the_same_on_both_sides_and_keeps_linear_images(height, 
     reach = int(np.ceil(max(height, width) / size))
     inner = np.s_[reach:-reach, reach:-reach]
     np.testing.assert_allclose(host[inner], image[inner], atol=1e-3)
+
+
+@given(SIDES, SIDES, st.sampled_from([64, 512]))
+@settings(max_examples=50, deadline=None)
+def test_without_enlarging_an_image_that_fits_is_copied(height, width, size):
+    image = np.random.default_rng(0).integers(1, 255, (height, width), np.uint8)
+    canvas = letterbox_host(image, size, enlarge=False)
+    if max(height, width) > size:
+        np.testing.assert_array_equal(canvas, letterbox_host(image, size))
+        return
+    scale, offset = letterbox_affine(height, width, size, enlarge=False)
+    x, y = offset.astype(int)
+    assert (scale == 1).all() and (offset == (x, y)).all()
+    np.testing.assert_array_equal(canvas[y : y + height, x : x + width], image)
+    assert np.count_nonzero(canvas) == image.size
+    np.testing.assert_array_equal(unletterbox_host(canvas, height, width, enlarge=False), image)
+    points = np.float32([[0, 0], [width - 1, height - 1]])
+    np.testing.assert_array_equal(to_canvas(points, height, width, size, False), points + offset)
+    np.testing.assert_array_equal(from_canvas(points + offset, height, width, size, False), points)
+
+
+def test_inside_jit_as_on_the_host_without_enlarging():
+    image = np.random.default_rng(0).uniform(size=(20, 31)).astype(np.float32)
+    inside = jax.jit(letterbox, static_argnums=(1, 2))(image, 40, False)
+    np.testing.assert_allclose(inside, letterbox_host(image, 40, enlarge=False), atol=1e-6)
+    np.testing.assert_allclose(unletterbox(inside, 20, 31, False), image, atol=1e-6)

@@ -58,9 +58,24 @@ def test_false_pixels_are_counted_in_original_pixels():
 
 def test_maps_come_back_at_their_sizes_within_0_and_1():
     rng = np.random.default_rng(0)
-    maps = NativeMaps(rng.uniform(size=(3, 128, 128)).astype(np.float16), SIZES)
+    split = load_split(Masks(), 128, 4, with_masks=True)
+    maps = NativeMaps(rng.uniform(size=(3, 128, 128)).astype(np.float16), split)
     assert [m.shape for m in maps] == list(SIZES)
     assert all(m.min() >= 0 and m.max() <= 1 for m in maps)
+
+
+def test_windows_are_joined_at_the_images_own_sizes():
+    split = load_split(Masks(), 32, 4, with_masks=True, enlarge=False, overlap=8)
+    assert split.windows == (8, 3, 1) and split.data.images.shape == (12, 32, 32)
+    assert split.names == Masks.names and split.sizes == SIZES
+    values = score_masks(split.data.segmentation.astype(np.float16), split)
+    assert (values["miou"], values["tp"], values["fp"], values["fn"]) == (1, 2, 0, 0)
+
+
+def test_images_that_fit_keep_their_resolution_without_enlarging():
+    split = load_split(Masks(), 128, 4, with_masks=True, enlarge=False)
+    assert split.data.segmentation.sum(axis=(1, 2)).tolist() == [64, 64, 0]
+    assert score_masks(split.data.segmentation.astype(np.float16), split)["miou"] == 1
 
 
 def test_a_split_without_masks_is_refused():

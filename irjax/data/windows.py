@@ -1,0 +1,83 @@
+"""Large images as windows: a source whose examples are overlapping squares at the images' own resolution."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from irjax.data.sources import Concatenation, image_dtype
+from irjax.ops.windows import cut_windows, window_origins
+from irjax.types import Example, Source
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowSource:
+    """Every window of every image of a source (an `irjax.types.Source`), named ``NAME@x,y``.
+
+    A window's targets are those whose centroid is a pixel of it; its mask also has what it sees of others.
+
+    Attributes:
+      source: the images.
+      size: side S of a window in pixels; a shorter side of an image is centred between zeros.
+      overlap: least overlap of neighbours in pixels.
+    """
+
+    source: Source
+    size: int
+    overlap: int
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Example:
+        """Cuts window `index`; IndexError outside the source."""
+        number, which, name = self._places[index]
+        example = self._read(number)
+        x, y = window_origins(*example.image.shape, self.size, self.overlap)[which]
+        cut = lambda plane: cut_windows(plane, self.size, self.overlap)[which]  # noqa: E731
+        points = np.asarray(example.points, np.float32).reshape(-1, 2) - np.float32([x, y])
+        inside = np.all((points >= -0.5) & (points < self.size - 0.5), axis=1)
+        return Example(name, cut(example.image), points[inside], None if example.mask is None else cut(example.mask))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of every window, in order."""
+        return tuple(name for _, _, name in self._places)
+
+    @functools.cached_property
+    def counts(self) -> tuple[int, ...]:
+        """The number of windows of each image."""
+        return tuple(np.bincount([number for number, _, _ in self._places], minlength=len(self.source)).tolist())
+
+    @functools.cached_property
+    def dtype(self) -> np.dtype:
+        """The type that holds every image without loss."""
+        return image_dtype(self.source)
+
+    @functools.cached_property
+    def _places(self) -> list[tuple[int, int, str]]:
+        """Image, window of it, and name; reads every image once for its size."""
+        places = []
+        for number, name in enumerate(self.source.names):
+            origins = window_origins(*self._read(number).image.shape, self.size, self.overlap)
+            places += [(number, which, f"{name}@{x},{y}") for which, (x, y) in enumerate(origins)]
+        return places
+
+    @functools.cached_property
+    def _read(self) -> Callable[[int], Example]:
+        # Windows of one image follow each other.
+        return functools.lru_cache(maxsize=16)(self.source.__getitem__)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"source": self.source, "size": self.size, "overlap": self.overlap}
+
+
+def as_windows(source: Source, size: int, overlap: int) -> Source:
+    """The windows of a source; of a concatenation, the concatenation of its parts' windows."""
+    if isinstance(source, Concatenation):
+        return Concatenation(tuple(WindowSource(part, size, overlap) for part in source.sources))
+    return WindowSource(source, size, overlap)

@@ -1,0 +1,90 @@
+"""Ablations: every variant with every seed, and tables of what came out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from irjax.reports.files import plain, write_json, write_text
+from irjax.reports.tables import markdown_table
+
+Figures = Mapping[str, Mapping[str, Any]]
+
+
+def ablate(
+    variants: Mapping[str, Any],
+    seeds: Sequence[int],
+    run_one: Callable[[Any, pathlib.Path], Figures],
+    folder: pathlib.Path,
+    columns: Sequence[str],
+) -> str:
+    """Trains every variant with every seed and tables the mean and deviation over the seeds.
+
+    A finished run is kept in its own directory and not repeated, so that an interrupted ablation goes on under the same
+    flags.
+
+    Args:
+      variants: {name: config with a `loop.seed`}.
+      seeds: at least one. Of one seed the tables show the intervals of its figures instead of a deviation.
+      run_one: trains a config in a directory and returns, for each set of images it was measured on, ``{title:
+        {"metrics": {name: value}, "intervals": {name: (low, high)}}}``; intervals may be absent.
+      folder: where the runs, ablation.json and ablation.md go.
+      columns: metrics in the tables; those that a set of images has.
+
+    Returns:
+      A table for each set of images, as Markdown.
+
+    Raises:
+      ValueError: if the folder holds the result of another config.
+    """
+    results = {
+        name: [_result(folder / f"{name.replace(' ', '_')}-seed{seed}", config, seed, run_one) for seed in seeds]
+        for name, config in variants.items()
+    }
+    tables, values = [], {}
+    for title in next(iter(results.values()))[0]:
+        parts = {name: [result[title] for result in several] for name, several in results.items()}
+        shown = [c for c in columns if c in next(iter(parts.values()))[0]["metrics"]]
+        rows = [[name, *(_cell(several, column) for column in shown)] for name, several in parts.items()]
+        tables.append(f"{title}\n\n{markdown_table(['variant', *shown], rows)}")
+        values[title] = {name: {c: _summary(several, c) for c in shown} for name, several in parts.items()}
+    text = "\n\n".join(tables)
+    write_json(folder / "ablation.json", {"seeds": list(seeds), "variants": values})
+    write_text(folder / "ablation.md", text + "\n")
+    return text
+
+
+def _result(run: pathlib.Path, config: Any, seed: int, run_one: Callable[[Any, pathlib.Path], Figures]) -> Figures:
+    done = run / "result.json"
+    config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, seed=seed))
+    about = plain(dataclasses.asdict(config))
+    if not done.exists():
+        write_json(done, {"config": about, "figures": run_one(config, run)})
+    result = json.loads(done.read_text())
+    if result["config"] != about:
+        raise ValueError(f"{done} is of another config; give the same flags to go on, or another --run")
+    return result["figures"]
+
+
+def _values(results: Sequence[Mapping[str, Any]], metric: str) -> np.ndarray:
+    found = [result["metrics"][metric] for result in results]
+    return np.array([np.nan if value is None else value for value in found], float)
+
+
+def _summary(results: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
+    values = _values(results, metric)
+    intervals = [result.get("intervals", {}).get(metric) for result in results]
+    return {"mean": values.mean(), "std": values.std(ddof=1) if len(values) > 1 else None, "intervals": intervals}
+
+
+def _cell(results: Sequence[Mapping[str, Any]], metric: str) -> str:
+    about = _summary(results, metric)
+    if about["std"] is not None:
+        return f"{about['mean']:.4g} ± {about['std']:.3g}"
+    interval = about["intervals"][0]
+    return f"{about['mean']:.4g}" + (f" [{interval[0]:.3g}, {interval[1]:.3g}]" if interval else "")

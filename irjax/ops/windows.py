@@ -1,0 +1,133 @@
+"""Sliding windows: an image larger than a network's square as overlapping squares, and their maps joined again.
+
+The windows lie on a grid, so joining goes along one axis after the other. Where windows overlap, their maps are
+averaged with weights that fall linearly to the border of each window, where the network sees least.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+
+from irjax.types import Array
+
+
+def check_slide(slide: bool, enlarge: bool, prefix: str = "") -> None:
+    """Windows keep the resolution of an image; one that is smaller must not be enlarged then.
+
+    Raises:
+      ValueError: if both are on; `prefix` stands before their names.
+    """
+    if slide and enlarge:
+        raise ValueError(f"{prefix}slide keeps the images' resolution: it needs {prefix}enlarge off")
+
+
+def window_starts(length: int, size: int, overlap: int) -> tuple[int, ...]:
+    """First pixels of the fewest windows that cover an axis, evenly spread.
+
+    Args:
+      length: of the axis in pixels.
+      size: side S of a window in pixels.
+      overlap: least overlap of neighbours in pixels, 0 to S - 1.
+
+    Returns:
+      From 0 to ``length - size``; ``(0,)`` where one window covers the axis.
+
+    Raises:
+      ValueError: if the overlap is out of its range.
+    """
+    if not 0 <= overlap < size:
+        raise ValueError(f"the overlap of windows of {size} pixels must be in 0..{size - 1}, got {overlap}")
+    if length <= size:
+        return (0,)
+    count = -(-(length - overlap) // (size - overlap))
+    return tuple(round(i * (length - size) / (count - 1)) for i in range(count))
+
+
+def _grid(height: int, width: int, size: int, overlap: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return window_starts(height, size, overlap), window_starts(width, size, overlap)
+
+
+def window_origins(height: int, width: int, size: int, overlap: int) -> np.ndarray:
+    """Where the first pixel of each window of an image lies in it.
+
+    Returns:
+      [n, 2] int64 (x, y), in the order of `cut_windows`; negative where the image is smaller than a window.
+    """
+    rows, cols = _grid(height, width, size, overlap)
+    top, left = _margins(height, size)[0], _margins(width, size)[0]
+    return np.array([(x - left, y - top) for y in rows for x in cols])
+
+
+def _margins(length: int, size: int) -> tuple[int, int]:
+    """What a side shorter than a window is widened by, as `irjax.ops.letterbox` does without enlarging."""
+    missing = max(size - length, 0)
+    return missing // 2, missing - missing // 2
+
+
+def cut_windows(image: Array, size: int, overlap: int) -> Array:
+    """Cuts an image into windows, row by row.
+
+    Args:
+      image: [..., H, W]; numpy in, numpy out, JAX in, JAX out.
+      size: side S of a window in pixels. A shorter side of the image is centred between zeros.
+      overlap: least overlap of neighbours in pixels.
+
+    Returns:
+      [n, ..., S, S] of the same type.
+    """
+    xp = np if isinstance(image, np.ndarray) else jnp
+    height, width = image.shape[-2:]
+    rows, cols = _grid(height, width, size, overlap)
+    image = xp.pad(image, [(0, 0)] * (image.ndim - 2) + [_margins(height, size), _margins(width, size)])
+    return xp.stack([image[..., y : y + size, x : x + size] for y in rows for x in cols])
+
+
+def join_windows(maps: Array, height: int, width: int, overlap: int) -> Array:
+    """The inverse of `cut_windows` for maps of the windows.
+
+    Args:
+      maps: [n, ..., S, S] floating point, in the order of `cut_windows`; numpy in, numpy out, JAX in, JAX out.
+      height: H of the image in pixels.
+      width: W of the image in pixels.
+      overlap: as they were cut.
+
+    Returns:
+      [..., H, W].
+
+    Raises:
+      ValueError: if the number of windows is not that of such an image.
+    """
+    size = maps.shape[-1]
+    rows, cols = _grid(height, width, size, overlap)
+    if len(maps) != len(rows) * len(cols):
+        raise ValueError(
+            f"an image of {height}x{width} has {len(rows)}x{len(cols)} windows of {size} pixels, got {len(maps)}"
+        )
+    lines = [
+        _join(maps[i * len(cols) : (i + 1) * len(cols)], cols, max(width, size), axis=-1) for i in range(len(rows))
+    ]
+    whole = _join(lines, rows, max(height, size), axis=-2)
+    top, left = _margins(height, size)[0], _margins(width, size)[0]
+    return whole[..., top : top + height, left : left + width]
+
+
+def _join(maps: Sequence[Array], starts: Sequence[int], length: int, axis: int) -> Array:
+    """Windows along one axis, averaged where they overlap."""
+    if len(starts) == 1:
+        return maps[0]
+    xp = np if isinstance(maps[0], np.ndarray) else jnp
+    size = maps[0].shape[axis]
+    ramp = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)
+    total = np.zeros(length, np.float32)
+    for start in starts:
+        total[start : start + size] += ramp
+    joined = 0
+    for one, start in zip(maps, starts, strict=True):
+        weight = ramp / total[start : start + size]
+        pads = [(0, 0)] * one.ndim
+        pads[axis] = (start, length - size - start)
+        joined = joined + xp.pad(one * weight.reshape((-1, 1) if axis == -2 else (-1,)), pads)
+    return joined
