@@ -95,6 +95,7 @@ def test_threshold_and_size_reach_the_detector(tmp_path, model):
         run("predict", image, "--model", model, "--out", tmp_path / "out", "--overlays", 0, *options)
         assert len(read_predictions(tmp_path / "out/predictions.json").predictions["a.png"]) == count
     assert "size must be a multiple of 4" in error_of("predict", image, "--model", model, "--size", 33)
+    assert "slide is for segmentation networks" in error_of("predict", image, "--model", model, "--native")
 
 
 def test_tophat_needs_no_weights(tmp_path):
@@ -103,6 +104,7 @@ def test_tophat_needs_no_weights(tmp_path):
     found = read_predictions(tmp_path / "out/predictions.json").predictions["a.png"]
     np.testing.assert_array_equal(found.points, [[20, 11]])
     assert "--size" in error_of("predict", image, "--model", "tophat", "--size", 64)
+    assert "--native" in error_of("predict", image, "--model", "tophat", "--native")
 
 
 @pytest.mark.parametrize("spoil", ["truncated", "small", "text"])

@@ -30,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", default="runs/predict", metavar="DIR", help="where to write (default: %(default)s)")
     add("--threshold", type=float, help="lowest score of a detection (default: the model's own)")
     add("--size", type=int, help="side in pixels of the square that images are fitted into (default: the model's own)")
+    add(
+        "--native",
+        action="store_true",
+        help="keep the images' own resolution, and cover larger ones by overlapping squares; for models that predict "
+        "masks",
+    )
     add("--max-detections", type=int, metavar="N", help="most detections in an image (default: the model's own)")
     add(
         "--overlays",
@@ -73,11 +79,14 @@ def _detect(command: argparse.Namespace):
 
     options = {"size": command.size, "max_detections": command.max_detections}
     options = {name: value for name, value in options.items() if value is not None}
+    if command.native:
+        options |= {"enlarge": False, "slide": True}
     if command.model not in BASELINES:
         detector = irjax.load(command.model, **options)
         return lambda images: detector(images, threshold=command.threshold)
-    if "size" in options:
-        raise ValueError(f"--size: {command.model} works at the images' own size")
+    if "size" in options or command.native:
+        flag = "--native" if command.native else "--size"
+        raise ValueError(f"{flag}: {command.model} works at the images' own size")
 
     def detect_each(images):
         found = [detect(command.model, image[None], command.threshold, **options) for image in images]

@@ -11,15 +11,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+import jax
+import numpy as np
+
 from irjax.experiments.ablation import Figures, ablate
-from irjax.experiments.common import card, settled, tophat_reference
+from irjax.experiments.common import ROUNDING_IMAGES, card, largest_difference, settled, tophat_reference
 from irjax.inference import CONFIG_FILE, Detector, load
 from irjax.reports.files import write_json
 from irjax.training.allocator import keep_freed_memory
 from irjax.training.checkpoints import CheckpointError
 from irjax.training.loop import Result, TrainingError
 from irjax.types import Source
-from irjax.weights import save_weights
+from irjax.weights import on_disk, save_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +157,16 @@ def _ship(experiment: Experiment, command: Flags) -> None:
     if not command.data.root or not (run / CONFIG_FILE).is_file():
         raise ValueError("--ship needs a run directory as --eval-only, and --data.root for the figures of its card")
     detector, facts = experiment.settle(run)
-    figures = _test_each(experiment, command, detector, run, command.test or command.data.val)
+    # The figures are those of the weights as they are written.
+    round_trip = lambda value: on_disk(value, experiment.dtype).astype(np.float32)  # noqa: E731
+    written = dataclasses.replace(detector, variables=jax.tree.map(round_trip, detector.variables))
+    figures = _test_each(experiment, command, written, run, command.test or command.data.val)
+    if experiment.dtype != "float32":
+        facts = {**facts, "rounding": largest_difference(detector, written, command.config.data.open("val"))}
+        print(
+            f"{experiment.dtype} on disk changes probabilities by {facts['rounding']:.1g} at most, "
+            f"on {ROUNDING_IMAGES} images"
+        )
     about = card(run, facts, figures, f"{experiment.program} {' '.join(sys.argv[1:])}")
     print(save_weights(command.ship, detector.variables, detector.config, about, dtype=experiment.dtype))
 

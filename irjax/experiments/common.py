@@ -26,6 +26,7 @@ from irjax.training.steps import Method
 from irjax.types import Source
 
 MASK_PROTOCOLS = ("irjax", "basicirstd")
+ROUNDING_IMAGES = 32
 _CHUNK = 32  # images in memory at a time
 _FLOOR = 0.05  # lowest score that a curve needs
 
@@ -220,6 +221,14 @@ def settled(run: pathlib.Path) -> tuple[Detector, dict[str, Any]]:
     params["head"] = {name: value * factor for name, value in params["head"].items()}
     scaled = dataclasses.replace(detector, variables={**detector.variables, "params": params})
     return scaled, {**facts, "score_factor": factor}
+
+
+def largest_difference(one: Detector, other: Detector, source: Source) -> float:
+    """Of the target probabilities of two segmentation detectors, on at most `ROUNDING_IMAGES` images."""
+    count = min(ROUNDING_IMAGES, len(source))
+    images = [source[round(i * (len(source) - 1) / max(count - 1, 1))].image for i in range(count)]
+    pairs = zip(one(images).masks, other(images).masks, strict=True)
+    return max(float(np.abs(a - b).max()) for a, b in pairs)
 
 
 def card(run: pathlib.Path, facts: dict[str, Any], figures: dict[str, Any], command: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def save_weights(
       variables: nested dicts of arrays.
       config: how to run the network.
       card: at least `CARD_FIELDS`, each a JSON value.
-      dtype: "float32", or "float16" for half the size.
+      dtype: "float32", or "float16" for half the size: see `on_disk`.
 
     Returns:
       The path.
@@ -73,7 +73,7 @@ def save_weights(
     tensors = {}
     for name, value in flax.traverse_util.flatten_dict(dict(variables), sep="/").items():
         with np.errstate(over="ignore"):  # reported below
-            tensors[name] = np.ascontiguousarray(np.asarray(value).astype(dtype))
+            tensors[name] = np.ascontiguousarray(on_disk(value, dtype))
         if not np.isfinite(tensors[name]).all():
             raise ValueError(f"{path.name}: {name} has values that are not finite in {dtype}")
     metadata = {"format": _FORMAT, "config": config.to_json(), "card": json.dumps(dict(card))}
@@ -81,6 +81,12 @@ def save_weights(
         temporary.write_bytes(safetensors.numpy.save(tensors, metadata))
     write_text(path.with_suffix(".md"), _markdown(path.stem, config, card))
     return path
+
+
+def on_disk(value: Any, dtype: str) -> np.ndarray:
+    """An array as a weight file of this dtype has it: vectors, which are few and some of them large, stay float32."""
+    value = np.asarray(value)
+    return value.astype(dtype if value.ndim > 1 else "float32")
 
 
 def load_weights(path: str | os.PathLike) -> tuple[dict[str, Any], DetectorConfig, dict[str, Any]]:

@@ -248,8 +248,10 @@ def test_eval_only_and_shipped_weights(trained, tmp_path, capsys):
     assert line in capsys.readouterr().out
     path = tmp_path / "tiny.safetensors"
     mshnet.main([*SMALL, "--data.root", str(root), "--eval-only", str(run), "--ship", str(path)])
+    assert "float16 on disk changes probabilities by" in capsys.readouterr().out
     variables, config, card = weights.load_weights(path)
     chex.assert_trees_all_close(variables, load_variables(run), atol=1e-3, rtol=1e-3)
+    assert 0 < card["recipe"]["rounding"] < 1e-3
     assert config == irjax.load(str(run)).config and path.stat().st_size < 40_000  # 2 bytes a value
     assert {"IoU", "nIoU"} <= set(card["validation"]["data val"]["metrics"])
     assert "experiments.mshnet" in card["command"] and "score_factor" not in card["recipe"]
