@@ -1,6 +1,8 @@
-"""Upsampling with aligned corners, as PyTorch's ``Upsample(align_corners=True)``; `jax.image.resize` has none.
+"""Bilinear upsampling without gather or scatter, with aligned corners and with half-pixel centres.
 
-Output pixel j of m samples the input at j (n - 1) / (m - 1), so that the corner pixels keep their values.
+With aligned corners, as PyTorch's ``Upsample(align_corners=True)``, output pixel j of m samples the input at
+j (n - 1) / (m - 1), so that the corner pixels keep their values; `jax.image.resize` has only half-pixel centres, and
+makes two matrix products of them.
 """
 
 from __future__ import annotations
@@ -41,11 +43,22 @@ def _double(x: jax.Array, axis: int) -> jax.Array:
     shape[axis] = size
     k = np.arange(size)
     before, after = (jnp.asarray(share.reshape(shape) / max(2 * size - 1, 1), x.dtype) for share in (k, size - 1 - k))
+    return _interleave(x, axis, before, after)
+
+
+def _interleave(x: jax.Array, axis: int, before: jax.Array | float, after: jax.Array | float) -> jax.Array:
+    """Twice as long along an axis: each pixel moved by these shares towards its neighbours; the border repeats."""
+    size = x.shape[axis]
     first, last = jax.lax.slice_in_dim(x, 0, 1, axis=axis), jax.lax.slice_in_dim(x, size - 1, size, axis=axis)
     previous = jnp.concatenate([first, jax.lax.slice_in_dim(x, 0, size - 1, axis=axis)], axis)
     following = jnp.concatenate([jax.lax.slice_in_dim(x, 1, size, axis=axis), last], axis)
     even, odd = x + (previous - x) * before, x + (following - x) * after
     return jnp.stack([even, odd], axis + 1).reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
+
+
+def upsample_double(x: jax.Array) -> jax.Array:
+    """Bilinear upsampling by two with half-pixel centres: [B, H, W, C] to [B, 2 H, 2 W, C], of the same type."""
+    return _interleave(_interleave(x, 1, 0.25, 0.25), 2, 0.25, 0.25)
 
 
 def _resample(x: jax.Array, axis: int, factor: int) -> jax.Array:

@@ -1,6 +1,7 @@
 """The networks, one file a method."""
 
+from irjax.models.adsnet import ADSNet
 from irjax.models.hrpe import HRPE
 from irjax.models.mshnet import MSHNet
 
-__all__ = ["HRPE", "MSHNet"]
+__all__ = ["HRPE", "ADSNet", "MSHNet"]

@@ -13,10 +13,11 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from irjax.models.adsnet import ADSNet
 from irjax.models.hrpe import HRPE
 from irjax.models.mshnet import MSHNet
 
-MODELS: Mapping[str, type[nn.Module]] = MappingProxyType({"mshnet": MSHNet, "spire": HRPE})
+MODELS: Mapping[str, type[nn.Module]] = MappingProxyType({"adsnet": ADSNet, "mshnet": MSHNet, "spire": HRPE})
 
 _OWN_FIELDS = ("parent", "name")  # of every flax module
 

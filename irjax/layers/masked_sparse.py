@@ -1,0 +1,289 @@
+"""Convolutions over some patches of a map: the submanifold rule in three forms with the same weights.
+
+A map [B, H, W, C] is a grid of square patches of p x p sites, and a mask says which are kept. Convolutions see zeros at
+dropped sites, and give zeros there: what is active stays so, and nothing else becomes so. A stack of convolutions is
+written once, against a domain:
+
+    def stack(x, domain):
+        x = domain.clear(nn.relu(norm(domain.conv(x, kernel1))))
+        return domain.clear(nn.relu(norm(domain.conv(x, kernel2))))
+
+    masked_dense(stack, x, mask)                # all sites are computed; gradients reach the mask: training
+    gather_sparse(stack, x, indices, patch)     # only kept patches are computed, shapes are static: prediction
+    dense_literal(stack, x, mask)               # only the stack's input is masked: the ablation
+
+The first two agree everywhere, the third where the neighbourhood of a site is kept. Normalisations must be those of
+prediction in the comparison: a batch's statistics differ between all sites and the kept ones.
+
+Source: ADSNet (doi 10.1109/ACCESS.2024.3373436) convolves densely in training and with submanifold sparse convolutions
+(Graham et al., CVPR 2018) in prediction; the static gather and the masks between layers are irjax's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from irjax.layers.conv import conv
+
+Stack = Callable[[jax.Array, Any], jax.Array]
+
+
+# --- patches ----------------------------------------------------------------------------------------------------------
+
+
+def grid_of(height: int, width: int, patch: int) -> tuple[int, int]:
+    """Rows and columns of patches of a map.
+
+    Raises:
+      ValueError: if the patches do not divide the map.
+    """
+    if patch < 1 or height % patch or width % patch:
+        raise ValueError(f"patches of {patch}x{patch} do not divide a map of {height}x{width}")
+    return height // patch, width // patch
+
+
+def expand_mask(mask: jax.Array, patch: int) -> jax.Array:
+    """A mask of patches [B, h, w] for every site: [B, h p, w p, 1]."""
+    return jnp.repeat(jnp.repeat(mask, patch, axis=1), patch, axis=2)[..., None]
+
+
+def top_patches(scores: jax.Array, number: int) -> jax.Array:
+    """The patches with the highest scores.
+
+    Args:
+      scores: [B, h, w]; minus infinity excludes a patch as long as enough others are left.
+      number: K, static.
+
+    Returns:
+      [B, K] int32 indices into the h w patches by rows, rising.
+
+    Raises:
+      ValueError: if K is not in 1..h w.
+    """
+    count = scores.shape[1] * scores.shape[2]
+    if not 1 <= number <= count:
+        raise ValueError(f"the number of kept patches must be in 1..{count}, got {number}")
+    return jnp.sort(lax.top_k(scores.reshape(scores.shape[0], -1), number)[1], axis=1)
+
+
+def mask_of(indices: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    """The mask [B, h, w] float32 of kept patches [B, K]."""
+    batch = indices.shape[0]
+    flat = jnp.zeros((batch, grid[0] * grid[1]), jnp.float32)
+    return flat.at[jnp.arange(batch)[:, None], indices].set(1.0).reshape(batch, *grid)
+
+
+def gather_patches(x: jax.Array, indices: jax.Array, patch: int, halo: int = 0) -> jax.Array:
+    """Patches of a map, with what lies around them.
+
+    Args:
+      x: [B, H, W, C].
+      indices: [B, K] of patches, by rows.
+      patch: p, side in sites.
+      halo: h, sites taken on every side; zeros outside the map.
+
+    Returns:
+      [B, K, p + 2 h, p + 2 h, C].
+    """
+    cols = grid_of(*x.shape[1:3], patch)[1]
+    side = patch + 2 * halo
+    padded = jnp.pad(x, ((0, 0), (halo, halo), (halo, halo), (0, 0)))
+
+    def one(image: jax.Array, index: jax.Array) -> jax.Array:
+        return lax.dynamic_slice(image, (index // cols * patch, index % cols * patch, 0), (side, side, x.shape[-1]))
+
+    return jax.vmap(jax.vmap(one, (None, 0)))(padded, indices)
+
+
+def scatter_patches(patches: jax.Array, indices: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    """The map that has these patches and zeros elsewhere.
+
+    Args:
+      patches: [B, K, p, p, C].
+      indices: [B, K], distinct in a row.
+      grid: rows and columns of patches, static.
+
+    Returns:
+      [B, H, W, C].
+    """
+    batch, _, side, _, channels = patches.shape
+    rows, cols = grid
+    flat = jnp.zeros((batch, rows * cols, side, side, channels), patches.dtype)
+    flat = flat.at[jnp.arange(batch)[:, None], indices].set(patches, unique_indices=True)
+    whole = flat.reshape(batch, rows, cols, side, side, channels).swapaxes(2, 3)
+    return whole.reshape(batch, rows * side, cols * side, channels)
+
+
+# --- domains ----------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class WholeMap:
+    """All sites of a map.
+
+    Attributes:
+      mask: [B, H, W, 1], 1 at kept sites, or None where nothing is masked.
+    """
+
+    mask: jax.Array | None = None
+
+    def conv(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        """Convolution [B, H, W, C] to [B, H, W, D], kernel [k, k, C, D], k odd, zeros outside the map."""
+        return conv(x, kernel)
+
+    def clear(self, x: jax.Array) -> jax.Array:
+        """Zero at dropped sites: biases revive them otherwise."""
+        return x if self.mask is None else x * self.mask.astype(x.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class KeptPatches:
+    """The kept patches of a map, as arrays [B, K, p, p, C].
+
+    Attributes:
+      indices: [B, K] int32, distinct in a row.
+      grid: rows and columns of patches, static.
+    """
+
+    indices: jax.Array
+    grid: tuple[int, int]
+
+    def conv(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        """Convolution [B, K, p, p, C] to [B, K, p, p, D], kernel [k, k, C, D], k odd, zeros at dropped patches."""
+        batch, number, side, _, channels = x.shape
+        reach = kernel.shape[0] // 2
+        if not reach:
+            return jnp.einsum("nkhwc,cd->nkhwd", x, kernel[0, 0])
+        wide = gather_patches(scatter_patches(x, self.indices, self.grid), self.indices, side, reach)
+        return lax.platform_dependent(wide, kernel, cpu=_valid_by_taps, default=_valid)
+
+    def clear(self, x: jax.Array) -> jax.Array:
+        """All there is is kept."""
+        return x
+
+    def gather(self, x: jax.Array) -> jax.Array:
+        """The kept patches of a map [B, H, W, C]."""
+        return gather_patches(x, self.indices, x.shape[1] // self.grid[0])
+
+    def scatter(self, patches: jax.Array) -> jax.Array:
+        """The map [B, H, W, C] with these patches, zero elsewhere."""
+        return scatter_patches(patches, self.indices, self.grid)
+
+
+def _valid(wide: jax.Array, kernel: jax.Array) -> jax.Array:
+    flat = wide.reshape(-1, *wide.shape[2:])
+    y = lax.conv_general_dilated(flat, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return y.reshape(*wide.shape[:2], *y.shape[1:])
+
+
+def _valid_by_taps(wide: jax.Array, kernel: jax.Array) -> jax.Array:
+    """As one matrix product: XLA's CPU convolutions of many tiny images are slow."""
+    size, side = kernel.shape[0], wide.shape[2] - kernel.shape[0] + 1
+    taps = [wide[:, :, i : i + side, j : j + side] for i in range(size) for j in range(size)]
+    left = jnp.concatenate(taps, axis=-1)
+    return jnp.einsum("nkhwc,cd->nkhwd", left, kernel.reshape(-1, kernel.shape[-1]))
+
+
+# --- the three forms --------------------------------------------------------------------------------------------------
+
+
+def masked_dense(stack: Stack, x: jax.Array, mask: jax.Array) -> jax.Array:
+    """A stack of convolutions under a mask, all sites computed.
+
+    Args:
+      stack: ``(x, domain) -> y``, see the module's docstring; the last thing it does is to clear.
+      x: [B, H, W, C].
+      mask: [B, h, w] of square patches; 1 keeps, 0 drops. Gradients reach it.
+
+    Returns:
+      [B, H, W, D], zero at dropped sites.
+
+    Raises:
+      ValueError: if the mask's patches do not divide the map into squares.
+    """
+    # No mask on the result, which the stack has cleared: where it is zero twice, it has no gradient.
+    domain = WholeMap(expand_mask(mask, _patch_side(x, mask)))
+    return stack(domain.clear(x), domain)
+
+
+def gather_sparse(stack: Stack, x: jax.Array, indices: jax.Array, patch: int) -> jax.Array:
+    """The same on the kept patches alone; arguments as for `masked_dense`, but for the patches.
+
+    Args:
+      stack: as there.
+      x: [B, H, W, C].
+      indices: [B, K] of kept patches, distinct in a row.
+      patch: p, side of a patch in sites.
+
+    Returns:
+      [B, H, W, D], zero at dropped sites.
+
+    Raises:
+      ValueError: if the patches do not divide the map.
+    """
+    domain = KeptPatches(indices, grid_of(*x.shape[1:3], patch))
+    return domain.scatter(stack(domain.gather(x), domain))
+
+
+def dense_literal(stack: Stack, x: jax.Array, mask: jax.Array) -> jax.Array:
+    """The stack on the masked map, without masks between its layers; arguments as for `masked_dense`.
+
+    Returns:
+      [B, H, W, D]; not zero at dropped sites.
+    """
+    return stack(x * expand_mask(mask, _patch_side(x, mask)).astype(x.dtype), WholeMap())
+
+
+def _patch_side(x: jax.Array, mask: jax.Array) -> int:
+    patch = x.shape[1] // max(mask.shape[1], 1)
+    if (mask.shape[1] * patch, mask.shape[2] * patch) != x.shape[1:3]:
+        raise ValueError(f"a mask of {mask.shape[1]}x{mask.shape[2]} patches does not divide a map of {x.shape[1:3]}")
+    return patch
+
+
+# --- decisions --------------------------------------------------------------------------------------------------------
+
+
+def gumbel_keep(logits: jax.Array, keys: jax.Array | None, temperature: float = 1.0) -> jax.Array:
+    """Hard decisions with the gradient of soft ones: straight-through Gumbel-softmax.
+
+    Args:
+      logits: [B, h, w, 2], of keeping and of dropping.
+      keys: one for each image, or None for no noise.
+      temperature: of the softmax.
+
+    Returns:
+      [B, h, w], exactly 0 or 1.
+
+    Source: Jang et al., "Categorical Reparameterization with Gumbel-Softmax", ICLR 2017.
+    """
+    logits = logits.astype(jnp.float32)
+    if keys is not None:
+        logits = logits + jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:]))(keys)
+    soft = jax.nn.softmax(logits / temperature)[..., 0]
+    hard = (soft >= 0.5).astype(jnp.float32)
+    return hard + (soft - lax.stop_gradient(soft))
+
+
+def kept_number(cells: int, dropped: float) -> int:
+    """How many of the cells stay when this fraction is dropped.
+
+    Raises:
+      ValueError: if the fraction is not in [0, 1), or none stays.
+    """
+    if not 0 <= dropped < 1 or round(cells * (1 - dropped)) < 1:
+        raise ValueError(f"the fraction of dropped patches must be in [0, 1) and leave one of {cells}, got {dropped}")
+    return round(cells * (1 - dropped))
+
+
+def scores_of(logits: jax.Array, kept: jax.Array | None = None) -> jax.Array:
+    """Decision logits [B, h, w, 2] as scores [B, h, w] to rank patches by; minus infinity where `kept` is 0."""
+    scores = (logits[..., 0] - logits[..., 1]).astype(jnp.float32)
+    return scores if kept is None else jnp.where(kept > 0, scores, -np.inf)

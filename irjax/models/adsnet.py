@@ -1,0 +1,401 @@
+"""ADSNet: attention-guided feature distribution, and a cascade that computes fewer and fewer patches.
+
+Source: "ADSNet" (doi 10.1109/ACCESS.2024.3373436), Sections III-B to III-D. Where the paper is silent or contradicts
+itself, the choices are irjax's own: a feature distribution after Gold-YOLO with a local 1x1 branch, level 4 pooled to
+stride 16, masks that accumulate, a residual outside of the mask, and a sub-pixel segmentation head.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from irjax.layers.attention import max_along
+from irjax.layers.blocks import ConvNorm
+from irjax.layers.conv import Conv, torch_uniform
+from irjax.layers.masked_sparse import (
+    KeptPatches,
+    WholeMap,
+    expand_mask,
+    grid_of,
+    gumbel_keep,
+    kept_number,
+    mask_of,
+    scores_of,
+    top_patches,
+)
+from irjax.layers.norm import BatchNorm
+from irjax.layers.pool import max_pool2
+from irjax.layers.resize import upsample_double
+from irjax.models.resnet import WIDTHS, BasicBlock, ResNet18
+
+MODES = ("gather_sparse", "masked_dense", "dense_literal")
+DROPPED_LOGIT = -6.0  # of pixels in dropped patches
+STRIDES = {2: 4, 3: 8, 4: 16}
+
+
+@flax.struct.dataclass
+class AdsnetOutputs:
+    """What ADSNet predicts.
+
+    Attributes:
+      logits: [B, H, W] float32, of target pixels.
+      classes: levels 4, 3, 2: logits [B, H / s, W / s] of sites with a target; strides s 16, 8, 4.
+      scores: levels 4, 3, 2: logits [B, H / s, W / s] of the IoU, or None without an IoU score.
+      decisions: levels 4, 3: logits [B, h, w, 2] of keeping and dropping each patch, or None where nothing is dropped.
+      masks: of levels 3 and 2: [B, h, w] float32, which patches are kept.
+    """
+
+    logits: jax.Array
+    classes: tuple[jax.Array, ...]
+    scores: tuple[jax.Array, ...] | None
+    decisions: tuple[jax.Array | None, ...]
+    masks: tuple[jax.Array, ...]
+
+
+class _Part(nn.Module):
+    """What the parts share: the type of the computation and the axis of the statistics."""
+
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @property
+    def common(self) -> dict[str, Any]:
+        return {"axis_name": self.axis_name, "dtype": self.dtype}
+
+
+class Distribution(_Part):
+    """Attention-guided feature distribution: backbone maps at strides 4, 8, 16 to maps of one width.
+
+    Attributes:
+      width: C, channels of the result.
+      levels: those that receive the global information; the others are projected alone.
+      channel_attention: on the global part.
+      spatial_attention: on the global part.
+    """
+
+    width: int = 128
+    levels: tuple[int, ...] = (3, 4)
+    channel_attention: bool = True
+    spatial_attention: bool = True
+
+    @nn.compact
+    def __call__(self, maps: tuple[jax.Array, ...], *, train: bool) -> dict[int, jax.Array]:
+        """{level: [B, H / s, W / s, C]} of the maps at strides 4, 8, 16."""
+        local = {
+            level: Conv(self.width, dtype=self.dtype, name=f"local{level}")(x)
+            for level, x in zip(STRIDES, maps, strict=True)
+        }
+        if not self.levels:
+            return local
+        x = jnp.concatenate([max_pool2(maps[0]), maps[1], upsample_double(maps[2])], axis=-1)
+        x = Conv(self.width * len(self.levels), dtype=self.dtype, name="align")(x)
+        x = BasicBlock(self.width * len(self.levels), name="mix", **self.common)(x, train=train)
+        parts = jnp.split(x, len(self.levels), axis=-1)
+        for level, part in zip(self.levels, parts, strict=True):
+            if level == 4:
+                part = max_pool2(part)
+            elif level == 2:
+                part = upsample_double(part)
+            local[level] = self._inject(local[level], part, level, train)
+        return local
+
+    def _inject(self, local: jax.Array, part: jax.Array, level: int, train: bool) -> jax.Array:
+        both, gate = local + part, 0.0
+        if self.channel_attention:
+            pooled = max_along(both.reshape(both.shape[0], -1, 1, self.width), 1)
+            pooled = ConvNorm(self.width // 4, name=f"squeeze{level}", **self.common)(pooled, train=train)
+            pooled = ConvNorm(self.width, relu=False, name=f"excite{level}", **self.common)(pooled, train=train)
+            gate = gate + nn.sigmoid(pooled) * part
+        if self.spatial_attention:
+            where = ConvNorm(1, relu=False, name=f"where{level}", **self.common)(max_along(both, -1), train=train)
+            gate = gate + nn.sigmoid(where) * part
+        if not (self.channel_attention or self.spatial_attention):
+            gate = part
+        return gate * local + part
+
+
+class DomainConvNorm(_Part):
+    """Convolution, batch normalisation and ReLU over a domain (`irjax.layers.masked_sparse`); parameters as `ConvNorm`.
+
+    Attributes:
+      features: number of output channels.
+      size: side of the kernel, odd.
+    """
+
+    features: int = 128
+    size: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array, domain: Any, *, train: bool) -> jax.Array:
+        """Applies it to what the domain holds of a map."""
+        x = DomainConv(self.features, self.size, dtype=self.dtype, name="conv")(x, domain)
+        x = BatchNorm(axis_name=self.axis_name, name="norm")(x, train=train)
+        return domain.clear(nn.relu(x))
+
+
+class DomainConv(nn.Module):
+    """A convolution over a domain; parameter ``kernel`` [k, k, C, D].
+
+    Attributes:
+      features: D.
+      size: k, odd.
+      dtype: type of the computation.
+    """
+
+    features: int
+    size: int = 1
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, domain: Any) -> jax.Array:
+        """Applies it to what the domain holds of a map."""
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", torch_uniform, shape, jnp.float32)
+        return domain.conv(x.astype(self.dtype), kernel.astype(self.dtype))
+
+
+class Activation(_Part):
+    """Three branches, 1x1, 3x3 and two 3x3, joined by a 1x1: C channels to C.
+
+    Attributes:
+      width: C.
+    """
+
+    width: int = 128
+
+    @nn.compact
+    def __call__(self, x: jax.Array, domain: Any, *, train: bool) -> jax.Array:
+        """Applies the block to what the domain holds of a map, cleared."""
+        part = lambda size, name: DomainConvNorm(features=self.width, size=size, name=name, **self.common)  # noqa: E731
+        point = part(1, "point")(x, domain, train=train)
+        near = part(3, "near")(x, domain, train=train)
+        far = part(3, "far1")(x, domain, train=train)
+        far = part(3, "far2")(far, domain, train=train)
+        return part(1, "join")(jnp.concatenate([point, near, far], axis=-1), domain, train=train)
+
+
+class Head(nn.Module):
+    """A 1x1 convolution with a bias, in float32: [..., C] to [..., features].
+
+    Attributes:
+      features: number of outputs.
+      bias: what the bias starts from.
+    """
+
+    features: int
+    bias: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Applies it to x [..., C]."""
+        kernel = self.param("kernel", torch_uniform, (1, 1, x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.constant(self.bias), (self.features,), jnp.float32)
+        return jnp.einsum("...c,cd->...d", x.astype(jnp.float32), kernel[0, 0]) + bias
+
+
+class Segmentation(_Part):
+    """The head: a map at stride 4 to logits of the 4x4 pixels of every site.
+
+    Attributes:
+      width: C.
+    """
+
+    width: int = 128
+
+    @nn.compact
+    def __call__(self, x: jax.Array, domain: Any, *, train: bool) -> jax.Array:
+        """What the domain holds of a map [..., C] to [..., 16]: the pixels of a site by rows."""
+        x = DomainConvNorm(features=self.width, size=3, name="conv", **self.common)(x, domain, train=train)
+        return Head(STRIDES[2] ** 2, _prior(0.01), name="pixels")(x)
+
+
+def _prior(probability: float) -> float:
+    """The logit that a head starts from, so that rare targets do not drown in false ones (RetinaNet)."""
+    return math.log(probability / (1 - probability))
+
+
+def depth_to_space(x: jax.Array, side: int = 4) -> jax.Array:
+    """[..., H, W, side^2] to [..., side H, side W]."""
+    *lead, height, width, _ = x.shape
+    return x.reshape(*lead, height, width, side, side).swapaxes(-3, -2).reshape(*lead, height * side, width * side)
+
+
+class ADSNet(_Part):
+    """ADSNet: images [B, H, W, C] to `AdsnetOutputs`; H and W are multiples of 16 and of `cell`.
+
+    Attributes:
+      width: channels of the pyramid.
+      widths: channels of the backbone's stages; tests use smaller ones.
+      levels: that the distribution serves, of 2, 3, 4; none for the ablation without it.
+      channel_attention: in the distribution.
+      spatial_attention: in the distribution.
+      iou_score: predict how well each site's neighbourhood is segmented.
+      cell: side in pixels of the patches that are kept or dropped; at 256x256 a cell of 16 is the paper's 16x16 mask.
+      dropped: fractions of all patches dropped at levels 3 and 2; None drops none there.
+      temperature: of the decisions in training.
+      mode: of prediction: `gather_sparse` computes kept patches alone, `masked_dense` gives the same from all,
+        `dense_literal` masks only what enters a stage. Training is masked and dense.
+      rescore: weigh probabilities with class and IoU score, p sqrt(class IoU), as SparseInst does.
+      axis_name: device axis to synchronise the statistics over.
+      dtype: type of the computation; parameters, statistics and logits are float32.
+    """
+
+    width: int = 128
+    widths: tuple[int, ...] = WIDTHS
+    levels: tuple[int, ...] = (3, 4)
+    channel_attention: bool = True
+    spatial_attention: bool = True
+    iou_score: bool = True
+    cell: int = 16
+    dropped: tuple[float | None, float | None] = (0.25, 0.5)
+    temperature: float = 1.0
+    mode: str = "gather_sparse"
+    rescore: bool = False
+
+    @property
+    def multiple(self) -> int:
+        """What H and W must be multiples of."""
+        return max(STRIDES[4], self.cell)
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False, keys: jax.Array | None = None) -> AdsnetOutputs:
+        """The masks of images [B, H, W, C], normalised as in training.
+
+        Args:
+          images: [B, H, W, C] floating point.
+          train: normalise with the batch's statistics and update the running ones; decide softly.
+          keys: one for each image, for the noise of decisions in training; None for none.
+
+        Returns:
+          Logits and, in training or to rescore, what the heads say; `classes` and `scores` are empty otherwise.
+
+        Raises:
+          ValueError: if the images are not [B, H, W, C], a side is no multiple of 16 and the cell, an option is
+            unknown, or the fractions leave no patch, or more at level 2 than at level 3.
+        """
+        self._check(images)
+        maps = ResNet18(self.widths, name="backbone", **self.common)(images, train=train)
+        features = Distribution(
+            width=self.width,
+            levels=self.levels,
+            channel_attention=self.channel_attention,
+            spatial_attention=self.spatial_attention,
+            name="distribution",
+            **self.common,
+        )(maps, train=train)
+        grid = images.shape[1] // self.cell, images.shape[2] // self.cell
+        heads = train or self.rescore or self.is_initializing()
+        classes, scores, decisions, masks = [], [], [], []
+
+        def look(x: jax.Array, level: int) -> None:
+            if heads:
+                classes.append(Head(1, _prior(0.01), name=f"class{level}")(x)[..., 0])
+            if heads and self.iou_score:
+                scores.append(Head(1, name=f"score{level}")(x)[..., 0])
+
+        def activation(level: int) -> Activation:
+            return Activation(width=self.width, name=f"activation{level}", **self.common)
+
+        x = activation(4)(features[4], WholeMap(), train=train)
+        look(x, 4)
+        kept = jnp.ones((images.shape[0], *grid), jnp.float32)
+        domain, indices = WholeMap(), None
+        for level, fraction in zip((3, 2), self.dropped, strict=True):
+            decision = None
+            if fraction is not None:
+                decision = Head(2, name=f"decision{level + 1}")(to_cells(x, STRIDES[level + 1], self.cell))
+                kept, indices = self._decide(decision, kept, fraction, train, keys, level)
+            decisions.append(decision)
+            masks.append(kept)
+            x = upsample_double(x) + features[level]
+            domain = self._domain(kept, indices, level, train)
+            seen = domain.gather(x) if isinstance(domain, KeptPatches) else self._cleared(x, kept, level)
+            added = activation(level)(seen, domain, train=train)
+            if isinstance(domain, KeptPatches) and level == 2 and not heads:
+                x = seen + added  # the head needs no more
+            else:
+                x = x + (domain.scatter(added) if isinstance(domain, KeptPatches) else added)
+                look(x, level)
+        logits = self._segment(x, kept, domain, train)
+        if self.rescore:
+            logits = rescored(logits, classes[-1], scores[-1] if self.iou_score else None)
+        return AdsnetOutputs(
+            logits, tuple(classes), tuple(scores) if self.iou_score else None, tuple(decisions), tuple(masks)
+        )
+
+    def _check(self, images: jax.Array) -> None:
+        if images.ndim != 4:
+            raise ValueError(f"images must be [B, H, W, C], got shape {images.shape}")
+        if self.cell % STRIDES[3] or self.cell & (self.cell - 1):
+            raise ValueError(f"a cell must be a power of two of at least {STRIDES[3]} pixels, got {self.cell}")
+        if images.shape[1] % self.multiple or images.shape[2] % self.multiple:
+            raise ValueError(f"ADSNet needs sides that are multiples of {self.multiple}, got {images.shape[1:3]}")
+        if self.mode not in MODES:
+            raise ValueError(f"mode must be one of {MODES}, got {self.mode!r}")
+        if set(self.levels) - set(STRIDES):
+            raise ValueError(f"levels must be of {tuple(STRIDES)}, got {self.levels}")
+        cells = (images.shape[1] // self.cell) * (images.shape[2] // self.cell)
+        numbers = [cells if fraction is None else kept_number(cells, fraction) for fraction in self.dropped]
+        if numbers[1] > numbers[0] and self.dropped[1] is not None:
+            raise ValueError(f"level 2 cannot keep more patches than level 3, got dropped fractions {self.dropped}")
+
+    def _decide(
+        self, decision: jax.Array, kept: jax.Array, fraction: float, train: bool, keys: jax.Array | None, level: int
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """The patches that stay: a mask, and in prediction their indices."""
+        if train:
+            own = None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, level))(keys)
+            return kept * gumbel_keep(decision, own, self.temperature), None
+        number = kept_number(kept.shape[1] * kept.shape[2], fraction)
+        indices = top_patches(scores_of(decision, kept), number)
+        return mask_of(indices, kept.shape[1:]), indices
+
+    def _domain(self, kept: jax.Array, indices: jax.Array | None, level: int, train: bool) -> WholeMap | KeptPatches:
+        """Where the stage computes: everywhere until something is dropped."""
+        if all(fraction is None for fraction in self.dropped[: 4 - level]):
+            return WholeMap()
+        if not train and self.mode == "gather_sparse":
+            return KeptPatches(indices, kept.shape[1:])
+        if not train and self.mode == "dense_literal":
+            return WholeMap()
+        return WholeMap(expand_mask(kept, self.cell // STRIDES[level]))
+
+    def _cleared(self, x: jax.Array, kept: jax.Array, level: int) -> jax.Array:
+        return x * expand_mask(kept, self.cell // STRIDES[level]).astype(x.dtype)
+
+    def _segment(self, x: jax.Array, kept: jax.Array, domain: WholeMap | KeptPatches, train: bool) -> jax.Array:
+        """Logits [B, H, W]; those of dropped patches are `DROPPED_LOGIT`."""
+        head = Segmentation(width=self.width, name="segmentation", **self.common)
+        if isinstance(domain, KeptPatches):
+            seen = x if x.ndim == 5 else domain.gather(x)
+            pixels = domain.scatter(head(seen, domain, train=train) - DROPPED_LOGIT) + DROPPED_LOGIT
+        else:
+            sites = expand_mask(kept, self.cell // STRIDES[2])
+            pixels = head(self._cleared(x, kept, 2), domain, train=train)
+            pixels = sites * pixels + (1 - sites) * DROPPED_LOGIT
+        return depth_to_space(pixels)
+
+
+def to_cells(x: jax.Array, stride: int, cell: int) -> jax.Array:
+    """A map [B, H, W, C] at a stride, max-pooled to cells of this many pixels, or repeated where it is coarser."""
+    if cell < stride:
+        return jnp.repeat(jnp.repeat(x, stride // cell, axis=1), stride // cell, axis=2)
+    rows, cols = grid_of(*x.shape[1:3], cell // stride)
+    return jnp.max(x.reshape(x.shape[0], rows, cell // stride, cols, cell // stride, x.shape[-1]), axis=(2, 4))
+
+
+def rescored(logits: jax.Array, classes: jax.Array, scores: jax.Array | None) -> jax.Array:
+    """The logits of p sqrt(class IoU), the last two from the sites [B, H / 4, W / 4] of the pixels [B, H, W].
+
+    Source: Cheng et al., "Sparse Instance Activation for Real-Time Instance Segmentation", CVPR 2022.
+    """
+    factor = nn.sigmoid(classes) * (1.0 if scores is None else nn.sigmoid(scores))
+    factor = jnp.repeat(jnp.repeat(jnp.sqrt(factor), STRIDES[2], axis=1), STRIDES[2], axis=2)
+    p = jnp.clip(nn.sigmoid(logits) * factor, 1e-7, 1 - 1e-7)
+    return jnp.log(p) - jnp.log1p(-p)
