@@ -31,7 +31,7 @@ from irjax.ops.normalize import NORMALIZATIONS, normalize, to_unit
 from irjax.ops.peaks import decode_heatmap
 from irjax.ops.regions import find_regions
 from irjax.ops.windows import check_slide, cut_windows, join_windows, window_origins
-from irjax.types import Array, Detections, SegmentationLogits
+from irjax.types import Array, Detections
 
 CONFIG_FILE = "detector.json"
 
@@ -139,7 +139,7 @@ def run_network(config: DetectorConfig, variables: Mapping[str, Any], canvases: 
     """
     inputs = normalize(canvases, config.normalization, config.channels)
     output = config.module().apply(variables, inputs, train=False)
-    if isinstance(output, SegmentationLogits):
+    if hasattr(output, "logits"):
         return jax.nn.sigmoid(output.logits), True
     return output, False
 

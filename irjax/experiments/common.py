@@ -10,11 +10,14 @@ import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from irjax.baselines import detect
+from irjax.data.augment import augment
 from irjax.inference import CONFIG_FILE, Detector, DetectorConfig, load
 from irjax.metrics import PointPredictions, PointTruth, centroid_sweep, from_detections
+from irjax.ops.normalize import normalize, to_unit
 from irjax.reports.evaluate import report_maps, report_points
 from irjax.reports.files import whole_folder, write_text
 from irjax.reports.names import safe_name
@@ -23,7 +26,7 @@ from irjax.reports.predictions import write_predictions
 from irjax.training.checkpoints import Checkpoints
 from irjax.training.loop import Result, fit
 from irjax.training.steps import Method
-from irjax.types import Source
+from irjax.types import Batch, Source
 
 MASK_PROTOCOLS = ("irjax", "basicirstd")
 ROUNDING_IMAGES = 32
@@ -88,6 +91,28 @@ def detector_config(method: str, config: Any, options: Sequence[str]) -> Detecto
         threshold=config.decode.threshold,
         max_detections=config.decode.max_detections,
     )
+
+
+def mask_inputs(config: Any) -> Callable[[Batch, jax.Array | None], tuple[jax.Array, jax.Array]]:
+    """What a network that predicts masks is given: `irjax.training.steps.Method.prepare`.
+
+    Args:
+      config: of the experiment, with `augment`, `model.normalization` and `model.channels`.
+
+    Returns:
+      ``(batch, keys [B] or None) -> (images [B, S, S, C], masks [B, S, S] bool)``, augmented if there are keys.
+    """
+
+    def prepare(batch: Batch, keys: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        images, target = to_unit(batch.images), batch.segmentation
+        if keys is not None:
+            varied = jax.vmap(functools.partial(augment, config=config.augment))(
+                keys, images, batch.points, batch.mask, target
+            )
+            images, target = varied.image, varied.segmentation
+        return normalize(images, config.model.normalization, config.model.channels), target
+
+    return prepare
 
 
 def detect_source(
@@ -193,6 +218,23 @@ def test_masks(
         found, source, threshold=threshold, out_dir=folder / "points", title=f"{title}, points", sizes=sizes, overlays=0
     )
     return {**report, "points": points}
+
+
+def mask_summary(name: str, report: dict[str, Any], detector: Detector, tophat: dict[str, float]) -> list[str]:
+    """What the command of a method that predicts masks prints at its end; `report` is that of `test_masks`."""
+    width = max(len(name), len("top-hat"))
+
+    def line(protocol: str) -> str:
+        values = report["protocols"][protocol]["metrics"]
+        parts = [f"{metric} {values[metric]:.3f}" for metric in ("IoU", "nIoU", "Pd") if metric in values]
+        return f"{name:{width}}  {'  '.join(parts)}  Fa {values['Fa'] * 1e6:.1f}e-6 ({protocol})"
+
+    f1 = report["points"]["metrics"]["F1"]
+    return [
+        *map(line, MASK_PROTOCOLS),
+        f"{name:{width}}  F1 {f1:.3f} of the regions' centroids, p > {detector.config.threshold:g}",
+        f"{'top-hat':{width}}  F1 {tophat['f1']:.3f} at its best threshold, {f1 - tophat['f1']:.3f} lower",
+    ]
 
 
 def chosen(run: pathlib.Path) -> tuple[Detector, dict[str, Any]]:

@@ -17,27 +17,26 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 
-from irjax.data.augment import AugmentConfig, augment
+from irjax.data.augment import AugmentConfig
 from irjax.experiments import command, common
 from irjax.experiments.command import Flags
-from irjax.inference import Detector, DetectorConfig
+from irjax.inference import DetectorConfig
 from irjax.layers.attention import SPATIAL_KINDS
 from irjax.losses.scale import VARIANTS, scale_dynamic_loss, scale_iou_loss
 from irjax.losses.segmentation import soft_iou
 from irjax.models import MSHNet
 from irjax.models.mshnet import DEPTHS, WIDTHS
-from irjax.ops.normalize import normalize, to_unit
 from irjax.training.data import DataConfig
 from irjax.training.loop import LoopConfig, Result
 from irjax.training.masks import score_masks
 from irjax.training.optimizers import OptimizerConfig
 from irjax.training.steps import Method
-from irjax.types import Batch, SegmentationLogits
+from irjax.types import SegmentationLogits
 
 ImageLoss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -265,22 +264,13 @@ def mshnet_method(config: MshnetConfig, axis_name: str | None = None) -> Method:
         dtype=jnp.bfloat16 if config.loop.bf16 else jnp.float32,
     )
 
-    def prepare(batch: Batch, keys: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        images, target = to_unit(batch.images), batch.segmentation
-        if keys is not None:
-            varied = jax.vmap(functools.partial(augment, config=config.augment))(
-                keys, images, batch.points, batch.mask, target
-            )
-            images, target = varied.image, varied.segmentation
-        return normalize(images, model.normalization, model.channels), target
-
     def warm_loss(outputs: SegmentationLogits, target: jax.Array) -> jax.Array:
         return scale_iou_loss(outputs.sides[0], target, variant=None)
 
     return Method(
         "mshnet",
         network,
-        prepare,
+        common.mask_inputs(config),
         loss=functools.partial(multiscale, image_loss(config.loss)),
         decode=lambda outputs: jax.nn.sigmoid(outputs.logits).astype(jnp.float16),
         score=functools.partial(score_masks, threshold=config.decode.threshold),
@@ -355,20 +345,6 @@ class Command(Flags, MshnetConfig):
     ablation: Literal["", "loss", "attention"] = ""
 
 
-def _summary(report: dict[str, Any], detector: Detector, tophat: dict[str, float]) -> list[str]:
-    def line(protocol: str) -> str:
-        values = report["protocols"][protocol]["metrics"]
-        parts = [f"{name} {values[name]:.3f}" for name in ("IoU", "nIoU", "Pd") if name in values]
-        return f"MSHNet   {'  '.join(parts)}  Fa {values['Fa'] * 1e6:.1f}e-6 ({protocol})"
-
-    f1 = report["points"]["metrics"]["F1"]
-    return [
-        *map(line, common.MASK_PROTOCOLS),
-        f"MSHNet   F1 {f1:.3f} of the regions' centroids, p > {detector.config.threshold:g}",
-        f"top-hat  F1 {tophat['f1']:.3f} at its best threshold, {f1 - tophat['f1']:.3f} lower",
-    ]
-
-
 def experiment() -> command.Experiment:
     """MSHNet as the shared command sees it."""
     return command.Experiment(
@@ -377,7 +353,7 @@ def experiment() -> command.Experiment:
         RECIPES,
         train,
         common.test_masks,
-        _summary,
+        functools.partial(common.mask_summary, "MSHNet"),
         ablation,
         _COLUMNS,
         settle=common.chosen,

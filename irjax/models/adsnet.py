@@ -22,7 +22,6 @@ from irjax.layers.masked_sparse import (
     KeptPatches,
     WholeMap,
     expand_mask,
-    grid_of,
     gumbel_keep,
     kept_number,
     mask_of,
@@ -241,6 +240,7 @@ class ADSNet(_Part):
       temperature: of the decisions in training.
       mode: of prediction: `gather_sparse` computes kept patches alone, `masked_dense` gives the same from all,
         `dense_literal` masks only what enters a stage. Training is masked and dense.
+      heads: let the heads speak in prediction, too, as the loss needs.
       rescore: weigh probabilities with class and IoU score, p sqrt(class IoU), as SparseInst does.
       axis_name: device axis to synchronise the statistics over.
       dtype: type of the computation; parameters, statistics and logits are float32.
@@ -256,6 +256,7 @@ class ADSNet(_Part):
     dropped: tuple[float | None, float | None] = (0.25, 0.5)
     temperature: float = 1.0
     mode: str = "gather_sparse"
+    heads: bool = False
     rescore: bool = False
 
     @property
@@ -273,7 +274,8 @@ class ADSNet(_Part):
           keys: one for each image, for the noise of decisions in training; None for none.
 
         Returns:
-          Logits and, in training or to rescore, what the heads say; `classes` and `scores` are empty otherwise.
+          Logits and, in training, with `heads` or to rescore, what the heads say; `classes` and `scores` are empty
+          otherwise.
 
         Raises:
           ValueError: if the images are not [B, H, W, C], a side is no multiple of 16 and the cell, an option is
@@ -290,7 +292,7 @@ class ADSNet(_Part):
             **self.common,
         )(maps, train=train)
         grid = images.shape[1] // self.cell, images.shape[2] // self.cell
-        heads = train or self.rescore or self.is_initializing()
+        heads = train or self.heads or self.rescore or self.is_initializing()
         classes, scores, decisions, masks = [], [], [], []
 
         def look(x: jax.Array, level: int) -> None:
@@ -386,8 +388,9 @@ def to_cells(x: jax.Array, stride: int, cell: int) -> jax.Array:
     """A map [B, H, W, C] at a stride, max-pooled to cells of this many pixels, or repeated where it is coarser."""
     if cell < stride:
         return jnp.repeat(jnp.repeat(x, stride // cell, axis=1), stride // cell, axis=2)
-    rows, cols = grid_of(*x.shape[1:3], cell // stride)
-    return jnp.max(x.reshape(x.shape[0], rows, cell // stride, cols, cell // stride, x.shape[-1]), axis=(2, 4))
+    while stride < cell:
+        x, stride = max_pool2(x), 2 * stride
+    return x
 
 
 def rescored(logits: jax.Array, classes: jax.Array, scores: jax.Array | None) -> jax.Array:

@@ -31,6 +31,7 @@ class Method:
       select: the metric that chooses the checkpoint; higher is better.
       warm_loss: takes the place of `loss` in the first epochs of training, if there is one. Validation keeps `loss`.
       warm_epochs: how many.
+      extra: ``keys [B] -> {name: value}``: further arguments of the model in training, from the examples' keys.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Method:
     select: str
     warm_loss: Callable[[Any, Any], jax.Array] | None = None
     warm_epochs: float = 0
+    extra: Callable[[jax.Array], dict[str, Any]] = lambda keys: {}
 
 
 def example_keys(seed_key: jax.Array, step: jax.Array, index: jax.Array) -> jax.Array:
@@ -76,11 +78,12 @@ def make_train_step(
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        inputs, targets = method.prepare(batch, example_keys(seed_key, state.step, batch.index))
+        keys = example_keys(seed_key, state.step, batch.index)
+        inputs, targets = method.prepare(batch, keys)
 
         def objective(params: Any) -> tuple[jax.Array, Any]:
             outputs, updated = method.model.apply(
-                {**state.variables, "params": params}, inputs, train=True, mutable=["batch_stats"]
+                {**state.variables, "params": params}, inputs, train=True, mutable=["batch_stats"], **method.extra(keys)
             )
             values = method.loss(outputs, targets)
             if method.warm_loss is not None and warm_steps:

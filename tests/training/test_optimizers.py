@@ -73,6 +73,28 @@ def test_adagrad_is_that_of_pytorch(scale):
         np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-5)
 
 
+def test_sgd_is_that_of_pytorch():
+    torch = pytest.importorskip("torch", exc_type=ImportError)
+    gradients = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    theirs = torch.nn.Parameter(torch.ones(4))
+    optimizer = torch.optim.SGD([theirs], lr=0.1, momentum=0.9, weight_decay=0.01)
+    tx = OptimizerConfig(name="sgd", rate=0.1, weight_decay=0.01, warmup_epochs=0, schedule="constant").build(5, 5)
+    ours = np.ones(4, np.float32)
+    state = tx.init(ours)
+    for gradient in gradients:
+        theirs.grad = torch.from_numpy(gradient.copy())
+        optimizer.step()
+        updates, state = tx.update(gradient, state, ours)
+        ours = optax.apply_updates(ours, updates)
+        np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-5)
+
+
+def test_steps_come_at_60_and_80_percent_of_the_run():
+    rate = OptimizerConfig(rate=0.02, warmup_epochs=2, schedule="steps").learning_rate(1000, 20)
+    steps = (20, 40, 599, 601, 799, 801, 999)
+    np.testing.assert_allclose([rate(s) for s in steps], [0.01001, 0.02, 0.02, 0.002, 0.002, 2e-4, 2e-4], rtol=1e-4)
+
+
 def test_clip_norm_bounds_what_the_optimiser_sees():
     clipped, plain = (OptimizerConfig(name="adam", clip_norm=c, warmup_epochs=0).build(10, 10) for c in (1.0, 0.0))
     params, grads = {"w": np.zeros(4, np.float32)}, {"w": np.full(4, 50.0, np.float32)}
@@ -82,7 +104,7 @@ def test_clip_norm_bounds_what_the_optimiser_sees():
     np.testing.assert_allclose(optax.tree.get(state, "mu")["w"], 0.1 * np.full(4, 50.0), rtol=1e-5)
 
 
-@pytest.mark.parametrize("wrong", [{"name": "sgd"}, {"schedule": "step"}, {"rate": 0.0}, {"rate": float("nan")}])
+@pytest.mark.parametrize("wrong", [{"name": "rmsprop"}, {"schedule": "step"}, {"rate": 0.0}, {"rate": float("nan")}])
 def test_wrong_settings(wrong):
     with pytest.raises(ValueError, match="optimizer"):
         OptimizerConfig(**wrong)

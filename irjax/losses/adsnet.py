@@ -1,0 +1,130 @@
+"""The losses of ADSNet: where targets are, how well they are segmented, their pixels, and which patches to keep.
+
+Source: "ADSNet" (doi 10.1109/ACCESS.2024.3373436), Equation 7: L = L_cls + L_IoU + L_seg, with RetinaNet's focal loss.
+The equation has no term for the masks; the two here are irjax's own, the first after DynamicViT (Rao et al., NeurIPS
+2021). The form of L_seg, focal plus soft IoU, is irjax's own as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from irjax.losses.segmentation import binary_cross_entropy, focal, soft_iou
+
+
+def pooled(target: jax.Array, side: int) -> jax.Array:
+    """Whether each square of `side` pixels has a target pixel: [B, H, W] to [B, H / side, W / side] float32."""
+    batch, height, width = target.shape
+    blocks = target.reshape(batch, height // side, side, width // side, side)
+    return jnp.max(blocks, axis=(2, 4)).astype(jnp.float32)
+
+
+def dilated(cells: jax.Array) -> jax.Array:
+    """The largest value of each cell and its eight neighbours: [B, h, w] to the same."""
+    return jax.lax.reduce_window(cells, -jnp.inf, jax.lax.max, (1, 3, 3), (1, 1, 1), "SAME")
+
+
+def focal_by_positives(logits: jax.Array, target: jax.Array) -> jax.Array:
+    """The focal loss, summed and divided by the number of positives, at least 1: [B, H, W] twice to [B]."""
+    return focal(logits, target) * target[0].size / jnp.maximum(jnp.sum(target, axis=(1, 2)), 1.0)
+
+
+def neighbourhood_iou(logits: jax.Array, target: jax.Array, cell: int) -> tuple[jax.Array, jax.Array]:
+    """What the IoU score of each cell should say.
+
+    Args:
+      logits: [B, H, W].
+      target: [B, H, W] in {0, 1}.
+      cell: side of a cell in pixels.
+
+    Returns:
+      The soft IoU of prediction and target in each cell and its eight neighbours, [B, h, w] without gradient, and where
+      it is defined: in cells whose neighbourhood has a target pixel or half a pixel of prediction.
+    """
+    p = jax.lax.stop_gradient(jax.nn.sigmoid(logits))
+    batch, height, width = p.shape
+
+    def around(value: jax.Array) -> jax.Array:
+        sums = jnp.sum(value.reshape(batch, height // cell, cell, width // cell, cell), axis=(2, 4))
+        return jax.lax.reduce_window(sums, 0.0, jax.lax.add, (1, 3, 3), (1, 1, 1), "SAME")
+
+    both, predicted, true = around(p * target), around(p), around(target)
+    union = predicted + true - both
+    return both / jnp.maximum(union, 1e-6), (true > 0) | (predicted > 0.5)
+
+
+def adsnet_loss(
+    outputs: Any,
+    target: jax.Array,
+    *,
+    cell: int = 16,
+    dropped: Sequence[float | None] = (0.25, 0.5),
+    sparsity_weight: float = 2.0,
+    recall_weight: float = 0.5,
+) -> jax.Array:
+    """The loss of each image.
+
+    Args:
+      outputs: `irjax.models.adsnet.AdsnetOutputs` with what the heads say.
+      target: [B, H, W] bool.
+      cell: side of a patch in pixels.
+      dropped: fractions of the patches that levels 3 and 2 should drop.
+      sparsity_weight: of the squared difference between kept and wanted fraction.
+      recall_weight: of the cross-entropy between decisions and the cells that have a target nearby.
+
+    Returns:
+      [B] float32.
+
+    Raises:
+      ValueError: if the heads said nothing.
+    """
+    if not outputs.classes:
+        raise ValueError("the loss needs the heads: ADSNet in training, or with heads=True")
+    target = target.astype(jnp.float32)
+    side = lambda values: target.shape[1] // values.shape[1]  # noqa: E731
+    values = [focal_by_positives(site, pooled(target, side(site))) for site in outputs.classes]
+    loss = sum(values) / len(values)
+    if outputs.scores is not None:
+        wanted, defined = neighbourhood_iou(outputs.logits, target, cell)
+        loss += sum(_score_loss(score, wanted, defined) for score in outputs.scores) / len(outputs.scores)
+    loss += focal_by_positives(outputs.logits, target) + soft_iou(outputs.logits, target)
+    occupied = dilated(pooled(target, cell))
+    for decision, mask, fraction in zip(outputs.decisions, outputs.masks, dropped, strict=True):
+        if decision is not None:
+            loss += sparsity_weight * (jnp.mean(mask, axis=(1, 2)) - (1 - fraction)) ** 2
+            loss += recall_weight * binary_cross_entropy(decision[..., 0] - decision[..., 1], occupied)
+    return loss
+
+
+def _score_loss(scores: jax.Array, wanted: jax.Array, defined: jax.Array) -> jax.Array:
+    """Cross-entropy of IoU scores [B, h', w'] with what cells [B, h, w] should say, the mean where that is defined."""
+    times = scores.shape[1] // wanted.shape[1]
+    if times:
+        wanted, defined = (jnp.repeat(jnp.repeat(x, times, axis=1), times, axis=2) for x in (wanted, defined))
+    else:  # cells finer than the sites
+        finer = wanted.shape[1] // scores.shape[1]
+        wanted, defined = pooled(wanted, finer), pooled(defined, finer) > 0
+    value = -wanted * jax.nn.log_sigmoid(scores) - (1 - wanted) * jax.nn.log_sigmoid(-scores)
+    return jnp.sum(value * defined, axis=(1, 2)) / jnp.maximum(jnp.sum(defined, axis=(1, 2)), 1)
+
+
+def target_patch_recall(masks: Sequence[jax.Array], target: jax.Array) -> jax.Array:
+    """Which part of the patches with target pixels each mask keeps.
+
+    Args:
+      masks: of the levels, each [B, h, w], 1 kept.
+      target: [B, H, W] bool.
+
+    Returns:
+      [B, L, 2] float32: kept patches with targets, and all with targets, to be summed over images.
+    """
+
+    def counts(mask: jax.Array) -> jax.Array:
+        occupied = pooled(target.astype(jnp.float32), target.shape[1] // mask.shape[1])
+        return jnp.stack([jnp.sum(occupied * (mask > 0), axis=(1, 2)), jnp.sum(occupied, axis=(1, 2))], axis=-1)
+
+    return jnp.stack([counts(mask) for mask in masks], axis=1)

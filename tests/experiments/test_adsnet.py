@@ -1,0 +1,98 @@
+"""The ADSNet experiment at a tiny size: training through the command, what it logs, variants of its ablations."""
+
+import contextlib
+import io
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import irjax
+from irjax.experiments import adsnet
+from irjax.training.data import DataConfig
+
+SMALL = [
+    *("--data.size", "64", "--data.synthetic-train", "12", "--data.synthetic-val", "4"),
+    *("--data.scenes.height", "64", "--data.scenes.width", "64"),
+    *("--model.width", "8", "--model.widths", "4", "8", "8"),
+    *("--loop.steps", "4", "--loop.batch-size", "4", "--loop.steps-per-dispatch", "2", "--loop.devices", "1"),
+    *("--augment.crop", "48", "--loop.no-tensorboard"),
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick(quick_compilation):
+    pass
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    run, out = tmp_path_factory.mktemp("adsnet") / "run", io.StringIO()
+    source = DataConfig.open
+    with contextlib.redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DataConfig, "open", lambda self, split: source(self, "val" if split == "test" else split))
+        adsnet.main([*SMALL, "--run", str(run)])
+    return run, out.getvalue()
+
+
+def test_the_command_trains_logs_recall_and_reports(trained):
+    run, printed = trained
+    assert "recall3" in printed and "ADSNet   IoU" in printed and "(basicirstd)" in printed and "top-hat  F1" in printed
+    validation = json.loads((run / "validation.json").read_text())["4"]
+    assert 0 <= validation["recall2"] <= validation["recall3"] <= 1
+    assert json.loads((run / "config.json").read_text())["config"]["model"]["dropped"] == [0.25, 0.5]
+
+
+def test_the_run_loads_as_a_detector_that_computes_kept_patches(trained):
+    detector = irjax.load(str(trained[0]))
+    assert detector.module.mode == "gather_sparse" and not detector.module.heads
+    found = detector(np.random.default_rng(0).integers(0, 255, (2, 50, 64), np.uint8))
+    chex.assert_shape(found.masks, (2, 50, 64))
+    pure = jax.jit(detector.predict_fn)(detector.variables, jnp.zeros((1, 64, 64)))
+    chex.assert_shape(pure.masks, (1, 64, 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("attention", 4), ("distribution", 3), ("score", 2), ("grid", 4), ("ratios", 5)]
+)
+def test_variants_of_the_ablations(name, count):
+    base = adsnet.quick()
+    variants = adsnet.ablation(name, base)
+    assert len(variants) == count and base in variants.values()
+    assert len({str(config) for config in variants.values()}) == count
+    for config in variants.values():
+        model = adsnet.adsnet_method(config).model
+        images = jax.ShapeDtypeStruct((1, 128, 128, 1), jnp.float32)
+        variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        assert jax.eval_shape(model.apply, variables, images).logits.shape == (1, 128, 128)
+
+
+def test_ablations_that_there_are_not():
+    with pytest.raises(ValueError, match="no ablation 'width'"):
+        adsnet.ablation("width", adsnet.quick())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model.dropped", "0.5", "0.2"], "level 2 cannot keep more patches than level 3"),
+        (["--model.cell", "12"], "a cell must be a power of two"),
+        (["--loss.recall-weight", "-1"], "must not be negative"),
+    ],
+)
+def test_wrong_arguments(arguments, said, tmp_path, capsys):
+    with pytest.raises((SystemExit, ValueError)) as stopped:
+        adsnet.main([*SMALL, *arguments, "--run", str(tmp_path / "run")])
+    printed = f"{stopped.value} {capsys.readouterr().err}"
+    assert said in " ".join("".join(c if c.isascii() else " " for c in printed).split())  # flags are named in a box
+
+
+def test_the_official_recipe_is_the_papers():
+    config = adsnet.official()
+    rate = config.optimizer.learning_rate(config.loop.steps, 34)
+    np.testing.assert_allclose(
+        [rate(4000), rate(29_000), rate(31_000), rate(41_000)], [0.02, 0.02, 2e-3, 2e-4], rtol=1e-3
+    )

@@ -1,0 +1,111 @@
+"""The losses of ADSNet against plain numpy."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from irjax.losses.adsnet import (
+    adsnet_loss,
+    dilated,
+    focal_by_positives,
+    neighbourhood_iou,
+    pooled,
+    target_patch_recall,
+)
+from irjax.losses.segmentation import soft_iou
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
+
+
+@pytest.fixture(scope="module")
+def target():
+    """One target across two cells of the first image, none in the second."""
+    value = np.zeros((2, 64, 64), bool)
+    value[0, 20:24, 29:35] = True
+    return value
+
+
+def outputs(size=64, cell=16, **changes):
+    maps = lambda *shape, seed: jax.random.normal(jax.random.key(seed), (2, *shape))  # noqa: E731
+    sides = [size // s for s in (16, 8, 4)]
+    values = {
+        "logits": maps(size, size, seed=0) - 2,
+        "classes": tuple(maps(n, n, seed=n) for n in sides),
+        "scores": tuple(maps(n, n, seed=50 + n) for n in sides),
+        "decisions": tuple(maps(size // cell, size // cell, 2, seed=90 + n) for n in range(2)),
+        "masks": tuple((maps(size // cell, size // cell, seed=70 + n) > 0).astype(jnp.float32) for n in range(2)),
+    }
+    return types.SimpleNamespace(**{**values, **changes})
+
+
+def test_pooling_and_dilation(target):
+    cells = pooled(target, 16)
+    assert np.argwhere(cells).tolist() == [[0, 1, 1], [0, 1, 2]]
+    assert np.asarray(dilated(cells))[0].tolist() == [[1, 1, 1, 1]] * 3 + [[0, 0, 0, 0]]
+
+
+def test_focal_loss_is_divided_by_the_positives(target):
+    logits = np.asarray(jax.random.normal(jax.random.key(0), target.shape))
+    p, y = sigmoid(logits), target.astype(float)
+    value = -0.25 * y * (1 - p) ** 2 * np.log(p) - 0.75 * (1 - y) * p**2 * np.log(1 - p)
+    got = focal_by_positives(jnp.asarray(logits), jnp.asarray(target, jnp.float32))
+    np.testing.assert_allclose(got, value.sum(axis=(1, 2)) / [24, 1], rtol=1e-4)
+
+
+def test_iou_of_neighbourhoods(target):
+    logits = np.asarray(outputs().logits)
+    iou, defined = neighbourhood_iou(jnp.asarray(logits), jnp.asarray(target, jnp.float32), 16)
+    p = np.pad(sigmoid(logits), ((0, 0), (16, 16), (16, 16)))
+    y = np.pad(target.astype(float), ((0, 0), (16, 16), (16, 16)))
+    for b, i, j in np.ndindex(2, 4, 4):
+        a, t = (v[b, 16 * i : 16 * i + 48, 16 * j : 16 * j + 48] for v in (p, y))
+        both = (a * t).sum()
+        np.testing.assert_allclose(iou[b, i, j], both / (a.sum() + t.sum() - both), rtol=1e-4, atol=1e-6)
+        assert bool(defined[b, i, j]) == (t.sum() > 0 or a.sum() > 0.5)
+    quiet = neighbourhood_iou(jnp.full((1, 64, 64), -12.0), jnp.zeros((1, 64, 64)), 16)[1]
+    assert not np.asarray(quiet).any()
+    assert not np.asarray(
+        jax.grad(lambda x: neighbourhood_iou(x, jnp.asarray(target, jnp.float32), 16)[0].sum())(logits)
+    ).any()
+
+
+def test_the_parts_add_up(target):
+    out, y = outputs(), jnp.asarray(target)
+    whole = adsnet_loss(out, y)
+    assert whole.shape == (2,) and np.isfinite(whole).all()
+    no_masks = adsnet_loss(outputs(decisions=(None, None)), y)
+    wanted = np.zeros(2)
+    occupied = np.asarray(dilated(pooled(target, 16)))
+    for decision, mask, fraction in zip(out.decisions, out.masks, (0.25, 0.5), strict=True):
+        wanted += 2 * (np.asarray(mask).mean(axis=(1, 2)) - (1 - fraction)) ** 2
+        p = sigmoid(decision[..., 0] - decision[..., 1])
+        wanted += 0.5 * -(occupied * np.log(p) + (1 - occupied) * np.log(1 - p)).mean(axis=(1, 2))
+    np.testing.assert_allclose(whole - no_masks, wanted, rtol=1e-4)
+    segmentation = focal_by_positives(out.logits, y.astype(jnp.float32)) + soft_iou(out.logits, y)
+    classes = [focal_by_positives(x, pooled(target, 64 // x.shape[1])) for x in out.classes]
+    bare = adsnet_loss(outputs(decisions=(None, None), scores=None), y)
+    np.testing.assert_allclose(bare, segmentation + sum(classes) / 3, rtol=1e-5)
+    assert (np.asarray(no_masks) > np.asarray(bare)).all()
+
+
+@pytest.mark.parametrize("cell", [8, 16, 32])
+def test_cells_of_other_sizes(target, cell):
+    value = adsnet_loss(outputs(cell=cell), jnp.asarray(target), cell=cell)
+    assert value.shape == (2,) and np.isfinite(value).all()
+
+
+def test_recall_of_target_patches(target):
+    first = np.ones((2, 4, 4))
+    second = np.ones((2, 4, 4))
+    second[0, 1, 2] = 0
+    np.testing.assert_array_equal(target_patch_recall([first, second], target), [[[2, 2], [1, 2]], [[0, 0], [0, 0]]])
+
+
+def test_silent_heads_are_refused(target):
+    with pytest.raises(ValueError, match="needs the heads"):
+        adsnet_loss(outputs(classes=()), jnp.asarray(target))
