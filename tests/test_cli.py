@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from irjax import cli, weights
+from irjax.baselines import BASELINES
 from irjax.inference import DetectorConfig
 from irjax.reports.predict import find_images
 from irjax.reports.predictions import read_predictions
@@ -98,11 +99,16 @@ def test_threshold_and_size_reach_the_detector(tmp_path, model):
     assert "slide is for segmentation networks" in error_of("predict", image, "--model", model, "--native")
 
 
-def test_tophat_needs_no_weights(tmp_path):
+@pytest.mark.parametrize("name", sorted(BASELINES))
+def test_filters_need_no_weights(tmp_path, name):
     image = save(tmp_path / "a.png", scene(32, 48, (20, 11)))
-    run("predict", image, "--model", "tophat", "--threshold", 0.5, "--out", tmp_path / "out")
+    run("predict", image, "--model", name, "--out", tmp_path / "out")
     found = read_predictions(tmp_path / "out/predictions.json").predictions["a.png"]
     np.testing.assert_array_equal(found.points, [[20, 11]])
+
+
+def test_filters_work_at_the_size_of_the_image(tmp_path):
+    image = save(tmp_path / "a.png", scene(32, 48, (20, 11)))
     assert "--size" in error_of("predict", image, "--model", "tophat", "--size", 64)
     assert "--native" in error_of("predict", image, "--model", "tophat", "--native")
 

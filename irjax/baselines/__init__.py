@@ -11,11 +11,16 @@ from types import MappingProxyType
 
 import jax
 
+from irjax.baselines.aadcdd import aadcdd
 from irjax.baselines.common import customary_threshold, decode_response
+from irjax.baselines.lef import lef
+from irjax.baselines.tllcm import tllcm
 from irjax.baselines.tophat import tophat, tophat_detect
 from irjax.types import Array, Detections
 
-BASELINES: Mapping[str, Callable[..., jax.Array]] = MappingProxyType({"tophat": tophat})
+BASELINES: Mapping[str, Callable[..., jax.Array]] = MappingProxyType(
+    {"tophat": tophat, "lef": lef, "aadcdd": aadcdd, "tllcm": tllcm}
+)
 
 
 def detect(
@@ -41,4 +46,14 @@ def detect(
     return decode_response(BASELINES[name](images, **options), threshold, max_detections=max_detections)
 
 
-__all__ = ["BASELINES", "customary_threshold", "decode_response", "detect", "tophat", "tophat_detect"]
+__all__ = [
+    "BASELINES",
+    "aadcdd",
+    "customary_threshold",
+    "decode_response",
+    "detect",
+    "lef",
+    "tllcm",
+    "tophat",
+    "tophat_detect",
+]

@@ -1,6 +1,8 @@
-"""What the classical detectors share: the scaling of images, the customary threshold, and response to detections."""
+"""What the classical detectors share: the scaling of images, windows, the customary threshold, and detections."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +33,58 @@ def as_float(images: Array) -> tuple[jax.Array, float]:
     if jnp.issubdtype(images.dtype, jnp.floating):
         return images.astype(jnp.float32), 1.0
     raise ValueError(f"a baseline takes uint8, uint16 or floating images, got {images.dtype}")
+
+
+def check_sizes(name: str, sizes: Sequence[int], least: int, below: int | None = None) -> None:
+    """Refuses window sizes that have no centre pixel, or that a detector cannot use.
+
+    Args:
+      name: of the option, for the message.
+      sizes: sides of square windows in px.
+      least: smallest side that is allowed.
+      below: the sides must be smaller than this; None allows any.
+
+    Raises:
+      ValueError: no sizes at all, or one that is even or out of range.
+    """
+    if not sizes or any(size < least or size % 2 == 0 or (below is not None and size >= below) for size in sizes):
+        limit = "" if below is None else f" and below {below}"
+        raise ValueError(f"{name} must be odd numbers of at least {least}{limit}, got {tuple(sizes)}")
+
+
+def pad_symmetric(images: jax.Array, margin: int) -> jax.Array:
+    """Mirrors images at their borders, the border pixels included, as often as the margin needs.
+
+    Args:
+      images: [B, H, W].
+      margin: in px, on each side; may be larger than the images.
+
+    Returns:
+      [B, H + 2 margin, W + 2 margin].
+    """
+    return jnp.pad(images, ((0, 0), (margin, margin), (margin, margin)), mode="symmetric")
+
+
+def crop(padded: jax.Array, margin: int) -> jax.Array:
+    """Takes a margin in px off each side of [B, H, W]; the inverse of `pad_symmetric`."""
+    height, width = padded.shape[1:]
+    return padded[:, margin : height - margin, margin : width - margin]
+
+
+def box_sum(padded: jax.Array, size: int) -> jax.Array:
+    """Sums over all size x size squares that lie inside, each at its centre.
+
+    Args:
+      padded: [B, H, W] float32, neither side below `size`.
+      size: side of the square in px, odd.
+
+    Returns:
+      [B, H - size + 1, W - size + 1] float32.
+    """
+    # Not by cumulative sums: their differences lose the last digits of float32.
+    for window in ((1, size, 1), (1, 1, size)):
+        padded = jax.lax.reduce_window(padded, 0.0, jax.lax.add, window, (1, 1, 1), "VALID")
+    return padded
 
 
 def customary_threshold(response: jax.Array, fraction: float = 0.5) -> jax.Array:

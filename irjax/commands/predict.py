@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--model",
         default=DEFAULT_MODEL,
-        help="name of shipped weights (irjax models), run directory, .safetensors or published .pth file, or tophat, a "
-        "filter without weights (default: %(default)s)",
+        help="name of shipped weights (irjax models), run directory, .safetensors or published .pth file, or "
+        "tophat, lef, aadcdd or tllcm, filters without weights (default: %(default)s)",
     )
     add("--out", default="runs/predict", metavar="DIR", help="where to write (default: %(default)s)")
     add("--threshold", type=float, help="lowest score of a detection (default: the model's own)")

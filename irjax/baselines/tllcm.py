@@ -1,0 +1,107 @@
+"""Three-layer local contrast: a smoothed pixel against the bright pixels of the cells around it (SPEC B11).
+
+Source: the formulas of a third-party MATLAB collection; the publication itself was not seen.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from irjax.baselines.common import as_float, check_sizes, crop, pad_symmetric
+from irjax.types import Array
+
+_KEPT = 9  # brightest pixels of a cell
+_DARKEST = 1 / 255  # of the image's brightest pixel
+
+
+def _binomial(images: jax.Array) -> jax.Array:
+    """3x3 filter with the weights (1, 2, 1) / 4 along each axis; [B, H, W] to the same shape."""
+    height, width = images.shape[1:]
+    padded = pad_symmetric(images, 1)
+    weights = (1, 2, 1)
+    # As changes of the pixel itself, so that equal pixels keep their value whatever its rounding.
+    changes = sum(
+        weights[y] * weights[x] * (padded[:, y : y + height, x : x + width] - images)
+        for y in range(3)
+        for x in range(3)
+        if (y, x) != (1, 1)
+    )
+    return images + changes / 16
+
+
+def _mean_of_brightest(padded: jax.Array, size: int) -> jax.Array:
+    """Mean of the `_KEPT` brightest pixels of each size x size square inside; [B, H - size + 1, W - size + 1]."""
+    height, width = (side - size + 1 for side in padded.shape[1:])
+    kept: list[jax.Array] = []
+    # Insertion into sorted planes: XLA makes one loop of it, far faster than top_k on the CPU.
+    for y in range(size):
+        for x in range(size):
+            pixel = padded[:, y : y + height, x : x + width]
+            for rank, brighter in enumerate(kept):
+                kept[rank], pixel = jnp.maximum(brighter, pixel), jnp.minimum(brighter, pixel)
+            if len(kept) < _KEPT:
+                kept.append(pixel)
+    return kept[-1] + sum(pixel - kept[-1] for pixel in kept[:-1]) / _KEPT
+
+
+def _largest(maps: jax.Array, axis: int, count: int, step: int) -> jax.Array:
+    """Maximum over `count` places that lie `step` apart along an axis; shorter there by (count - 1) step."""
+    window, dilation = [1, 1, 1], [1, 1, 1]
+    window[axis], dilation[axis] = count, step
+    return jax.lax.reduce_window(maps, -jnp.inf, jax.lax.max, window, (1, 1, 1), "VALID", window_dilation=dilation)
+
+
+def _surroundings(padded: jax.Array, size: int) -> jax.Array:
+    """Largest over the eight cells around a pixel of the mean of their brightest pixels.
+
+    Args:
+      padded: images padded by (3 size - 1) / 2.
+      size: side of the cells in px, odd.
+
+    Returns:
+      [B, H, W] float32.
+    """
+    cells = _mean_of_brightest(padded, size)
+    # A maximum of eight slices would make XLA compute the cells anew for each of them.
+    above_and_below = _largest(_largest(cells, 2, 3, size), 1, 2, 2 * size)
+    left_and_right = _largest(cells, 2, 2, 2 * size)[:, size : cells.shape[1] - size]
+    return jnp.maximum(above_and_below, left_and_right)
+
+
+@functools.partial(jax.jit, static_argnames=("sizes",))
+def tllcm(images: Array, *, sizes: tuple[int, ...] = (5, 7, 9)) -> jax.Array:
+    """Response of the three-layer local contrast measure.
+
+    G is the image under a 3x3 binomial filter. For each size s, eight cells of s x s pixels lie around the cell about
+    a pixel, and m is the largest of the means of their nine brightest pixels. The response is the largest (G / m - 1) G
+    over the sizes, or 0 if that is negative.
+
+    Args:
+      images: [B, H, W] uint8, uint16 or floating in [0, 1]; mirrored at their borders, so they may be smaller than the
+        cells.
+      sizes: sides s in px, odd, at least 3. Static.
+
+    Returns:
+      [B, H, W] float32, not negative, in fractions of the full scale: proportional to the image, but not the same after
+      a constant is added.
+
+    Raises:
+      ValueError: images of another rank or type, or sizes out of range.
+
+    Note:
+      Our choice where the formulas are open: the cells are those of the image before the filter; m is at least 1/255 of
+      the image's brightest pixel, because beside black cells the ratio has no bound; a black image has response 0.
+      A target a few pixels from the border is mirrored into the cells around it, which takes away its response.
+    """
+    check_sizes("sizes", sizes, 3)
+    values, full_scale = as_float(images)
+    smooth = _binomial(values)
+    brightest = values.max(axis=(1, 2), keepdims=True)
+    padded = pad_symmetric(values, (3 * max(sizes) - 1) // 2)
+    cut = ((crop(padded, 3 * (max(sizes) - size) // 2), size) for size in sizes)
+    around = functools.reduce(jnp.minimum, (_surroundings(*each) for each in cut))
+    around = jnp.maximum(around, jnp.where(brightest > 0, brightest * _DARKEST, 1))
+    return jax.nn.relu((smooth - around) / around * smooth) / full_scale
