@@ -179,7 +179,7 @@ def adamw() -> MshnetConfig:
 
 
 def sirst() -> MshnetConfig:
-    """The recipe of the shipped weights `mshnet-sirst`: native windows, balanced draws, Muon, small crops.
+    """The first stage of weights for SIRST-v2 and NUDT-SIRST together: native windows, balanced draws, Muon, small crops.
 
     Cost: 4,100 steps of 8 crops of 128x128, 0.9 s of one core each.
     """
@@ -195,7 +195,7 @@ def sirst() -> MshnetConfig:
 
 
 def sirst_tune() -> MshnetConfig:
-    """The second stage of `mshnet-sirst`, from the first stage's weights: crops nearly as large as the windows.
+    """The second stage, from the first stage's weights: crops nearly as large as the windows.
 
     Channel attention pools over all it sees, so it has to meet what it will see in prediction: whole windows, with
     fewer targets to the area.
@@ -333,8 +333,8 @@ class Command(Flags, MshnetConfig):
     """Trains MSHNet, chooses the checkpoint on validation, tests it, and says where everything lies.
 
     Attributes:
-      recipe: sets the other flags' defaults: `quick`, the published code's `official`, `adamw`, or the two stages of
-        the shipped weights, `sirst` and `sirst-tune`. Without data.root, all train on synthetic scenes.
+      recipe: sets the other flags' defaults: `quick`, the published code's `official`, `adamw`, or the two stages
+        `sirst` and `sirst-tune`. Without data.root, all train on synthetic scenes.
       ablation: train the variants of one of the ablations instead: the weights of the loss, or the kinds of spatial
         attention.
     """
