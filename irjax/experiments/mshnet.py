@@ -179,7 +179,7 @@ def adamw() -> MshnetConfig:
 
 
 def sirst() -> MshnetConfig:
-    """The first stage of weights for SIRST-v2 and NUDT-SIRST together: native windows, balanced draws, Muon, small crops.
+    """The first stage for SIRST-v2 and NUDT-SIRST together: native windows, balanced draws, Muon, small crops.
 
     Cost: 4,100 steps of 8 crops of 128x128, 0.9 s of one core each.
     """
