@@ -44,14 +44,14 @@ class DetectorConfig:
       method: name in `irjax.models.registry`.
       model: fields of the method's module that differ from its defaults, as JSON values.
       size: side S of the letterboxed square in pixels; a multiple of what the network needs.
-      enlarge: scale images smaller than the square up to it, rather than keep their resolution.
-      slide: cover images larger than the square by overlapping squares at their own resolution, rather than scale them
-        down; of segmentation networks, and without `enlarge`.
       channels: input channels of the network, 1 or 3 equal ones.
       normalization: name in `irjax.ops.normalize`.
       threshold: lowest score of a detection, exclusive; of a segmentation network, lowest probability of its pixels.
       max_detections: N, the most points an image can have.
       relative_threshold: see `irjax.ops.peaks.decode_heatmap`.
+      enlarge: scale images smaller than the square up to it, rather than keep their resolution.
+      slide: cover images larger than the square by overlapping squares at their own resolution, rather than scale them
+        down; of segmentation networks, and without `enlarge`.
 
     Raises:
       ValueError: if a value is out of its range.
@@ -60,13 +60,13 @@ class DetectorConfig:
     method: str = "spire"
     model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     size: int = 512
-    enlarge: bool = True
-    slide: bool = False
     channels: int = 1
     normalization: str = "unit"
     threshold: float = 0.35
     max_detections: int = 32
     relative_threshold: float | None = None
+    enlarge: bool = True
+    slide: bool = False
 
     def __post_init__(self) -> None:
         module = self.module()

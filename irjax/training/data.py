@@ -92,8 +92,8 @@ class Split:
       names: of the examples.
       points: the targets of each, [K, 2] float32 in original pixels.
       sizes: (height, width) of each in original pixels.
-      enlarge: whether smaller images were scaled up.
       masks: of each, [H, W] bool in original pixels; None where the method needs none.
+      enlarge: whether smaller images were scaled up.
       windows: how many of the examples in `data` are windows of each, or None where each is one canvas.
     """
 
@@ -101,8 +101,8 @@ class Split:
     names: tuple[str, ...]
     points: tuple[np.ndarray, ...]
     sizes: tuple[tuple[int, int], ...]
-    enlarge: bool
     masks: tuple[np.ndarray, ...] | None = None
+    enlarge: bool = True
     windows: tuple[int, ...] | None = None
 
 
@@ -150,7 +150,7 @@ def load_split(
     points, sizes, masks = zip(*seen, strict=True)
     sizes = tuple((int(height), int(width)) for height, width in sizes)
     counts = windows.counts if windows else None
-    return Split(data, tuple(source.names), points, sizes, enlarge, masks if with_masks else None, counts)
+    return Split(data, tuple(source.names), points, sizes, masks if with_masks else None, enlarge, counts)
 
 
 def open_splits(config: DataConfig) -> tuple[Source, Source, dict[str, Any]]:
