@@ -30,7 +30,7 @@ from irjax.ops.letterbox import letterbox, letterbox_affine, letterbox_host, unl
 from irjax.ops.normalize import NORMALIZATIONS, normalize, to_unit
 from irjax.ops.peaks import decode_heatmap
 from irjax.ops.regions import find_regions
-from irjax.ops.windows import check_slide, cut_windows, join_windows, window_origins
+from irjax.ops.windows import check_slide, cut_windows, join_windows, overlap_of, window_origins
 from irjax.types import Array, Detections
 
 CONFIG_FILE = "detector.json"
@@ -88,11 +88,6 @@ class DetectorConfig:
         """The network, without weights."""
         return registry.build(self.method, **self.model)
 
-    @property
-    def overlap(self) -> int:
-        """Least overlap of neighbouring windows in pixels: a quarter of their side."""
-        return self.size // 4
-
     def to_json(self) -> str:
         """All fields as a JSON object."""
         return json.dumps(dataclasses.asdict(self), indent=2, default=lambda value: jnp.dtype(value).name)
@@ -149,10 +144,10 @@ _WINDOWS = 8  # windows of one image in one run of the network
 
 def _run_windows(config: DetectorConfig, variables: Mapping[str, Any], images: Array) -> Array:
     """Target probabilities [B, H, W] of images [B, H, W] that windows cover."""
-    windows = cut_windows(images, config.size, config.overlap)
+    windows = cut_windows(images, config.size, overlap_of(config.size))
     flat = windows.reshape(-1, *windows.shape[-2:])
     maps = jax.lax.map(lambda w: run_network(config, variables, w[None])[0][0], flat, batch_size=_WINDOWS)
-    return join_windows(maps.reshape(windows.shape), *images.shape[-2:], config.overlap)
+    return join_windows(maps.reshape(windows.shape), *images.shape[-2:], overlap_of(config.size))
 
 
 def _decode_heatmaps(config: DetectorConfig, heatmaps: Array, threshold: Array | float) -> Detections:
@@ -356,7 +351,7 @@ class Detector:
         """What the network sees of an image: canvases [S, S] in [0, 1], each with its letterbox's scale and offset."""
         size, enlarge = self.config.size, self.config.enlarge
         if self.config.slide:
-            for window in cut_windows(image, size, self.config.overlap):
+            for window in cut_windows(image, size, overlap_of(size)):
                 yield unit_range(window), np.ones(2), np.zeros(2)
             return
         canvas = image if image.shape == (size, size) else letterbox_host(image, size, enlarge)
@@ -375,8 +370,8 @@ class Detector:
         """The map [H, W] of one image from the next of the canvases [S, S]."""
         config = self.config
         if config.slide:
-            number = len(window_origins(*size, config.size, config.overlap))
-            return join_windows(np.stack(list(itertools.islice(canvases, number))), *size, config.overlap)
+            number = len(window_origins(*size, config.size, overlap_of(config.size)))
+            return join_windows(np.stack(list(itertools.islice(canvases, number))), *size, overlap_of(config.size))
         return np.clip(unletterbox_host(next(canvases), *size, config.enlarge), 0.0, 1.0)
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from irjax.data.augment import AugmentConfig
 from irjax.experiments import command, common
 from irjax.experiments.command import Flags
+from irjax.experiments.common import MaskDecodeConfig
 from irjax.inference import DetectorConfig
 from irjax.losses.adsnet import adsnet_loss, target_patch_recall
 from irjax.models import ADSNet
@@ -84,19 +85,6 @@ class LossConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DecodeConfig:
-    """How probabilities become targets.
-
-    Attributes:
-      threshold: a pixel is a target where p is above it; the checkpoint is chosen at it.
-      max_detections: most targets an image can have.
-    """
-
-    threshold: float = 0.5
-    max_detections: int = 32
-
-
-@dataclasses.dataclass(frozen=True)
 class AdsnetConfig:
     """Everything a run depends on; saved in it.
 
@@ -112,7 +100,7 @@ class AdsnetConfig:
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
-    decode: DecodeConfig = dataclasses.field(default_factory=DecodeConfig)
+    decode: MaskDecodeConfig = dataclasses.field(default_factory=MaskDecodeConfig)
 
 
 def quick() -> AdsnetConfig:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from irjax.experiments.ablation import Figures, ablate
+from irjax.experiments.ablation import ablate
 from irjax.experiments.common import ROUNDING_IMAGES, card, largest_difference, settled, tophat_reference
 from irjax.inference import CONFIG_FILE, Detector, load
 from irjax.reports.files import write_json
@@ -122,7 +122,8 @@ def _run(experiment: Experiment, command: Flags) -> None:
     if command.ablation:
         folder = pathlib.Path(command.run or f"runs/{name}-ablation-{command.ablation}")
         variants = experiment.ablation(command.ablation, config)
-        run_one = functools.partial(_figures, experiment, command)
+        tests = _tests(command, command.test) if command.test else {}
+        run_one = functools.partial(_figures, experiment, tests)
         print(ablate(variants, command.seeds, run_one, folder, experiment.columns))
         print(f"runs and tables: {folder}")
         return
@@ -160,47 +161,61 @@ def _ship(experiment: Experiment, command: Flags) -> None:
     # The figures are those of the weights as they are written.
     round_trip = lambda value: on_disk(value, experiment.dtype).astype(np.float32)  # noqa: E731
     written = dataclasses.replace(detector, variables=jax.tree.map(round_trip, detector.variables))
-    figures = _test_each(experiment, command, written, run, command.test or command.data.val)
+    tests = _tests(command, command.test or command.data.val)
+    figures = _test_each(experiment, tests, written, run)
     if experiment.dtype != "float32":
-        facts = {**facts, "rounding": largest_difference(detector, written, command.config.data.open("val"))}
+        rounding = max(largest_difference(detector, written, source) for source in tests.values())
+        facts = {**facts, "rounding": rounding}
         print(
-            f"{experiment.dtype} on disk changes probabilities by {facts['rounding']:.1g} at most, "
-            f"on {ROUNDING_IMAGES} images"
+            f"{experiment.dtype} on disk changes probabilities by {rounding:.1g} at most, "
+            f"on up to {ROUNDING_IMAGES} images of each split"
         )
     about = card(run, facts, figures, f"{experiment.program} {' '.join(sys.argv[1:])}")
     print(save_weights(command.ship, detector.variables, detector.config, about, dtype=experiment.dtype))
 
 
-def _figures(experiment: Experiment, command: Flags, config: Any, run: pathlib.Path) -> Figures:
-    """Trains one variant of an ablation: its figures on validation and, where splits are named, on each of them."""
+def _figures(
+    experiment: Experiment, tests: Mapping[str, Source], config: Any, run: pathlib.Path
+) -> dict[str, dict[str, Any]]:
+    """Trains one variant of an ablation: its figures on validation and on the tests."""
     validation = {"validation": {"metrics": experiment.train(config, run).best}}
-    return {**validation, **(_test_each(experiment, command, load(run), run, command.test) if command.test else {})}
+    return {**validation, **(_test_each(experiment, tests, load(run), run) if tests else {})}
 
 
-def _test_each(
-    experiment: Experiment, command: Flags, detector: Detector, run: pathlib.Path, splits: Sequence[str]
-) -> dict[str, Any]:
-    """Images, metrics and intervals of a detector on splits one by one, by data set and split."""
+def _tests(command: Flags, splits: Sequence[str]) -> dict[str, Source]:
+    """{data set and split: source}: one split for all folders, one for each, or several of one folder."""
     roots = command.data.root
-    if not roots:
-        raise ValueError(f"--test {' '.join(splits)} names splits of data sets; say where they are: --data.root")
+    _check_roots(command)
     splits = splits * len(roots) if len(splits) == 1 else splits
     roots = roots * len(splits) if len(roots) == 1 else roots
     if len(roots) != len(splits):
         raise ValueError(f"--test names {len(splits)} splits for {len(roots)} folders: give one or all")
+    one = lambda root, split: dataclasses.replace(command.data, root=(root,), train=(split,), val=(split,))  # noqa: E731
+    return {
+        f"{pathlib.Path(root).name} {split}": one(root, split).open("val")
+        for root, split in zip(roots, splits, strict=True)
+    }
+
+
+def _test_each(
+    experiment: Experiment, tests: Mapping[str, Source], detector: Detector, run: pathlib.Path
+) -> dict[str, dict[str, Any]]:
+    """Images, metrics and intervals of a detector on each test."""
     figures = {}
-    for root, split in zip(roots, splits, strict=True):
-        what = f"{pathlib.Path(root).name} {split}"
-        source = dataclasses.replace(command.data, root=(root,), train=(split,), val=(split,)).open("val")
+    for what, source in tests.items():
         report = experiment.test(detector, source, run / f"test-{what.replace(' ', '-')}", title=what)
         figures[what] = {name: report[name] for name in ("images", "metrics", "intervals")}
     return figures
 
 
+def _check_roots(command: Flags) -> None:
+    if command.test and not command.data.root:
+        raise ValueError(f"--test {' '.join(command.test)} names splits of data sets; say where they are: --data.root")
+
+
 def _test_source(command: Flags) -> tuple[Source, str]:
     data = command.config.data
-    if command.test and not data.root:
-        raise ValueError(f"--test {' '.join(command.test)} names splits of data sets; say where they are: --data.root")
+    _check_roots(command)
     if command.test:
         where = " + ".join(data.root)
         return dataclasses.replace(data, val=command.test).open("val"), f"{' + '.join(command.test)} of {where}"

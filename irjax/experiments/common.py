@@ -34,6 +34,19 @@ _CHUNK = 32  # images in memory at a time
 _FLOOR = 0.05  # lowest score that a curve needs
 
 
+@dataclasses.dataclass(frozen=True)
+class MaskDecodeConfig:
+    """How the probabilities of a method that predicts masks become targets.
+
+    Attributes:
+      threshold: a pixel is a target where p is above it; the checkpoint is chosen at it.
+      max_detections: most targets an image can have.
+    """
+
+    threshold: float = 0.5
+    max_detections: int = 32
+
+
 def train(
     config: Any,
     run: pathlib.Path,

@@ -25,10 +25,11 @@ import jax.numpy as jnp
 from irjax.data.augment import AugmentConfig
 from irjax.experiments import command, common
 from irjax.experiments.command import Flags
+from irjax.experiments.common import MaskDecodeConfig
 from irjax.inference import DetectorConfig
 from irjax.layers.attention import SPATIAL_KINDS
 from irjax.losses.scale import VARIANTS, scale_dynamic_loss, scale_iou_loss
-from irjax.losses.segmentation import soft_iou
+from irjax.losses.segmentation import pooled, soft_iou
 from irjax.models import MSHNet
 from irjax.models.mshnet import DEPTHS, WIDTHS
 from irjax.training.data import DataConfig
@@ -99,19 +100,6 @@ class LossConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DecodeConfig:
-    """How probabilities become targets.
-
-    Attributes:
-      threshold: a pixel is a target where p is above it; the checkpoint is chosen at it.
-      max_detections: most targets an image can have.
-    """
-
-    threshold: float = 0.5
-    max_detections: int = 32
-
-
-@dataclasses.dataclass(frozen=True)
 class MshnetConfig:
     """Everything a run depends on; saved in it.
 
@@ -127,7 +115,7 @@ class MshnetConfig:
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
-    decode: DecodeConfig = dataclasses.field(default_factory=DecodeConfig)
+    decode: MaskDecodeConfig = dataclasses.field(default_factory=MaskDecodeConfig)
 
 
 def quick() -> MshnetConfig:
@@ -246,12 +234,8 @@ def multiscale(loss: ImageLoss, outputs: SegmentationLogits, target: jax.Array) 
 
     Source: the published code of MSHNet.
     """
-    target = target.astype(jnp.float32)
-    values = [loss(outputs.logits, target)]
-    for side in outputs.sides:
-        batch, height, width = side.shape
-        pooled = target.reshape(batch, height, target.shape[1] // height, width, target.shape[2] // width)
-        values.append(loss(side, jnp.max(pooled, axis=(2, 4))))
+    values = [loss(outputs.logits, target.astype(jnp.float32))]
+    values += [loss(side, pooled(target, target.shape[1] // side.shape[1])) for side in outputs.sides]
     return sum(values) / len(values)
 
 

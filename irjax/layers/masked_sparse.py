@@ -124,28 +124,48 @@ def scatter_patches(patches: jax.Array, indices: jax.Array, grid: tuple[int, int
 # --- domains ----------------------------------------------------------------------------------------------------------
 
 
+# A domain holds what a stack works on: `enter` takes it from a map, `leave` makes a map of it, `restrict` is zero at
+# dropped sites, `clear` is what a stack calls between its layers.
+
+
 @dataclasses.dataclass(frozen=True)
 class WholeMap:
-    """All sites of a map.
+    """All sites of a map: arrays [B, H, W, C].
 
     Attributes:
-      mask: [B, H, W, 1], 1 at kept sites, or None where nothing is masked.
+      mask: [B, H, W, 1], 1 at kept sites, or None where nothing is dropped.
+      literal: mask what enters alone, not between layers.
     """
 
     mask: jax.Array | None = None
+    literal: bool = False
 
     def conv(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         """Convolution [B, H, W, C] to [B, H, W, D], kernel [k, k, C, D], k odd, zeros outside the map."""
         return conv(x, kernel)
 
-    def clear(self, x: jax.Array) -> jax.Array:
-        """Zero at dropped sites: biases revive them otherwise."""
+    def restrict(self, x: jax.Array) -> jax.Array:
+        """Zero at dropped sites."""
         return x if self.mask is None else x * self.mask.astype(x.dtype)
+
+    enter = restrict
+
+    def clear(self, x: jax.Array) -> jax.Array:
+        """Zero at dropped sites: biases revive them otherwise. The literal form lets them."""
+        return x if self.literal else self.restrict(x)
+
+    def leave(self, x: jax.Array) -> jax.Array:
+        """The map itself: where it is zero twice, it has no gradient."""
+        return x
+
+    def fill(self, x: jax.Array, value: float) -> jax.Array:
+        """The map with this value at dropped sites."""
+        return x if self.mask is None else self.mask * x + (1 - self.mask) * value
 
 
 @dataclasses.dataclass(frozen=True)
 class KeptPatches:
-    """The kept patches of a map, as arrays [B, K, p, p, C].
+    """The kept patches of a map: arrays [B, K, p, p, C].
 
     Attributes:
       indices: [B, K] int32, distinct in a row.
@@ -157,24 +177,29 @@ class KeptPatches:
 
     def conv(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         """Convolution [B, K, p, p, C] to [B, K, p, p, D], kernel [k, k, C, D], k odd, zeros at dropped patches."""
-        batch, number, side, _, channels = x.shape
-        reach = kernel.shape[0] // 2
+        side, reach = x.shape[2], kernel.shape[0] // 2
         if not reach:
             return jnp.einsum("nkhwc,cd->nkhwd", x, kernel[0, 0])
-        wide = gather_patches(scatter_patches(x, self.indices, self.grid), self.indices, side, reach)
+        wide = gather_patches(self.leave(x), self.indices, side, reach)
         return lax.platform_dependent(wide, kernel, cpu=_valid_by_taps, default=_valid)
 
-    def clear(self, x: jax.Array) -> jax.Array:
-        """All there is is kept."""
-        return x
-
-    def gather(self, x: jax.Array) -> jax.Array:
+    def enter(self, x: jax.Array) -> jax.Array:
         """The kept patches of a map [B, H, W, C]."""
         return gather_patches(x, self.indices, x.shape[1] // self.grid[0])
 
-    def scatter(self, patches: jax.Array) -> jax.Array:
+    def restrict(self, x: jax.Array) -> jax.Array:
+        """All there is is kept."""
+        return x
+
+    clear = restrict
+
+    def leave(self, x: jax.Array) -> jax.Array:
         """The map [B, H, W, C] with these patches, zero elsewhere."""
-        return scatter_patches(patches, self.indices, self.grid)
+        return scatter_patches(x, self.indices, self.grid)
+
+    def fill(self, x: jax.Array, value: float) -> jax.Array:
+        """The map with these patches, and this value elsewhere."""
+        return self.leave(x - value) + value
 
 
 def _valid(wide: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -208,9 +233,7 @@ def masked_dense(stack: Stack, x: jax.Array, mask: jax.Array) -> jax.Array:
     Raises:
       ValueError: if the mask's patches do not divide the map into squares.
     """
-    # No mask on the result, which the stack has cleared: where it is zero twice, it has no gradient.
-    domain = WholeMap(expand_mask(mask, _patch_side(x, mask)))
-    return stack(domain.clear(x), domain)
+    return _through(stack, x, WholeMap(expand_mask(mask, _patch_side(x, mask))))
 
 
 def gather_sparse(stack: Stack, x: jax.Array, indices: jax.Array, patch: int) -> jax.Array:
@@ -228,8 +251,7 @@ def gather_sparse(stack: Stack, x: jax.Array, indices: jax.Array, patch: int) ->
     Raises:
       ValueError: if the patches do not divide the map.
     """
-    domain = KeptPatches(indices, grid_of(*x.shape[1:3], patch))
-    return domain.scatter(stack(domain.gather(x), domain))
+    return _through(stack, x, KeptPatches(indices, grid_of(*x.shape[1:3], patch)))
 
 
 def dense_literal(stack: Stack, x: jax.Array, mask: jax.Array) -> jax.Array:
@@ -238,7 +260,11 @@ def dense_literal(stack: Stack, x: jax.Array, mask: jax.Array) -> jax.Array:
     Returns:
       [B, H, W, D]; not zero at dropped sites.
     """
-    return stack(x * expand_mask(mask, _patch_side(x, mask)).astype(x.dtype), WholeMap())
+    return _through(stack, x, WholeMap(expand_mask(mask, _patch_side(x, mask)), literal=True))
+
+
+def _through(stack: Stack, x: jax.Array, domain: WholeMap | KeptPatches) -> jax.Array:
+    return domain.leave(stack(domain.enter(x), domain))
 
 
 def _patch_side(x: jax.Array, mask: jax.Array) -> int:

@@ -13,14 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from irjax.losses.segmentation import binary_cross_entropy, focal, soft_iou
-
-
-def pooled(target: jax.Array, side: int) -> jax.Array:
-    """Whether each square of `side` pixels has a target pixel: [B, H, W] to [B, H / side, W / side] float32."""
-    batch, height, width = target.shape
-    blocks = target.reshape(batch, height // side, side, width // side, side)
-    return jnp.max(blocks, axis=(2, 4)).astype(jnp.float32)
+from irjax.losses.segmentation import binary_cross_entropy, focal, pooled, soft_iou
 
 
 def dilated(cells: jax.Array) -> jax.Array:
@@ -124,7 +117,7 @@ def target_patch_recall(masks: Sequence[jax.Array], target: jax.Array) -> jax.Ar
     """
 
     def counts(mask: jax.Array) -> jax.Array:
-        occupied = pooled(target.astype(jnp.float32), target.shape[1] // mask.shape[1])
+        occupied = pooled(target, target.shape[1] // mask.shape[1])
         return jnp.stack([jnp.sum(occupied * (mask > 0), axis=(1, 2)), jnp.sum(occupied, axis=(1, 2))], axis=-1)
 
     return jnp.stack([counts(mask) for mask in masks], axis=1)

@@ -35,6 +35,7 @@ from irjax.models.resnet import WIDTHS, BasicBlock, ResNet18
 
 MODES = ("gather_sparse", "masked_dense", "dense_literal")
 DROPPED_LOGIT = -6.0  # of pixels in dropped patches
+_PRIOR = 0.01
 STRIDES = {2: 4, 3: 8, 4: 16}
 
 
@@ -179,23 +180,13 @@ class Activation(_Part):
         return part(1, "join")(jnp.concatenate([point, near, far], axis=-1), domain, train=train)
 
 
-class Head(nn.Module):
-    """A 1x1 convolution with a bias, in float32: [..., C] to [..., features].
+def _head(features: int, name: str, prior: float = 0.5) -> nn.Dense:
+    """A 1x1 convolution with a bias, in float32, of arrays [..., C]; it starts from this probability.
 
-    Attributes:
-      features: number of outputs.
-      bias: what the bias starts from.
+    A low one keeps rare targets from drowning in false ones (RetinaNet).
     """
-
-    features: int
-    bias: float = 0.0
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies it to x [..., C]."""
-        kernel = self.param("kernel", torch_uniform, (1, 1, x.shape[-1], self.features), jnp.float32)
-        bias = self.param("bias", nn.initializers.constant(self.bias), (self.features,), jnp.float32)
-        return jnp.einsum("...c,cd->...d", x.astype(jnp.float32), kernel[0, 0]) + bias
+    bias = nn.initializers.constant(math.log(prior / (1 - prior)))
+    return nn.Dense(features, dtype=jnp.float32, kernel_init=torch_uniform, bias_init=bias, name=name)
 
 
 class Segmentation(_Part):
@@ -211,12 +202,7 @@ class Segmentation(_Part):
     def __call__(self, x: jax.Array, domain: Any, *, train: bool) -> jax.Array:
         """What the domain holds of a map [..., C] to [..., 16]: the pixels of a site by rows."""
         x = DomainConvNorm(features=self.width, size=3, name="conv", **self.common)(x, domain, train=train)
-        return Head(STRIDES[2] ** 2, _prior(0.01), name="pixels")(x)
-
-
-def _prior(probability: float) -> float:
-    """The logit that a head starts from, so that rare targets do not drown in false ones (RetinaNet)."""
-    return math.log(probability / (1 - probability))
+        return _head(STRIDES[2] ** 2, "pixels", _PRIOR)(x)
 
 
 def depth_to_space(x: jax.Array, side: int = 4) -> jax.Array:
@@ -297,9 +283,9 @@ class ADSNet(_Part):
 
         def look(x: jax.Array, level: int) -> None:
             if heads:
-                classes.append(Head(1, _prior(0.01), name=f"class{level}")(x)[..., 0])
+                classes.append(_head(1, f"class{level}", _PRIOR)(x)[..., 0])
             if heads and self.iou_score:
-                scores.append(Head(1, name=f"score{level}")(x)[..., 0])
+                scores.append(_head(1, f"score{level}")(x)[..., 0])
 
         def activation(level: int) -> Activation:
             return Activation(width=self.width, name=f"activation{level}", **self.common)
@@ -307,24 +293,23 @@ class ADSNet(_Part):
         x = activation(4)(features[4], WholeMap(), train=train)
         look(x, 4)
         kept = jnp.ones((images.shape[0], *grid), jnp.float32)
-        domain, indices = WholeMap(), None
+        indices = None
         for level, fraction in zip((3, 2), self.dropped, strict=True):
             decision = None
             if fraction is not None:
-                decision = Head(2, name=f"decision{level + 1}")(to_cells(x, STRIDES[level + 1], self.cell))
+                decision = _head(2, f"decision{level + 1}")(to_cells(x, STRIDES[level + 1], self.cell))
                 kept, indices = self._decide(decision, kept, fraction, train, keys, level)
             decisions.append(decision)
             masks.append(kept)
             x = upsample_double(x) + features[level]
             domain = self._domain(kept, indices, level, train)
-            seen = domain.gather(x) if isinstance(domain, KeptPatches) else self._cleared(x, kept, level)
+            seen = domain.enter(x)
             added = activation(level)(seen, domain, train=train)
-            if isinstance(domain, KeptPatches) and level == 2 and not heads:
-                x = seen + added  # the head needs no more
-            else:
-                x = x + (domain.scatter(added) if isinstance(domain, KeptPatches) else added)
-                look(x, level)
-        logits = self._segment(x, kept, domain, train)
+            x = x + domain.leave(added)  # never computed at level 2 unless the heads look at it
+            look(x, level)
+        segmentation = Segmentation(width=self.width, name="segmentation", **self.common)
+        pixels = segmentation(seen + domain.restrict(added), domain, train=train)
+        logits = depth_to_space(domain.fill(pixels, DROPPED_LOGIT))
         if self.rescore:
             logits = rescored(logits, classes[-1], scores[-1] if self.iou_score else None)
         return AdsnetOutputs(
@@ -364,24 +349,8 @@ class ADSNet(_Part):
             return WholeMap()
         if not train and self.mode == "gather_sparse":
             return KeptPatches(indices, kept.shape[1:])
-        if not train and self.mode == "dense_literal":
-            return WholeMap()
-        return WholeMap(expand_mask(kept, self.cell // STRIDES[level]))
-
-    def _cleared(self, x: jax.Array, kept: jax.Array, level: int) -> jax.Array:
-        return x * expand_mask(kept, self.cell // STRIDES[level]).astype(x.dtype)
-
-    def _segment(self, x: jax.Array, kept: jax.Array, domain: WholeMap | KeptPatches, train: bool) -> jax.Array:
-        """Logits [B, H, W]; those of dropped patches are `DROPPED_LOGIT`."""
-        head = Segmentation(width=self.width, name="segmentation", **self.common)
-        if isinstance(domain, KeptPatches):
-            seen = x if x.ndim == 5 else domain.gather(x)
-            pixels = domain.scatter(head(seen, domain, train=train) - DROPPED_LOGIT) + DROPPED_LOGIT
-        else:
-            sites = expand_mask(kept, self.cell // STRIDES[2])
-            pixels = head(self._cleared(x, kept, 2), domain, train=train)
-            pixels = sites * pixels + (1 - sites) * DROPPED_LOGIT
-        return depth_to_space(pixels)
+        literal = not train and self.mode == "dense_literal"
+        return WholeMap(expand_mask(kept, self.cell // STRIDES[level]), literal)
 
 
 def to_cells(x: jax.Array, stride: int, cell: int) -> jax.Array:

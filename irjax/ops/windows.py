@@ -14,6 +14,11 @@ import numpy as np
 from irjax.types import Array
 
 
+def overlap_of(size: int) -> int:
+    """Least overlap of neighbouring windows of this side, both in pixels, wherever irjax slides: a quarter."""
+    return size // 4
+
+
 def check_slide(slide: bool, enlarge: bool, prefix: str = "") -> None:
     """Windows keep the resolution of an image; one that is smaller must not be enlarged then.
 

@@ -14,7 +14,7 @@ from irjax.data.pipeline import Order, host_batches, load_all
 from irjax.data.sources import Concatenation, check_disjoint, concatenate, image_dtype, open_source, split_hash
 from irjax.data.synthetic import SceneConfig, SyntheticSource
 from irjax.data.windows import WindowSource, as_windows
-from irjax.ops.windows import check_slide
+from irjax.ops.windows import check_slide, overlap_of
 from irjax.training.parallel import replicate
 from irjax.types import Batch, Source
 
@@ -67,11 +67,6 @@ class DataConfig:
             count = len(getattr(self, name))
             if self.root and count not in (1, len(self.root)):
                 raise ValueError(f"data.{name} names {count} splits for {len(self.root)} folders: give one or all")
-
-    @property
-    def overlap(self) -> int:
-        """Least overlap of windows in pixels, as `irjax.inference.DetectorConfig` has it."""
-        return self.size // 4
 
     def open(self, split: str) -> Source:
         """Opens ``train``, ``val`` or, of synthetic scenes, ``test`` (400 scenes)."""
@@ -137,14 +132,14 @@ def load_split(
     *,
     with_masks: bool = False,
     enlarge: bool = True,
-    overlap: int | None = None,
+    slide: bool = False,
 ) -> Split:
-    """Reads a whole source, letterboxes it or, with an `overlap`, cuts it into windows, and keeps the truth beside it.
+    """Reads a whole source, letterboxes it or, with `slide`, cuts it into windows, and keeps the truth beside it.
 
     The arguments are those of `irjax.data.pipeline.load_all` and `irjax.data.windows.WindowSource`.
     """
     remembering = _Remembering(source, with_masks)
-    windows = None if overlap is None else WindowSource(remembering, size, overlap)
+    windows = WindowSource(remembering, size, overlap_of(size)) if slide else None
     data = load_all(windows or remembering, size, max_points, with_masks=with_masks, enlarge=enlarge)
     seen = [remembering.seen[i] for i in range(len(source))]
     points, sizes, masks = zip(*seen, strict=True)
@@ -165,7 +160,7 @@ def open_splits(config: DataConfig) -> tuple[Source, Source, dict[str, Any]]:
         name: {"examples": len(source), "sha256_of_names": split_hash(source)}
         for name, source in (("train", train), ("val", val))
     }
-    return as_windows(train, config.size, config.overlap) if config.slide else train, val, about
+    return as_windows(train, config.size, overlap_of(config.size)) if config.slide else train, val, about
 
 
 def balanced_weights(source: Source, has_target: np.ndarray) -> tuple[float, ...]:

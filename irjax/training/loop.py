@@ -254,6 +254,14 @@ def _order(train: Source, split: Split | None, data: DataConfig, seed: int) -> O
     return Order(len(train), seed, balanced_weights(train, flags))
 
 
+def _read(train: Source, val: Source, data: DataConfig, with_masks: bool) -> tuple[Split | None, Split]:
+    """The training split, if it is to lie on the device, and the validation split."""
+    read = functools.partial(
+        load_split, size=data.size, max_points=data.max_points, with_masks=with_masks, enlarge=data.enlarge
+    )
+    return read(train) if data.cache == "device" else None, read(val, slide=data.slide)
+
+
 def fit(
     method_for: Callable[[str | None], Method],
     *,
@@ -291,23 +299,19 @@ def fit(
     """
     begin = time.perf_counter()
     run = pathlib.Path(run)
+    one = method_for(None)
+    if data.slide and not with_masks:
+        raise ValueError(f"data.slide is for methods that predict masks, and {one.name} does not")
     train, val, about = open_splits(data)
     devices = _devices(loop)
     _open_run(run, config, about, on_start)
 
-    if data.slide and not with_masks:
-        raise ValueError(f"data.slide is for methods that predict masks, and {method_for(None).name} does not")
-    read = functools.partial(
-        load_split, size=data.size, max_points=data.max_points, with_masks=with_masks, enlarge=data.enlarge
-    )
-    split = read(train) if data.cache == "device" else None
-    val_split = read(val, overlap=data.overlap if data.slide else None)
+    split, val_split = _read(train, val, data, with_masks)
     order = _order(train, split, data, loop.seed)
     steps_per_epoch = -(-len(train) // loop.batch_size)
     steps = loop.steps or max(1, round(loop.epochs * steps_per_epoch))
     eval_every = max(1, min(steps, round(loop.eval_epochs * steps_per_epoch)))
 
-    one = method_for(None)
     init_key, seed_key = jax.random.split(jax.random.key(loop.seed))
     tx = optimizer.build(steps, steps_per_epoch)
     initial = _variables(one.model, input_channels, init_key, initial)

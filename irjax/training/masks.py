@@ -8,7 +8,7 @@ import numpy as np
 
 from irjax.metrics import evaluate_images
 from irjax.ops.letterbox import unletterbox_host
-from irjax.ops.windows import join_windows
+from irjax.ops.windows import join_windows, overlap_of
 from irjax.training.data import Split
 
 PROTOCOL = "irjax"
@@ -29,7 +29,7 @@ class NativeMaps(Sequence):
         size = self._split.sizes[index]
         if self._ends is not None:
             windows = self._canvases[self._ends[index] - self._split.windows[index] : self._ends[index]]
-            return join_windows(windows.astype(np.float32), *size, windows.shape[-1] // 4)
+            return join_windows(windows.astype(np.float32), *size, overlap_of(windows.shape[-1]))
         # Interpolation of probabilities can leave [0, 1] by a rounding.
         return np.clip(unletterbox_host(self._canvases[index], *size, self._split.enlarge), 0.0, 1.0)
 

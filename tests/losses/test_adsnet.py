@@ -12,10 +12,9 @@ from irjax.losses.adsnet import (
     dilated,
     focal_by_positives,
     neighbourhood_iou,
-    pooled,
     target_patch_recall,
 )
-from irjax.losses.segmentation import soft_iou
+from irjax.losses.segmentation import pooled, soft_iou
 
 
 def sigmoid(x):

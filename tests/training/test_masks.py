@@ -65,7 +65,7 @@ def test_maps_come_back_at_their_sizes_within_0_and_1():
 
 
 def test_windows_are_joined_at_the_images_own_sizes():
-    split = load_split(Masks(), 32, 4, with_masks=True, enlarge=False, overlap=8)
+    split = load_split(Masks(), 32, 4, with_masks=True, enlarge=False, slide=True)
     assert split.windows == (8, 3, 1) and split.data.images.shape == (12, 32, 32)
     assert split.names == Masks.names and split.sizes == SIZES
     values = score_masks(split.data.segmentation.astype(np.float16), split)

@@ -54,16 +54,13 @@ def test_muon_orthogonalises_mixing_kernels_and_leaves_the_rest_to_adamw():
         np.testing.assert_allclose(mine[name], reference[name], rtol=1e-5)
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-5])
-def test_adagrad_is_that_of_pytorch(scale):
+def assert_as_pytorch(optimizer_class, config, gradients, **options):
+    """The same weights after every step, from ones."""
     torch = pytest.importorskip("torch", exc_type=ImportError)
-    rng = np.random.default_rng(0)
-    gradients = (scale * rng.normal(size=(6, 5))).astype(np.float32)
-    gradients[:2, 0] = 0.0  # as a layer has them that takes no part in the first steps
-    theirs = torch.nn.Parameter(torch.ones(5))
-    optimizer = torch.optim.Adagrad([theirs], lr=0.05)
-    tx = OptimizerConfig(name="adagrad", rate=0.05, warmup_epochs=0, schedule="constant").build(6, 6)
-    ours = np.ones(5, np.float32)
+    theirs = torch.nn.Parameter(torch.ones(gradients.shape[1]))
+    optimizer = getattr(torch.optim, optimizer_class)([theirs], lr=config.rate, **options)
+    tx = config.build(len(gradients), len(gradients))
+    ours = np.ones(gradients.shape[1], np.float32)
     state = tx.init(ours)
     for gradient in gradients:
         theirs.grad = torch.from_numpy(gradient.copy())
@@ -71,22 +68,20 @@ def test_adagrad_is_that_of_pytorch(scale):
         updates, state = tx.update(gradient, state, ours)
         ours = optax.apply_updates(ours, updates)
         np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3, 1e-5])
+def test_adagrad_is_that_of_pytorch(scale):
+    gradients = (scale * np.random.default_rng(0).normal(size=(6, 5))).astype(np.float32)
+    gradients[:2, 0] = 0.0  # as a layer has them that takes no part in the first steps
+    config = OptimizerConfig(name="adagrad", rate=0.05, warmup_epochs=0, schedule="constant")
+    assert_as_pytorch("Adagrad", config, gradients)
 
 
 def test_sgd_is_that_of_pytorch():
-    torch = pytest.importorskip("torch", exc_type=ImportError)
     gradients = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
-    theirs = torch.nn.Parameter(torch.ones(4))
-    optimizer = torch.optim.SGD([theirs], lr=0.1, momentum=0.9, weight_decay=0.01)
-    tx = OptimizerConfig(name="sgd", rate=0.1, weight_decay=0.01, warmup_epochs=0, schedule="constant").build(5, 5)
-    ours = np.ones(4, np.float32)
-    state = tx.init(ours)
-    for gradient in gradients:
-        theirs.grad = torch.from_numpy(gradient.copy())
-        optimizer.step()
-        updates, state = tx.update(gradient, state, ours)
-        ours = optax.apply_updates(ours, updates)
-        np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-5)
+    config = OptimizerConfig(name="sgd", rate=0.1, weight_decay=0.01, warmup_epochs=0, schedule="constant")
+    assert_as_pytorch("SGD", config, gradients, momentum=0.9, weight_decay=0.01)
 
 
 def test_steps_come_at_60_and_80_percent_of_the_run():
