@@ -172,17 +172,12 @@ def benchmark(
     """
     if not sizes or not batches or min(batches) < 1:
         raise ValueError(f"sizes and batches must not be empty and batches at least 1, got {sizes} and {batches}")
-    load_before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    where = circumstances()
     detectors = [_detector(model, size, channels, bf16) for size in sizes]
     make_torch = _torch_class(torch) if torch else None
     report: dict[str, Any] = {
-        "model": model,
-        "device": f"{jax.devices()[0].platform} {jax.devices()[0].device_kind}",
-        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "load": load_before,
-        "jax": jax.__version__,
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        "dtype": "bfloat16" if bf16 else "float32",
+        **{"model": model, "dtype": "bfloat16" if bf16 else "float32"},
+        **where,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(detectors[0].variables["params"])),
         "runs": [_time_inference(d, batch, repeats, bf16, make_torch) for d in detectors for batch in batches],
     }
@@ -191,6 +186,17 @@ def benchmark(
             time_training(d.config, train_batch, repeats=repeats, make_torch=make_torch) for d in detectors
         ]
     return report
+
+
+def circumstances() -> dict[str, Any]:
+    """The machine: JSON values "device", "processors", "load" of the last minute, "jax" and "xla_flags"."""
+    return {
+        "device": f"{jax.devices()[0].platform} {jax.devices()[0].device_kind}",
+        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "jax": jax.__version__,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+    }
 
 
 def _detector(model: str, size: int, channels: int, bf16: bool) -> Detector:
@@ -203,12 +209,12 @@ def _detector(model: str, size: int, channels: int, bf16: bool) -> Detector:
         config = dataclasses.replace(detector.config, model={**detector.config.model, **extra})
         return Detector(config, detector.variables)
     config = DetectorConfig(method=method, model=extra, size=size, channels=channels, normalization="imagenet")
-    return Detector(config, _random_variables(config.module(), channels))
+    return Detector(config, random_variables(config.module(), jnp.zeros((1, 64, 64, channels))))
 
 
-def _random_variables(module: nn.Module, channels: int) -> Any:
-    """Plausible variables; a network's own initialisation would first have to be compiled."""
-    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, channels)))
+def random_variables(module: nn.Module, *inputs: Any) -> Any:
+    """Plausible variables for these inputs; a network's own initialisation would first have to be compiled."""
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *inputs))
     return jax.tree.map_with_path(functools.partial(_draw, np.random.default_rng(0)), shapes)
 
 
@@ -311,7 +317,7 @@ def time_training(
     source = SyntheticSource(SceneConfig(height=size, width=size), 0, max(_TRAIN_EXAMPLES, batch))
     order = Order(len(source), 0)
     tx = config.optimizer.build(1000, 100)
-    initial = _random_variables(spire.spire_method(config).model, detector.channels)
+    initial = random_variables(spire.spire_method(config).model, jnp.zeros((1, 64, 64, detector.channels)))
     traces: collections.Counter[str] = collections.Counter()
 
     def counted(name: str) -> Callable[[str | None], Any]:

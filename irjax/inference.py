@@ -23,7 +23,7 @@ import numpy as np
 
 from irjax.data.arrays import Images, as_gray_images, unit_range
 from irjax.data.images import MIN_SIDE
-from irjax.layers.norm import BatchNorm
+from irjax.layers.masked_sparse import expand_mask
 from irjax.models import registry
 from irjax.ops.components import decode_mask
 from irjax.ops.letterbox import letterbox, letterbox_affine, letterbox_host, unletterbox, unletterbox_host
@@ -236,36 +236,6 @@ def to_image(config: DetectorConfig, found: Detections, scale: Array, offset: Ar
     )
 
 
-def fold_batch_norm(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Moves the scale of every batch normalisation into the convolution before it, for inference.
-
-    The structure stays, so the same module takes the result: each norm is left with its shift alone.
-
-    Args:
-      variables: ``{"params": ..., "batch_stats": ...}`` in which a convolution ``conv`` stands beside its ``norm``.
-
-    Returns:
-      New variables with equal outputs (to rounding) for ``train=False``; not meant for training.
-    """
-
-    def fold(params: Mapping[str, Any], stats: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        new_params, new_stats = dict(params), dict(stats)
-        if "conv" in params and "norm" in params:
-            norm, running = params["norm"], stats["norm"]
-            factor = norm["scale"] / jnp.sqrt(running["var"] + BatchNorm.epsilon)
-            ones = jnp.ones_like(factor)
-            new_params["conv"] = {**params["conv"], "kernel": params["conv"]["kernel"] * factor}
-            new_params["norm"] = {"scale": ones, "bias": norm["bias"] - running["mean"] * factor}
-            new_stats["norm"] = {"mean": jnp.zeros_like(factor), "var": ones - BatchNorm.epsilon}
-        for name in params:
-            if name not in ("conv", "norm") and name in stats:
-                new_params[name], new_stats[name] = fold(params[name], stats[name])
-        return new_params, new_stats
-
-    params, stats = fold(variables["params"], variables["batch_stats"])
-    return {**variables, "params": params, "batch_stats": stats}
-
-
 # --- the detector -----------------------------------------------------------------------------------------------------
 
 
@@ -346,6 +316,36 @@ class Detector:
         canvases = (canvas for part in found for canvas in part)
         maps = [self._join(canvases, array.shape) for array in arrays]
         return _decode_maps(maps, float(tau), self.config.max_detections)
+
+    def kept(self, image: np.ndarray) -> np.ndarray:
+        """Where a network that drops patches computed.
+
+        Args:
+          image: [H, W], as for a call.
+
+        Returns:
+          [L, H, W] float32, for each of the network's masks of patches: 1 in kept patches, 0 in dropped ones, between
+          where windows overlap and do not agree or the image was resized.
+
+        Raises:
+          ValueError: if the image cannot be used, or the network drops no patches.
+        """
+        (array,) = as_gray_images(image)
+        inputs = np.stack([canvas for canvas, _, _ in self._pieces(array)]).astype(np.float32)
+        masks = np.concatenate([np.asarray(self._masks(self.variables, canvas[None])) for canvas in inputs])
+        return np.stack([self._join(iter(masks[:, level]), array.shape) for level in range(masks.shape[1])])
+
+    @functools.cached_property
+    def _masks(self) -> Any:
+        def run(variables: Mapping[str, Any], canvases: Array) -> Array:
+            inputs = normalize(canvases, self.config.normalization, self.config.channels)
+            masks = getattr(self.module.apply(variables, inputs, train=False), "masks", ())
+            if not masks:
+                raise ValueError(f"{self.config.method} drops no patches")
+            pixels = [expand_mask(mask, canvases.shape[1] // mask.shape[1])[..., 0] for mask in masks]
+            return jnp.stack(pixels, axis=1)
+
+        return jax.jit(run)
 
     def _pieces(self, image: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """What the network sees of an image: canvases [S, S] in [0, 1], each with its letterbox's scale and offset."""

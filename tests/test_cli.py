@@ -105,6 +105,24 @@ def test_filters_need_no_weights(tmp_path, name):
     run("predict", image, "--model", name, "--out", tmp_path / "out")
     found = read_predictions(tmp_path / "out/predictions.json").predictions["a.png"]
     np.testing.assert_array_equal(found.points, [[20, 11]])
+    mask = np.asarray(Image.open(tmp_path / "out/masks/a.png"))
+    assert mask.shape == (32, 48) and mask[11, 20] >= 128 and 1 <= (mask >= 128).sum() <= 25
+
+
+def test_a_split_of_a_data_set(tmp_path):
+    data = tmp_path / "data"
+    for index in range(3):
+        image = scene(32, 32 + index, (20, 11))
+        save(data / f"images/{index}.png", image)
+        save(data / f"masks/{index}.png", np.where(image > 100, 255, 0).astype(np.uint8))
+    for name, lines in (("train", "0\n1\n"), ("test", "2\n")):
+        (data / "img_idx").mkdir(exist_ok=True)
+        (data / "img_idx" / f"{name}_data.txt").write_text(lines)
+    run("predict", data, "--split", "trainval", "--model", "tophat", "--out", tmp_path / "out")
+    assert list(read_predictions(tmp_path / "out/predictions.json").predictions) == ["0.png", "1.png"]
+    run("evaluate", "--predictions", tmp_path / "out/masks", "--truth", data, "--split", "trainval")
+    assert "no split 'other'" in error_of("predict", data, "--split", "other", "--model", "tophat")
+    assert "--split goes with one data set" in error_of("predict", data, data, "--split", "trainval")
 
 
 def test_filters_work_at_the_size_of_the_image(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 import irjax
 from irjax import convert, inference, weights
 from irjax.inference import Detector, DetectorConfig
+from irjax.layers.norm import fold_batch_norm
 from irjax.models import HRPE
 from irjax.ops.letterbox import letterbox_affine, letterbox_host
 from irjax.ops.normalize import normalize
@@ -207,7 +208,7 @@ def test_predict_fn_refuses_other_shapes(detector, shape):
 
 
 def test_folded_batch_norm_changes_nothing(detector):
-    folded = inference.fold_batch_norm(detector.variables)
+    folded = fold_batch_norm(detector.variables)
     assert jax.tree.structure(folded) == jax.tree.structure(dict(detector.variables))
     moved = folded["params"]["stem1"]["conv"]["kernel"] - detector.variables["params"]["stem1"]["conv"]["kernel"]
     assert float(jnp.abs(moved).max()) > 0.01

@@ -114,9 +114,31 @@ def decode_response(response: jax.Array, threshold: Array | float | None, *, max
       max_detections: N, static.
 
     Returns:
-      Detections in pixels of the image: points [B, N, 2], scores [B, N] (the response), valid [B, N].
+      Detections in pixels of the image: points [B, N, 2], scores [B, N] (the response), valid [B, N], and masks
+      [B, H, W] as `as_probability` makes them.
     """
     limit = customary_threshold(response) if threshold is None else jnp.asarray(threshold, jnp.float32)
     limit = jnp.broadcast_to(limit, response.shape[:1])[:, None, None]
+    masks = as_probability(response, limit)
     # A response is at full resolution: the quarter-cell refinement, made for strided maps, would move by a whole pixel.
-    return decode_heatmap(response, threshold=limit, max_detections=max_detections, stride=1, refine=False)
+    found = decode_heatmap(response, threshold=limit, max_detections=max_detections, stride=1, refine=False)
+    return found.replace(masks=masks)
+
+
+def as_probability(response: jax.Array, threshold: jax.Array) -> jax.Array:
+    """A response as a number in [0, 1] that is above one half exactly where the response is above the threshold.
+
+    It rises with the response, so curves over thresholds are those of the response divided by the image's threshold.
+
+    Args:
+      response: [B, H, W] float32.
+      threshold: [B, 1, 1].
+
+    Returns:
+      [B, H, W] float32: r / (r + t) of a positive threshold, else 1 above it and 0 elsewhere.
+    """
+    positive = jnp.maximum(response, 0.0)
+    share = positive / jnp.maximum(positive + threshold, 1e-30)
+    # Rounding must not turn the two sides of the threshold into one.
+    above = jnp.maximum(share, jnp.nextafter(jnp.float32(0.5), jnp.float32(1.0)))
+    return jnp.where(response > threshold, jnp.where(threshold > 0, above, 1.0), jnp.minimum(share, 0.5))

@@ -1,11 +1,13 @@
-"""irjax analyse: what a method's parts do by themselves, without data or training."""
+"""irjax analyse: what a method's parts do."""
 
 from __future__ import annotations
 
 import argparse
 
-SUMMARY = "study a part of a method by itself: the scale losses"
-DESCRIPTION = "Studies a part of a method by itself, without data or training."
+SUMMARY = "look into methods: scale losses, kept patches, several ROC curves"
+DESCRIPTION = (
+    "Looks into methods: how a loss behaves, which patches a network keeps, several ROC curves in one picture."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,6 +40,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the areas: log from 1/16 to 8 times the true one, linear from 0 to 3 times (default: %(default)s)",
     )
     add("--out", default="scale-loss", metavar="DIR", help="folder for the files (default: ./%(default)s)")
+
+    patches = actions.add_parser(
+        "patches",
+        help="pictures of the patches that a network keeps",
+        description=(
+            "Draws images of a data set, the patches that a network with dropped patches keeps at each of its stages, "
+            "and what it predicts, and prints how many target pixels lie in kept patches."
+        ),
+    )
+    patches.set_defaults(run=_patches)
+    add = patches.add_argument
+    add("data", metavar="DATA", help="folder of the data set")
+    add("--model", required=True, help="name of shipped weights, run directory or .safetensors file")
+    add("--split", help="of the data set (default: all of it)")
+    add("--layout", default="auto", help="of the data set (default: found out)")
+    add("--number", type=int, default=8, metavar="N", help="images to draw, spread evenly (default: %(default)s)")
+    add("--out", default="patches", metavar="DIR", help="folder for the pictures (default: ./%(default)s)")
+    roc = actions.add_parser(
+        "roc",
+        help="the ROC curves of several evaluations in one picture",
+        description="Draws what several `irjax evaluate --out` wrote to roc.csv in one picture.",
+    )
+    roc.set_defaults(run=_roc)
+    add = roc.add_argument
+    add("evaluations", nargs="+", metavar="LABEL=DIR", help="a label and the folder with roc.csv")
+    add("--level", default="pixel", choices=("pixel", "target"), help="of the curves (default: %(default)s)")
+    add("--out", default="roc.png", metavar="FILE", help="PNG, SVG or PDF (default: ./%(default)s)")
+
+
+def _patches(command: argparse.Namespace) -> None:
+    from irjax.reports.patches import draw_kept_patches
+
+    draw_kept_patches(
+        command.out, command.model, command.data, split=command.split, layout=command.layout, number=command.number
+    )
+
+
+def _roc(command: argparse.Namespace) -> None:
+    from irjax.reports.roc import draw_rocs
+
+    draw_rocs(command.out, command.evaluations, command.level)
 
 
 def _scale_loss(command: argparse.Namespace) -> None:

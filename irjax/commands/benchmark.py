@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import Any
 
 SUMMARY = "time a detector, and say how far from the machine's peak it is"
 DESCRIPTION = (
@@ -39,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="compare with a PyTorch network with the published layer names, in turns; "
         "CLASS(channels) makes it (default: TorchHRPE; tests/models/torch_hrpe.py has one)",
     )
+    add(
+        "--sparse",
+        action="store_true",
+        help="time ADSNet's sparse stages and the whole network with and without dropping patches, instead of a model",
+    )
     add("--json", metavar="FILE", help="also write all numbers there")
 
 
@@ -46,13 +52,21 @@ def run(command: argparse.Namespace) -> None:
     """Runs it."""
     if command.threads is not None:
         _limit_processors(command.threads)
-    from irjax import benchmark
-    from irjax.reports.benchmark import as_text
+    from irjax.reports.benchmark import as_text, sparse_as_text
     from irjax.reports.files import write_json
     from irjax.training.allocator import keep_freed_memory
 
     keep_freed_memory()
-    report = benchmark.benchmark(
+    report = _sparse(command) if command.sparse else _one_model(command)
+    print(sparse_as_text(report) if command.sparse else as_text(report))
+    if command.json:
+        write_json(command.json, report)
+
+
+def _one_model(command: argparse.Namespace) -> dict[str, Any]:
+    from irjax import benchmark
+
+    return benchmark.benchmark(
         command.model,
         sizes=command.size,
         batches=command.batch,
@@ -62,9 +76,17 @@ def run(command: argparse.Namespace) -> None:
         torch=command.torch,
         train_batch=command.train_batch if command.train else 0,
     )
-    print(as_text(report))
-    if command.json:
-        write_json(command.json, report)
+
+
+def _sparse(command: argparse.Namespace) -> dict[str, Any]:
+    from irjax import benchmark_sparse
+
+    for flag in ("train", "torch"):
+        if getattr(command, flag):
+            raise ValueError(f"--{flag} does not go with --sparse")
+    return benchmark_sparse.benchmark_sparse(
+        sizes=command.size, batches=command.batch, repeats=command.repeats, bf16=command.bf16
+    )
 
 
 def _limit_processors(number: int) -> None:

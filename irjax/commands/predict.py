@@ -44,18 +44,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="draw pictures of the first N images with detections (default: %(default)s)",
     )
+    add("--split", metavar="NAME", help="take the images of this split of the data set whose folder is given")
     add("--recursive", action="store_true", help="take the folders below a folder, too")
 
 
 def run(command: argparse.Namespace) -> None:
     """Runs it."""
-    from irjax.reports.predict import find_images, predict_files
+    from irjax.reports.predict import find_images, predict_files, split_images
     from irjax.training.allocator import keep_freed_memory
 
     keep_freed_memory()
     if command.overlays < 0:
         raise ValueError(f"--overlays must not be negative, got {command.overlays}")
-    files = find_images(command.images, recursive=command.recursive)
+    if command.split is None:
+        files = find_images(command.images, recursive=command.recursive)
+    else:
+        files = split_images(command.images, command.split)
     outcome = predict_files(_detect(command), files, command.out, overlays=command.overlays)
     found = sum(map(len, outcome.predictions.values()))
     print(f"{found} detections in {len(outcome.predictions)} of {len(files)} images")
@@ -90,6 +94,7 @@ def _detect(command: argparse.Namespace):
 
     def detect_each(images):
         found = [detect(command.model, image[None], command.threshold, **options) for image in images]
-        return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+        joined = jax.tree.map(lambda *parts: np.concatenate(parts), *(one.replace(masks=None) for one in found))
+        return joined.replace(masks=tuple(np.asarray(one.masks[0]) for one in found))  # of any sizes
 
     return detect_each

@@ -131,7 +131,22 @@ def official() -> AdsnetConfig:
     )
 
 
-RECIPES: dict[str, Callable[[], AdsnetConfig]] = {"quick": quick, "official": official}
+def sirst() -> AdsnetConfig:
+    """For SIRST-v2 and NUDT-SIRST together: native windows, balanced draws, Muon, small crops.
+
+    Cost: 5,000 steps of 8 crops of 128x128, 0.65 s of one core each.
+    """
+    return AdsnetConfig(
+        data=DataConfig(size=256, enlarge=False, slide=True, balance=True),
+        augment=AugmentConfig(
+            crop=128, zoom=(0.7, 1.4), flips=True, rotations=True, gain=0.25, offset=0.1, noise=0.015
+        ),
+        optimizer=OptimizerConfig(name="muon", rate=2e-3, weight_decay=0.01, warmup_epochs=0.2, clip_norm=1.0),
+        loop=LoopConfig(steps=5000, batch_size=8, eval_epochs=5.9, averaging=0.998),
+    )
+
+
+RECIPES: dict[str, Callable[[], AdsnetConfig]] = {"quick": quick, "official": official, "sirst": sirst}
 
 
 # --- method -----------------------------------------------------------------------------------------------------------
@@ -245,14 +260,14 @@ class Command(Flags, AdsnetConfig):
     """Trains ADSNet, chooses the checkpoint on validation, tests it, and says where everything lies.
 
     Attributes:
-      recipe: sets the other flags' defaults: `quick`, or the paper's `official`. Without data.root, both train on
-        synthetic scenes.
+      recipe: sets the other flags' defaults: `quick`, the paper's `official`, or irjax's own `sirst`. Without
+        data.root, all train on synthetic scenes.
       ablation: train the variants of one of the paper's ablations (Tables 4 to 8) instead.
     """
 
     config_class: ClassVar[type] = AdsnetConfig
 
-    recipe: Literal["quick", "official"] = "quick"
+    recipe: Literal["quick", "official", "sirst"] = "quick"
     ablation: Literal["", "attention", "distribution", "score", "grid", "ratios"] = ""
 
 

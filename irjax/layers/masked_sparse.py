@@ -80,45 +80,50 @@ def mask_of(indices: jax.Array, grid: tuple[int, int]) -> jax.Array:
     return flat.at[jnp.arange(batch)[:, None], indices].set(1.0).reshape(batch, *grid)
 
 
-def gather_patches(x: jax.Array, indices: jax.Array, patch: int, halo: int = 0) -> jax.Array:
-    """Patches of a map, with what lies around them.
+def gather_patches(x: jax.Array, indices: jax.Array, patch: int) -> jax.Array:
+    """Patches of a map.
 
     Args:
       x: [B, H, W, C].
       indices: [B, K] of patches, by rows.
       patch: p, side in sites.
-      halo: h, sites taken on every side; zeros outside the map.
 
     Returns:
-      [B, K, p + 2 h, p + 2 h, C].
+      [B, K, p, p, C].
     """
     cols = grid_of(*x.shape[1:3], patch)[1]
-    side = patch + 2 * halo
-    padded = jnp.pad(x, ((0, 0), (halo, halo), (halo, halo), (0, 0)))
 
     def one(image: jax.Array, index: jax.Array) -> jax.Array:
-        return lax.dynamic_slice(image, (index // cols * patch, index % cols * patch, 0), (side, side, x.shape[-1]))
+        return lax.dynamic_slice(image, (index // cols * patch, index % cols * patch, 0), (patch, patch, x.shape[-1]))
 
-    return jax.vmap(jax.vmap(one, (None, 0)))(padded, indices)
+    return jax.vmap(jax.vmap(one, (None, 0)))(x, indices)
 
 
-def scatter_patches(patches: jax.Array, indices: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    """The map that has these patches and zeros elsewhere.
+def rows_of_sites(indices: jax.Array, grid: tuple[int, int], patch: int) -> jax.Array:
+    """Where each site of a map stands among the kept patches, [B, K, p, p] seen as B K p p rows.
 
     Args:
-      patches: [B, K, p, p, C].
-      indices: [B, K], distinct in a row.
+      indices: [B, K] of patches, distinct in a row.
       grid: rows and columns of patches, static.
+      patch: p, side in sites.
 
     Returns:
-      [B, H, W, C].
+      [B, H, W] int32; B K p p, one past the last row, at dropped sites.
     """
-    batch, _, side, _, channels = patches.shape
-    rows, cols = grid
-    flat = jnp.zeros((batch, rows * cols, side, side, channels), patches.dtype)
-    flat = flat.at[jnp.arange(batch)[:, None], indices].set(patches, unique_indices=True)
-    whole = flat.reshape(batch, rows, cols, side, side, channels).swapaxes(2, 3)
-    return whole.reshape(batch, rows * side, cols * side, channels)
+    batch, number = indices.shape
+    area = patch * patch
+    first = jnp.arange(batch * number, dtype=jnp.int32).reshape(batch, number) * area
+    none = batch * number * area
+    base = jnp.full((batch, grid[0] * grid[1]), none, jnp.int32)
+    base = base.at[jnp.arange(batch)[:, None], indices].set(first, unique_indices=True)
+    inside = jnp.arange(area, dtype=jnp.int32).reshape(1, 1, patch, 1, patch)
+    sites = jnp.minimum(base.reshape(batch, grid[0], 1, grid[1], 1) + inside, none)
+    return sites.reshape(batch, grid[0] * patch, grid[1] * patch)
+
+
+def _take_rows(x: jax.Array, rows: jax.Array) -> jax.Array:
+    """Rows of x [..., C], zeros past the last: [*rows.shape, C]."""
+    return x.reshape(-1, x.shape[-1]).at[rows].get(mode="fill", fill_value=0)
 
 
 # --- domains ----------------------------------------------------------------------------------------------------------
@@ -180,8 +185,16 @@ class KeptPatches:
         side, reach = x.shape[2], kernel.shape[0] // 2
         if not reach:
             return jnp.einsum("nkhwc,cd->nkhwd", x, kernel[0, 0])
-        wide = gather_patches(self.leave(x), self.indices, side, reach)
-        return lax.platform_dependent(wide, kernel, cpu=_valid_by_taps, default=_valid)
+        sites = rows_of_sites(self.indices, self.grid, side)
+        sites = jnp.pad(sites, ((0, 0), (reach, reach), (reach, reach)), constant_values=x.size // x.shape[-1])
+        cols = self.grid[1]
+
+        def around(image: jax.Array, index: jax.Array) -> jax.Array:
+            corner = index // cols * side, index % cols * side
+            return lax.dynamic_slice(image, corner, (side + 2 * reach, side + 2 * reach))
+
+        rows = jax.vmap(jax.vmap(around, (None, 0)))(sites, self.indices)
+        return lax.platform_dependent(x, rows, kernel, cpu=_conv_by_rows, default=_conv_of_patches)
 
     def enter(self, x: jax.Array) -> jax.Array:
         """The kept patches of a map [B, H, W, C]."""
@@ -195,25 +208,40 @@ class KeptPatches:
 
     def leave(self, x: jax.Array) -> jax.Array:
         """The map [B, H, W, C] with these patches, zero elsewhere."""
-        return scatter_patches(x, self.indices, self.grid)
+        return _take_rows(x, rows_of_sites(self.indices, self.grid, x.shape[2]))
 
     def fill(self, x: jax.Array, value: float) -> jax.Array:
         """The map with these patches, and this value elsewhere."""
         return self.leave(x - value) + value
 
 
-def _valid(wide: jax.Array, kernel: jax.Array) -> jax.Array:
-    flat = wide.reshape(-1, *wide.shape[2:])
-    y = lax.conv_general_dilated(flat, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    return y.reshape(*wide.shape[:2], *y.shape[1:])
+def _conv_of_patches(x: jax.Array, rows: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Patches [B, K, p, p, C], the rows of each with what lies around [B, K, p + 2 r, p + 2 r], and a kernel."""
+    wide = _take_rows(x, rows.reshape(-1, *rows.shape[2:]))
+    y = lax.conv_general_dilated(wide, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return y.reshape(*x.shape[:-1], -1)
 
 
-def _valid_by_taps(wide: jax.Array, kernel: jax.Array) -> jax.Array:
-    """As one matrix product: XLA's CPU convolutions of many tiny images are slow."""
-    size, side = kernel.shape[0], wide.shape[2] - kernel.shape[0] + 1
-    taps = [wide[:, :, i : i + side, j : j + side] for i in range(size) for j in range(size)]
-    left = jnp.concatenate(taps, axis=-1)
-    return jnp.einsum("nkhwc,cd->nkhwd", left, kernel.reshape(-1, kernel.shape[-1]))
+def _conv_by_rows(x: jax.Array, rows: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The same as products of matrices that fit in cache.
+
+    XLA's CPU convolutions of many tiny images are slow, its gathers of rows fast.
+    """
+    size, side = kernel.shape[0], x.shape[2]
+    taps = [rows[:, :, i : i + side, j : j + side] for i in range(size) for j in range(size)]
+    taps = jnp.stack(taps, axis=-1).reshape(-1, size * size)
+    chunks = _chunks(taps.shape[0])
+    flat = kernel.reshape(-1, kernel.shape[-1])
+    product = lambda rows: _take_rows(x, rows).reshape(rows.shape[0], -1) @ flat  # noqa: E731
+    if chunks == 1:
+        return product(taps).reshape(*x.shape[:-1], -1)
+    return lax.map(product, taps.reshape(chunks, -1, size * size)).reshape(*x.shape[:-1], -1)
+
+
+def _chunks(sites: int, most: int = 2048) -> int:
+    """Into how many equal parts to cut these sites: parts of at most 2,048, or a little less, or all in one."""
+    least = -(-sites // most)
+    return next((n for n in range(least, min(4 * least, sites) + 1) if sites % n == 0), 1)
 
 
 # --- the three forms --------------------------------------------------------------------------------------------------

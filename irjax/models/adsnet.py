@@ -172,12 +172,14 @@ class Activation(_Part):
     @nn.compact
     def __call__(self, x: jax.Array, domain: Any, *, train: bool) -> jax.Array:
         """Applies the block to what the domain holds of a map, cleared."""
-        part = lambda size, name: DomainConvNorm(features=self.width, size=size, name=name, **self.common)  # noqa: E731
-        point = part(1, "point")(x, domain, train=train)
-        near = part(3, "near")(x, domain, train=train)
-        far = part(3, "far1")(x, domain, train=train)
-        far = part(3, "far2")(far, domain, train=train)
-        return part(1, "join")(jnp.concatenate([point, near, far], axis=-1), domain, train=train)
+
+        def part(x: jax.Array, features: int, size: int, name: str) -> jax.Array:
+            return DomainConvNorm(features=features, size=size, name=name, **self.common)(x, domain, train=train)
+
+        point = part(x, self.width, 1, "point")
+        near, far = jnp.split(part(x, 2 * self.width, 3, "near"), 2, axis=-1)  # two branches begin alike: one product
+        far = part(far, self.width, 3, "far")
+        return part(jnp.concatenate([point, near, far], axis=-1), self.width, 1, "join")
 
 
 def _head(features: int, name: str, prior: float = 0.5) -> nn.Dense:

@@ -10,9 +10,8 @@ from irjax.reports.tables import plain_table
 
 def as_text(report: Mapping[str, Any]) -> str:
     """The report of `benchmark` as tables for a terminal."""
-    load_text = "" if report["load"] is None else f", load {report['load']:.2f}"
     lines = [
-        f"{report['model']}, {report['dtype']}, {report['device']}, {report['processors']} processors{load_text}",
+        f"{report['model']}, {_circumstances(report)}",
         f"parameters {report['parameters']:,}",
     ]
     first = report["runs"][0]
@@ -46,6 +45,24 @@ def as_text(report: Mapping[str, Any]) -> str:
                     rows.append([name, run["size"], run["batch"], *_cells(run[name]), shown, _times(over)])
         lines += ["", plain_table(header, rows), f"traces: {report['training'][0]['traces']}"]
     return "\n".join(lines)
+
+
+def sparse_as_text(report: Mapping[str, Any]) -> str:
+    """The report of `benchmark_sparse` as a table for a terminal."""
+    forms = ("nothing_dropped", "gather_sparse", "masked_dense")
+    header = ["size", "batch", "what", *(f"{form} ms" for form in forms), "time x", "multiply-adds x"]
+    rows = [
+        [run["size"], run["batch"], run["what"], *(f"{1e3 * run[form]['median']:.1f}" for form in forms)]
+        + [f"{run['ratio']:.2f}", f"{run['least_ratio']:.2f}"]
+        for run in report["runs"]
+    ]
+    what = "x: gather_sparse over nothing_dropped; multiply-adds are the least that its time could be"
+    return f"adsnet, {_circumstances(report)}\n\n{plain_table(header, rows)}\n{what}"
+
+
+def _circumstances(report: Mapping[str, Any]) -> str:
+    load = "" if report["load"] is None else f", load {report['load']:.2f}"
+    return f"{report['dtype']}, {report['device']}, {report['processors']} processors{load}"
 
 
 def _cells(times: Mapping[str, Any]) -> list[str]:

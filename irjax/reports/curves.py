@@ -13,9 +13,14 @@ from irjax.reports.files import atomic_path
 
 # Okabe and Ito's palette: told apart with every common colour blindness, and in this order also in print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_ROC_AXES = {
+    "target": ("Fa per pixel", "recall (Pd)"),
+    "pixel": ("false positive rate of pixels", "true positive rate of pixels"),
+}
 
 
-def _figure(width: float, height: float):
+def figure_of(width: float, height: float):
+    """An empty figure of so many inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -25,7 +30,8 @@ def _figure(width: float, height: float):
     return figure
 
 
-def _save(figure, path: str | os.PathLike) -> None:
+def save_figure(figure, path: str | os.PathLike) -> None:
+    """Writes it, whole or not at all; the ending of the path says the format."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150)
 
@@ -46,7 +52,7 @@ def plot_precision_recall(
       sweeps: {label: sweep}, best over all scores (`centroid_sweep` without thresholds).
       thresholds: {label: threshold in use}, marked by a dot.
     """
-    figure = _figure(5.4, 4.6)
+    figure = figure_of(5.4, 4.6)
     axes = figure.add_subplot()
     recalls = np.linspace(0.01, 1, 200)
     for f1 in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95):
@@ -71,7 +77,7 @@ def plot_precision_recall(
     axes.legend(loc="lower left", frameon=False, fontsize=9)
     _tidy(axes)
     axes.grid(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_threshold_curves(path: str | os.PathLike, sweep: Sweep, *, threshold: float | None = None) -> None:
@@ -82,7 +88,7 @@ def plot_threshold_curves(path: str | os.PathLike, sweep: Sweep, *, threshold: f
       sweep: over thresholds.
       threshold: the one in use, marked by a vertical line.
     """
-    figure = _figure(6.0, 5.2)
+    figure = figure_of(6.0, 5.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     lines = {"precision": (sweep.precision, "--"), "recall (Pd)": (sweep.recall, "-."), "F1": (sweep.f1, "-")}
     for colour, (name, (values, style)) in zip(COLOURS, lines.items(), strict=False):
@@ -104,7 +110,7 @@ def plot_threshold_curves(path: str | os.PathLike, sweep: Sweep, *, threshold: f
     upper.set(ylim=(0, 1.02))
     lower.set(xlabel="threshold", ylabel="Fa per pixel")
     upper.legend(loc="best", frameon=False, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_roc(path: str | os.PathLike, title: str, sweep: Sweep, histogram: ScoreHistogram | None = None) -> None:
@@ -116,22 +122,40 @@ def plot_roc(path: str | os.PathLike, title: str, sweep: Sweep, histogram: Score
       sweep: matched again at each threshold.
       histogram: of target and background pixels; None leaves the pixels out.
     """
-    figure = _figure(10.0 if histogram is not None else 5.4, 4.4)
+    figure = figure_of(10.0 if histogram is not None else 5.4, 4.4)
     axes = figure.subplots(1, 2 if histogram is not None else 1, squeeze=False)[0]
-    _draw_roc(axes[0], sweep.fa, sweep.recall, title, ("Fa per pixel", "recall (Pd)"), marker="o")
+    _draw_roc(axes[0], sweep.fa, sweep.recall, title, _ROC_AXES["target"], marker="o")
     if histogram is not None:
         false, true = histogram.roc()
         label = f"pixels: AUC {histogram.auc():.4f}"
-        _draw_roc(axes[1], false, true, label, ("false positive rate of pixels", "true positive rate of pixels"))
-    _save(figure, path)
+        _draw_roc(axes[1], false, true, label, _ROC_AXES["pixel"])
+    save_figure(figure, path)
 
 
-def _draw_roc(axes, false: np.ndarray, true: np.ndarray, label: str, titles: tuple[str, str], marker: str = "") -> None:
+def plot_rocs(path: str | os.PathLike, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], level: str) -> None:
+    """Draws the ROC of several methods in one picture.
+
+    Args:
+      path: of the picture; its ending says the format.
+      curves: {label: false alarm rates and detection rates, as `irjax evaluate` writes them to roc.csv}.
+      level: `pixel` or `target`.
+    """
+    figure = figure_of(6.4, 4.8)
+    axes = figure.subplots()
+    titles = _ROC_AXES[level]
+    for (label, (false, true)), colour in zip(curves.items(), _cycle(len(curves)), strict=True):
+        _draw_roc(axes, false, true, label, titles, marker="o" if level == "target" else "", colour=colour)
+    save_figure(figure, path)
+
+
+def _draw_roc(
+    axes, false: np.ndarray, true: np.ndarray, label: str, titles: tuple[str, str], marker: str = "", colour=COLOURS[0]
+) -> None:
     shown = np.isfinite(false) & np.isfinite(true)
     if (false[shown] > 0).any():
         shown &= false > 0
         axes.set_xscale("log")
-    axes.plot(false[shown], true[shown], color=COLOURS[0], linewidth=1.8, marker=marker, markersize=4, label=label)
+    axes.plot(false[shown], true[shown], color=colour, linewidth=1.8, marker=marker, markersize=4, label=label)
     axes.set(xlabel=titles[0], ylabel=titles[1], ylim=(0, 1.02))
     axes.legend(loc="lower right", frameon=False, fontsize=9)
     _tidy(axes)

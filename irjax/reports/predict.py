@@ -18,6 +18,7 @@ from irjax.reports.names import safe_name
 from irjax.reports.overlays import draw_overlay
 from irjax.reports.predictions import write_predictions
 from irjax.reports.tables import csv_table
+from irjax.reports.truths import open_truths
 
 _CHUNK = 16  # images in memory at a time
 
@@ -69,6 +70,29 @@ def find_images(paths: Sequence[str | os.PathLike], *, recursive: bool = False) 
         found = _images_in(path, recursive) if path.is_dir() else [path]
         files |= {os.path.abspath(file): file for file in found}
     return dict(zip(_names(list(files)), files.values(), strict=True))
+
+
+def split_images(roots: Sequence[str | os.PathLike], split: str) -> dict[str, pathlib.Path]:
+    """The image files of a data set's split.
+
+    Args:
+      roots: the data set's folder, alone.
+      split: its name.
+
+    Returns:
+      {name: file}, in the split's order.
+
+    Raises:
+      FileNotFoundError: if there is no such folder.
+      ValueError: if there is not one folder, it has no such split, or its images are no files (a prepared data set).
+    """
+    if len(roots) != 1:
+        raise ValueError(f"--split goes with one data set, got {len(roots)} paths")
+    truths = open_truths(roots[0], split)
+    images = getattr(truths, "images", None)
+    if images is None:
+        raise ValueError(f"{roots[0]} is no folder with image files")
+    return {pathlib.Path(path).name: pathlib.Path(path) for path in images}
 
 
 def _images_in(folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:

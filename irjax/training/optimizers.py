@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from typing import Any
 
+import flax.traverse_util
 import jax
 import optax
 
@@ -28,6 +31,8 @@ class OptimizerConfig:
       plateau_factor: reduce-on-plateau: factor on the rate when the validation loss stops falling; 1 is off.
       plateau_patience: validations without a relative fall of 1e-4 before that.
       clip_norm: highest norm of the gradient; 0 is off.
+      groups: parts of the network that learn at another rate, as `PATH=FACTOR`: the path of a part's parameters, such
+        as `backbone` or `backbone/stem`, and what its updates are multiplied by; 0 freezes it. The first that fits.
     """
 
     name: str = "adamw"
@@ -38,6 +43,7 @@ class OptimizerConfig:
     plateau_factor: float = 1.0
     plateau_patience: int = 3
     clip_norm: float = 0.0
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.name not in OPTIMIZERS or self.schedule not in SCHEDULES:
@@ -45,6 +51,24 @@ class OptimizerConfig:
             raise ValueError(f"optimizer.name must be one of {OPTIMIZERS} and schedule of {SCHEDULES}, got {given}")
         if not self.rate > 0:
             raise ValueError(f"optimizer.rate must be positive, got {self.rate}")
+        self.factors()
+
+    def factors(self) -> dict[str, float]:
+        """The groups as {path: factor}.
+
+        Raises:
+          ValueError: if one is not `PATH=FACTOR`, with a factor of at least 0.
+        """
+        factors = {}
+        for group in self.groups:
+            path, _, factor = group.partition("=")
+            try:
+                factors[path] = float(factor)
+            except ValueError:
+                factors[path] = math.nan
+            if not path or not 0 <= factors[path] < math.inf:
+                raise ValueError(f"optimizer.groups must be PATH=FACTOR with a factor of at least 0, got {group!r}")
+        return factors
 
     def learning_rate(self, steps: int, steps_per_epoch: int) -> optax.Schedule:
         """The rate as a function of the step, before the plateau rule."""
@@ -80,7 +104,27 @@ class OptimizerConfig:
             optimiser = optax.chain(optax.add_decayed_weights(self.weight_decay), optax.sgd(rate, momentum=0.9))
         else:
             optimiser = optax.adam(rate)
-        return optax.chain(optax.clip_by_global_norm(self.clip_norm), optimiser) if self.clip_norm else optimiser
+        parts = [optax.clip_by_global_norm(self.clip_norm)] if self.clip_norm else []
+        parts.append(optimiser)
+        if self.groups:
+            parts.append(_scale_groups(self.factors()))
+        return optax.chain(*parts) if len(parts) > 1 else optimiser
+
+
+def _scale_groups(factors: Mapping[str, float]) -> optax.GradientTransformation:
+    """Multiplies the updates of the parameters below these paths, after the optimiser: their rates."""
+
+    def scale(updates: Any, parameters: Any = None) -> Any:
+        flat = flax.traverse_util.flatten_dict(updates, sep="/")
+        groups = {path: next((g for g in factors if f"{path}/".startswith(f"{g}/")), None) for path in flat}
+        unknown = set(factors) - set(groups.values())
+        if unknown:
+            parts = ", ".join(sorted({path.partition("/")[0] for path in flat}))
+            raise ValueError(f"optimizer.groups: no parameters are left for {sorted(unknown)}; the network has {parts}")
+        scaled = {path: u if groups[path] is None else factors[groups[path]] * u for path, u in flat.items()}
+        return flax.traverse_util.unflatten_dict(scaled, sep="/")
+
+    return optax.stateless(scale)
 
 
 def _matrices(parameters: Any) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from irjax.baselines import BASELINES, detect
+from irjax.baselines import BASELINES, customary_threshold, detect
 from irjax.types import Detections
 
 EACH = pytest.mark.parametrize("name", sorted(BASELINES))
@@ -43,6 +43,18 @@ def test_responses_and_detections_have_one_form(name):
     found = detect(name, image, 0.1, 5)
     assert isinstance(found, Detections)
     chex.assert_shape((found.points, found.scores, found.valid), [(1, 5, 2), (1, 5), (1, 5)])
+
+
+@EACH
+def test_masks_are_above_one_half_where_the_response_is_above_the_threshold(name):
+    response = BASELINES[name](scene(1))
+    for threshold in (None, float(np.median(response)), 0.0):
+        limit = customary_threshold(response) if threshold is None else threshold
+        mask = np.asarray(detect(name, scene(1), threshold).masks)
+        np.testing.assert_array_equal(mask > 0.5, np.asarray(response) > limit)
+        assert 0 <= mask.min() and mask.max() <= 1
+    order = np.argsort(np.asarray(response).ravel(), kind="stable")
+    assert (np.diff(np.asarray(detect(name, scene(1)).masks).ravel()[order]) >= 0).all()
 
 
 @EACH

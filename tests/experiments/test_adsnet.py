@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import irjax
+from irjax import cli
 from irjax.experiments import adsnet
 from irjax.training.data import DataConfig
 
@@ -53,6 +55,28 @@ def test_the_run_loads_as_a_detector_that_computes_kept_patches(trained):
     chex.assert_shape(found.masks, (2, 50, 64))
     pure = jax.jit(detector.predict_fn)(detector.variables, jnp.zeros((1, 64, 64)))
     chex.assert_shape(pure.masks, (1, 64, 64))
+
+
+def test_pictures_of_kept_patches(trained, tmp_path, capsys):
+    data = tmp_path / "data"
+    for kind in ("images", "masks"):
+        (data / kind).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, shape in (("small", (60, 64)), ("wide", (64, 100))):
+        image, mask = rng.integers(0, 200, shape, np.uint8), np.zeros(shape, np.uint8)
+        mask[20:23, 30:33] = 255
+        Image.fromarray(image).save(data / "images" / f"{name}.png")
+        Image.fromarray(mask).save(data / "masks" / f"{name}.png")
+    cli.main(["analyse", "patches", str(data), "--model", str(trained[0]), "--out", str(tmp_path / "out")])
+    printed = capsys.readouterr().out
+    assert "2 pictures" in printed and "of targets 2" in printed
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["01_small.png", "02_wide.png"]
+    detector = irjax.load(str(trained[0]))
+    kept = detector.kept(np.zeros((64, 64), np.uint8))
+    assert kept.shape == (2, 64, 64) and kept[0].mean() == 0.75 and kept[1].mean() == 0.5
+    assert (kept[1] <= kept[0]).all()
+    with pytest.raises(ValueError, match="spire drops no patches"):
+        irjax.load("spire-sirst").kept(np.zeros((64, 64), np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from irjax.layers.conv import conv
 from irjax.layers.masked_sparse import (
+    KeptPatches,
     dense_literal,
     expand_mask,
-    gather_patches,
     gather_sparse,
     gumbel_keep,
     kept_number,
     mask_of,
     masked_dense,
-    scatter_patches,
+    rows_of_sites,
     scores_of,
     top_patches,
 )
@@ -110,16 +111,30 @@ def test_sizes_and_one_trace(batch):
         np.testing.assert_allclose(run(x, indices), masked_dense(stack, x, mask_of(indices, (4, 8))), atol=1e-4)
 
 
-def test_patches_come_back_and_have_their_surroundings():
+def test_patches_come_back():
     x = normal(0, 2, 8, 10, CHANNELS)
     indices = jnp.array([[0, 7, 19], [4, 5, 6]])
-    patches = gather_patches(x, indices, PATCH)
-    np.testing.assert_array_equal(
-        scatter_patches(patches, indices, GRID), x * expand_mask(mask_of(indices, GRID), PATCH)
-    )
-    wide = gather_patches(x, indices, PATCH, 1)
-    np.testing.assert_array_equal(wide[0, 1], x[0, 1:5, 3:7])
-    assert not np.asarray(wide[0, 0, 0]).any() and not np.asarray(wide[0, 2, :, -1]).any()
+    domain = KeptPatches(indices, GRID)
+    np.testing.assert_array_equal(domain.enter(x)[0, 1], x[0, 2:4, 4:6])
+    kept = expand_mask(mask_of(indices, GRID), PATCH)
+    np.testing.assert_array_equal(domain.leave(domain.enter(x)), x * kept)
+    rows = rows_of_sites(indices, GRID, PATCH)
+    np.testing.assert_array_equal(rows < 24, kept[..., 0])
+    np.testing.assert_array_equal(rows[0, 2:4, 4:6], [[4, 5], [6, 7]])  # the second patch of the first image
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_both_forms_of_a_convolution_of_patches(size):
+    x, indices = normal(0, 2, 8, 10, CHANNELS), jnp.array([[0, 1, 7, 12, 19], [4, 5, 6, 9, 10]])
+    kernel, kept = normal(1, size, size, CHANNELS, 4), expand_mask(mask_of(indices, GRID), PATCH)
+    domain = KeptPatches(indices, GRID)
+    want = conv(x * kept, kernel) * kept
+    for form in (None, lambda *args, cpu, default: default(*args)):
+        with pytest.MonkeyPatch.context() as patch:
+            if form:
+                patch.setattr(jax.lax, "platform_dependent", form)
+            got = domain.leave(domain.conv(domain.enter(x), kernel))
+        np.testing.assert_allclose(got, want, atol=1e-5)
 
 
 def test_gradients_reach_kept_patches_and_the_mask():

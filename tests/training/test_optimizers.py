@@ -1,3 +1,6 @@
+import dataclasses
+
+import jax
 import numpy as np
 import optax
 import pytest
@@ -52,6 +55,28 @@ def test_muon_orthogonalises_mixing_kernels_and_leaves_the_rest_to_adamw():
     assert 0.5 < np.sqrt(np.mean(mine["mix"] ** 2)) / (0.2 * 0.01) < 1.5
     for name in ("depthwise", "bias"):
         np.testing.assert_allclose(mine[name], reference[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["adam", "muon"])
+def test_groups_learn_at_their_own_rate(name):
+    rng = np.random.default_rng(0)
+    draw = lambda: {"a": {"b": rng.normal(size=(2, 3)), "bc": rng.normal(size=3)}, "d": rng.normal(size=(3, 3))}  # noqa: E731
+    params, grads = (jax.tree.map(np.float32, draw()) for _ in range(2))
+    config = OptimizerConfig(name=name, rate=0.01, warmup_epochs=0, weight_decay=0.1)
+    plain, grouped = (c.build(10, 10) for c in (config, dataclasses.replace(config, groups=("a/b=0", "a=0.25"))))
+    wanted, got = (tx.update(grads, tx.init(params), params)[0] for tx in (plain, grouped))
+    assert not np.asarray(got["a"]["b"]).any() and np.asarray(wanted["a"]["b"]).all()
+    np.testing.assert_array_equal(got["a"]["bc"], 0.25 * wanted["a"]["bc"])
+    np.testing.assert_array_equal(got["d"], wanted["d"])
+    unfit = dataclasses.replace(config, groups=("e=0.5",)).build(10, 10)
+    with pytest.raises(ValueError, match=r"no parameters are left for \['e'\]; the network has a, d"):
+        unfit.update(grads, unfit.init(params), params)
+
+
+@pytest.mark.parametrize("group", ["a", "a=", "=1", "a=-1", "a=inf", "a=x"])
+def test_what_is_no_group(group):
+    with pytest.raises(ValueError, match="must be PATH=FACTOR"):
+        OptimizerConfig(groups=(group,))
 
 
 def assert_as_pytorch(optimizer_class, config, gradients, **options):

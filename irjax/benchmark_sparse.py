@@ -1,0 +1,138 @@
+"""What ADSNet's cascade saves: the work of `irjax benchmark --sparse`.
+
+Each stage alone, and the whole network, with nothing dropped, with dropped patches left out (`gather_sparse`), and with
+dropped patches computed and cleared (`masked_dense`), in turns within one process.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from irjax.benchmark import circumstances, count_macs, in_turns, random_variables
+from irjax.layers.masked_sparse import KeptPatches, WholeMap, expand_mask, kept_number, mask_of, top_patches
+from irjax.models.adsnet import STRIDES, Activation, ADSNet, Segmentation, depth_to_space
+
+FORMS = ("nothing_dropped", "gather_sparse", "masked_dense")
+
+
+class _Stage(nn.Module):
+    """Level 3, or level 2 with the head, by itself: a map [B, H / s, W / s, C] to a map, or to logits."""
+
+    level: int
+    width: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, domain: WholeMap | KeptPatches) -> jax.Array:
+        common = {"width": self.width, "dtype": self.dtype}
+        seen = domain.enter(x)
+        added = Activation(name="activation", **common)(seen, domain, train=False)
+        if self.level == 3:
+            return x + domain.leave(added)
+        pixels = Segmentation(name="segmentation", **common)(seen + domain.restrict(added), domain, train=False)
+        return depth_to_space(domain.fill(pixels, 0.0))
+
+
+def benchmark_sparse(
+    *,
+    sizes: Sequence[int] = (256, 512, 1024),
+    batches: Sequence[int] = (1, 8),
+    dropped: tuple[float, float] = (0.25, 0.5),
+    width: int = 128,
+    repeats: int = 9,
+    bf16: bool = False,
+) -> dict[str, Any]:
+    """Times ADSNet with random weights in its three forms.
+
+    Args:
+      sizes: sides of the images in pixels, multiples of 16.
+      batches: images in a call.
+      dropped: fractions of all patches dropped at levels 3 and 2; which ones is drawn at random for a stage alone.
+      width: channels of the pyramid.
+      repeats: timed calls of each.
+      bf16: compute in bfloat16.
+
+    Returns:
+      JSON values: the machine as in `irjax.benchmark.benchmark`, "dtype", and "runs", for each size and batch and each
+      of `level 3`, `level 2 and head` and `network`: "size", "batch", "what", for each form its median in seconds and
+      its multiply-adds, and "ratio" and "least_ratio", the time and the multiply-adds of `gather_sparse` over those of
+      `nothing_dropped`.
+
+    Raises:
+      ValueError: if a size, a batch, or a fraction cannot be used.
+    """
+    if not sizes or not batches or min(batches) < 1:
+        raise ValueError(f"sizes and batches must not be empty and batches at least 1, got {sizes} and {batches}")
+    dtype = jnp.bfloat16 if bf16 else jnp.float32
+    where = circumstances()
+    runs = [
+        row
+        for size in sizes
+        for batch in batches
+        for row in (
+            _time("level 3", size, batch, _stage(3, size, batch, dropped[0], width, dtype), repeats),
+            _time("level 2 and head", size, batch, _stage(2, size, batch, dropped[1], width, dtype), repeats),
+            _time("network", size, batch, _network(size, batch, dropped, width, dtype), repeats),
+        )
+    ]
+    return {**where, "dtype": jnp.dtype(dtype).name, "runs": runs}
+
+
+_Call = tuple[Callable[..., jax.Array], tuple[Any, ...]]
+
+
+def _stage(level: int, size: int, batch: int, dropped: float, width: int, dtype: Any) -> dict[str, _Call]:
+    if size % STRIDES[4]:
+        raise ValueError(f"a size must be a multiple of {STRIDES[4]}, got {size}")
+    side, cells = size // STRIDES[level], size // STRIDES[4]
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(batch, side, side, width)), jnp.float32)
+    scores = jnp.asarray(rng.normal(size=(batch, cells, cells)), jnp.float32)
+    indices = top_patches(scores, kept_number(cells * cells, dropped))
+    mask = expand_mask(mask_of(indices, (cells, cells)), side // cells)
+    module = _Stage(level, width, dtype)
+    variables = random_variables(module, jnp.zeros((1, 16, 16, width)), WholeMap())
+
+    def gathered(variables: Any, x: jax.Array, indices: jax.Array) -> jax.Array:
+        return module.apply(variables, x, KeptPatches(indices, (cells, cells)))
+
+    return {
+        "nothing_dropped": (lambda variables, x: module.apply(variables, x, WholeMap()), (variables, x)),
+        "gather_sparse": (gathered, (variables, x, indices)),
+        "masked_dense": (lambda variables, x, mask: module.apply(variables, x, WholeMap(mask)), (variables, x, mask)),
+    }
+
+
+def _network(size: int, batch: int, dropped: tuple[float, float], width: int, dtype: Any) -> dict[str, _Call]:
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size, size, 1)), jnp.float32)
+    calls = {}
+    for form in FORMS:
+        some = form != "nothing_dropped"
+        network = ADSNet(
+            width=width, dtype=dtype, dropped=dropped if some else (None, None), mode=form if some else FORMS[1]
+        )
+        variables = random_variables(network, jnp.zeros((1, 64, 64, 1)))
+        calls[form] = (lambda variables, x, network=network: network.apply(variables, x).logits, (variables, images))
+    return calls
+
+
+def _time(what: str, size: int, batch: int, calls: dict[str, _Call], repeats: int) -> dict[str, Any]:
+    macs = {form: sum(count_macs(fn, *args).values()) for form, (fn, args) in calls.items()}
+    compiled = {
+        form: functools.partial(jax.jit(fn).lower(*args).compile(), *args) for form, (fn, args) in calls.items()
+    }
+    runs = {form: lambda call=call: jax.block_until_ready(call()) for form, call in compiled.items()}
+    median = {form: float(np.median(seconds)) for form, seconds in in_turns(runs, repeats).items()}
+    return {
+        **{"size": size, "batch": batch, "what": what},
+        **{form: {"median": median[form], "multiply_adds": macs[form]} for form in FORMS},
+        "ratio": median["gather_sparse"] / median["nothing_dropped"],
+        "least_ratio": macs["gather_sparse"] / macs["nothing_dropped"],
+    }
