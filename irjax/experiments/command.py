@@ -9,11 +9,12 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 import numpy as np
 
+from irjax.data.hard import HardSource
 from irjax.experiments.ablation import ablate
 from irjax.experiments.common import ROUNDING_IMAGES, card, largest_difference, settled, tophat_reference
 from irjax.inference import CONFIG_FILE, Detector, load
@@ -35,6 +36,7 @@ class Flags:
       eval_only: test a run directory, a .pth, a .safetensors or the name of shipped weights, instead of training.
       test: splits to test on, one for all folders or one for each; of one folder, with `ship` or `ablation`, any number
         one by one. Default: 400 synthetic scenes, or the validation split of the folders given.
+      protocol: `irstd-hard` tests on the images whose targets all have at most 20 pixels at 256x256, resized to that.
       ship: with a run as `eval_only`: write its weights to this .safetensors file, with a card that says how they were
         made and their figures on each of the test splits.
       ablation: train the variants of one of the paper's ablations instead.
@@ -47,6 +49,7 @@ class Flags:
     run: str = ""
     eval_only: str = ""
     test: tuple[str, ...] = ()
+    protocol: Literal["", "irstd-hard"] = ""
     ship: str = ""
     ablation: str = ""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -192,9 +195,21 @@ def _tests(command: Flags, splits: Sequence[str]) -> dict[str, Source]:
         raise ValueError(f"--test names {len(splits)} splits for {len(roots)} folders: give one or all")
     one = lambda root, split: dataclasses.replace(command.data, root=(root,), train=(split,), val=(split,))  # noqa: E731
     return {
-        f"{pathlib.Path(root).name} {split}": one(root, split).open("val")
+        " ".join(filter(None, (pathlib.Path(root).name, split, command.protocol))): _under(
+            command, one(root, split).open("val")
+        )
         for root, split in zip(roots, splits, strict=True)
     }
+
+
+def _under(command: Flags, source: Source) -> Source:
+    """The images that the protocol takes."""
+    if not command.protocol:
+        return source
+    hard = HardSource(source)
+    if not len(hard):
+        raise ValueError(f"--protocol irstd-hard: none of {len(source)} images has tiny targets alone")
+    return hard
 
 
 def _test_each(
@@ -218,7 +233,13 @@ def _test_source(command: Flags) -> tuple[Source, str]:
     _check_roots(command)
     if command.test:
         where = " + ".join(data.root)
-        return dataclasses.replace(data, val=command.test).open("val"), f"{' + '.join(command.test)} of {where}"
-    if data.root:
-        return data.open("val"), f"the validation split {' + '.join(data.val)}, on which the checkpoint was chosen"
-    return data.open("test"), "400 synthetic scenes that no run trains on"
+        source, what = dataclasses.replace(data, val=command.test).open("val"), f"{' + '.join(command.test)} of {where}"
+    elif data.root:
+        source = data.open("val")
+        what = f"the validation split {' + '.join(data.val)}, on which the checkpoint was chosen"
+    else:
+        source, what = data.open("test"), "400 synthetic scenes that no run trains on"
+    if command.protocol:
+        source = _under(command, source)
+        what = f"the {len(source)} images that {command.protocol} takes of {what}"
+    return source, what

@@ -18,7 +18,7 @@ from irjax import weights
 from irjax.data.augment import AugmentConfig
 from irjax.data.pipeline import load_all
 from irjax.data.synthetic import SceneConfig, SyntheticSource
-from irjax.experiments import mshnet
+from irjax.experiments import command, mshnet
 from irjax.experiments.mshnet import LossConfig, ModelConfig, mshnet_method
 from irjax.losses.scale import VARIANTS
 from irjax.metrics import evaluate
@@ -255,6 +255,24 @@ def test_eval_only_and_shipped_weights(trained, tmp_path, capsys):
     assert config == irjax.load(str(run)).config and path.stat().st_size < 40_000  # 2 bytes a value
     assert {"IoU", "nIoU"} <= set(card["validation"]["data val"]["metrics"])
     assert "experiments.mshnet" in card["command"] and "score_factor" not in card["recipe"]
+
+
+def test_the_protocol_of_tiny_targets_takes_some_images(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for name, side in (("tiny", 4), ("large", 5), ("none", 0)):
+        mask = np.zeros((512, 512), np.uint8)
+        mask[100 : 100 + 2 * side, 200 : 200 + 2 * side] = 255  # half as large at 256x256
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{name}.png")
+        Image.fromarray(mask // 2 + 20).save(tmp_path / "images" / f"{name}.png")
+    arguments = ["--data.root", str(tmp_path), "--test", "all", "--protocol", "irstd-hard"]
+    source, what = command._test_source(mshnet.parse(arguments))
+    assert source.names == ("tiny",) and source[0].image.shape == (256, 256)
+    assert "the 1 images that irstd-hard takes of all of" in what
+    (tmp_path / "masks" / "tiny.png").unlink()
+    (tmp_path / "images" / "tiny.png").unlink()
+    with pytest.raises(ValueError, match="none of 2 images has tiny targets alone"):
+        command._test_source(mshnet.parse(arguments))
 
 
 @pytest.mark.parametrize("name, count", [("loss", 5), ("attention", 4)])

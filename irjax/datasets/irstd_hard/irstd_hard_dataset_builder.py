@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import pathlib
 from collections.abc import Mapping
 
-import numpy as np
-
 from irjax.data import sources
+from irjax.data.hard import HardSource
 from irjax.datasets import base
 from irjax.datasets.irdst import irdst_dataset_builder as irdst
 from irjax.datasets.irstd_1k import irstd_1k_dataset_builder as irstd_1k
 from irjax.datasets.nudt_sirst import nudt_sirst_dataset_builder as nudt_sirst
-from irjax.ops import regions
-from irjax.ops.regions import resize_mask
-from irjax.types import Example, Source
+from irjax.types import Source
 
 
 @dataclasses.dataclass(eq=False)
@@ -31,63 +27,6 @@ class HardConfig(base.IrstdConfig):
 
     max_area: int = 20
     size: int = 256
-
-
-@dataclasses.dataclass(frozen=True)
-class HardSource:
-    """The images of a source that have targets, all of them tiny, resized (an `irjax.types.Source`).
-
-    Attributes:
-      source: examples with masks.
-      prefix: in front of their names, which may be alike in several data sets.
-      max_area: as `HardConfig.max_area`.
-      size: as `HardConfig.size`.
-    """
-
-    source: Source
-    prefix: str = ""
-    max_area: int = 20
-    size: int = 256
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def __getitem__(self, index: int) -> Example:
-        """Reads example `index`; IndexError outside the source."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index {index} of {len(self)} examples")
-        example = self.source[self._kept[index]]
-        mask = resize_mask(example.mask, self.size)
-        image = resize_image(example.image, self.size)
-        return Example(f"{self.prefix}{example.name}", image, regions.points_from_mask(mask), mask)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The type that holds every image without loss."""
-        return sources.image_dtype(self.source)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The name of every example, in order."""
-        return tuple(f"{self.prefix}{self.source.names[index]}" for index in self._kept)
-
-    @functools.cached_property
-    def _kept(self) -> tuple[int, ...]:
-        return tuple(index for index in range(len(self.source)) if self._is_hard(self.source[index].mask))
-
-    def _is_hard(self, mask: np.ndarray) -> bool:
-        areas = regions.find_regions(resize_mask(mask, self.size)).areas
-        return len(areas) > 0 and areas.max() <= self.max_area
-
-
-def resize_image(image: np.ndarray, size: int) -> np.ndarray:
-    """An image [H, W] uint8 or uint16 as [size, size] of its type, bilinear; Pillow averages where it shrinks."""
-    from PIL import Image
-
-    if image.shape == (size, size):
-        return image
-    resized = Image.fromarray(image.astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR)
-    return np.clip(np.rint(np.asarray(resized)), 0, np.iinfo(image.dtype).max).astype(image.dtype)
 
 
 class Builder(base.IrstdBuilder):
