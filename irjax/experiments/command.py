@@ -77,6 +77,7 @@ class Experiment:
       columns: validation metrics, and metrics of a test's report, in the ablations' tables.
       settle: ``run directory -> detector, facts for the card``: the weights as they are shipped.
       dtype: type of shipped weights on disk.
+      untested: what to print instead of testing a run of a config that finds no targets; "" of others.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Experiment:
     columns: Sequence[str]
     settle: Callable[[pathlib.Path], tuple[Detector, dict[str, Any]]] = settled
     dtype: str = "float32"
+    untested: Callable[[Any], str] = lambda config: ""
 
     @property
     def program(self) -> str:
@@ -143,6 +145,9 @@ def _run(experiment: Experiment, command: Flags) -> None:
         run = pathlib.Path(command.run or f"runs/{name}-seed{config.loop.seed}")
         result = experiment.train(config, run)
         print(f"chosen on validation: step {result.best_step}; waited for data {result.data_wait:.1%} of the time")
+        if experiment.untested(config):
+            print(experiment.untested(config))
+            return
         detector, folder = load(run), run / "test"
 
     report = experiment.test(detector, source, folder, title=command.eval_only or name)

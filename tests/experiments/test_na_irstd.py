@@ -1,0 +1,116 @@
+"""The Na-IRSTD experiment at a tiny size: both stages through the command, what stays frozen, its ablations."""
+
+import contextlib
+import io
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import irjax
+from irjax.experiments import na_irstd
+from irjax.training.checkpoints import load_variables
+from irjax.training.data import DataConfig
+
+SMALL = [
+    *("--data.size", "64", "--data.synthetic-train", "12", "--data.synthetic-val", "4"),
+    *("--data.scenes.height", "64", "--data.scenes.width", "64"),
+    *("--model.native-width", "4", "--model.widths", "16", "16", "16", "16", "--model.depths", "1", "1", "1", "1"),
+    *("--model.decoder-width", "16", "--model.decoder-hidden", "16", "--model.selected", "2"),
+    *("--relevance.steps", "2", "--loop.steps", "4", "--loop.batch-size", "4", "--loop.steps-per-dispatch", "2"),
+    *("--loop.devices", "1", "--loop.no-tensorboard"),
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick(quick_compilation):
+    pass
+
+
+def run_command(*arguments):
+    source, out = DataConfig.open, io.StringIO()
+    with contextlib.redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DataConfig, "open", lambda self, split: source(self, "val" if split == "test" else split))
+        na_irstd.main([*SMALL, *arguments])
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    run = tmp_path_factory.mktemp("na_irstd") / "run"
+    return run, run_command("--stage", "1", "--run", str(run)), run_command("--stage", "2", "--run", str(run))
+
+
+def test_both_stages_log_the_selection_and_the_second_reports(trained):
+    run, first, second = trained
+    assert "go on with --stage 2" in first and "IoU" not in first.replace("mIoU", "")
+    assert "Na-IRSTD IoU" in second.replace("  ", " ") and "top-hat  F1" in second
+    for folder, step in ((run / "stage1", "2"), (run, "4")):
+        validation = json.loads((folder / "validation.json").read_text())[step]
+        assert 0 <= validation["recall"] <= 1 and 0 <= validation["coverage"] <= 1
+    assert "miou" in validation
+
+
+def test_the_scorer_is_frozen_and_the_rest_learns(trained):
+    run = trained[0]
+    first, second = (load_variables(folder)["params"] for folder in (run / "stage1", run))
+    chex.assert_trees_all_equal(first["scorer"], second["scorer"])  # bit for bit
+    for part in ("backbone", "native", "injection", "decoder"):
+        pairs = zip(jax.tree.leaves(first[part]), jax.tree.leaves(second[part]), strict=True)
+        assert any((np.asarray(a) != np.asarray(b)).any() for a, b in pairs), part
+
+
+def test_the_first_stage_teaches_the_native_branch_and_the_scorer_alone(trained):
+    config = na_irstd.first_stage(na_irstd.parse([*SMALL]).config)
+    network = na_irstd.relevance_method(config).model
+    start = network.init(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
+    learnt = load_variables(trained[0] / "stage1")
+    assert jax.tree.structure(start["params"]) == jax.tree.structure(learnt["params"])
+    outputs = network.apply(learnt, jnp.zeros((1, 64, 64, 1)))
+    assert outputs.logits is None and outputs.scores.shape == (1, 2, 2)
+
+
+def test_the_run_loads_as_a_detector(trained):
+    detector = irjax.load(str(trained[0]))
+    assert detector.module.selected == 2 and not detector.module.only_scores
+    found = detector(np.random.default_rng(0).integers(0, 255, (2, 50, 64), np.uint8))
+    chex.assert_shape(found.masks, (2, 50, 64))
+    assert detector.kept(np.zeros((64, 64), np.uint8)).mean() == 0.5  # 2 of 4 patches
+
+
+@pytest.mark.parametrize(("name", "count"), [("branch", 3), ("stages", 2), ("labels", 2), ("k", 6)])
+def test_variants_of_the_ablations(name, count):
+    base = na_irstd.quick()
+    variants = na_irstd.ablation(name, base)
+    assert len(variants) == count and base in variants.values()
+    assert len({str(config) for config in variants.values()}) == count
+    for config in variants.values():
+        model = na_irstd.na_irstd_method(config).model
+        images = jax.ShapeDtypeStruct((1, 128, 128, 1), jnp.float32)
+        variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        assert jax.eval_shape(model.apply, variables, images).logits.shape == (1, 128, 128)
+
+
+def test_one_stage_is_as_long_as_two():
+    one = na_irstd.ablation("stages", na_irstd.official())["one"]
+    assert one.loop.epochs == 2000 and not one.two
+    assert na_irstd.ablation("stages", na_irstd.quick())["one"].loop.steps == 450
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model.selected", "9"], "selected must be in 1..4, the patches of 64x64"),
+        (["--stages", "one", "--stage", "2"], "stage picks one of two stages"),
+        (["--stage", "2"], "stage 2 starts from stage 1"),
+        (["--relevance.decay", "0"], "must be positive"),
+    ],
+)
+def test_wrong_arguments(arguments, said, tmp_path, capsys):
+    with pytest.raises((SystemExit, ValueError)) as stopped:
+        na_irstd.main([*SMALL, *arguments, "--run", str(tmp_path / "run")])
+    printed = f"{stopped.value} {capsys.readouterr().err}"
+    assert said in " ".join("".join(c if c.isascii() else " " for c in printed).split())
