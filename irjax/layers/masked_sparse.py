@@ -31,94 +31,9 @@ import numpy as np
 from jax import lax
 
 from irjax.layers.conv import conv
+from irjax.ops.patches import expand_mask, gather_patches, grid_of, mask_side, scatter_patches
 
 Stack = Callable[[jax.Array, Any], jax.Array]
-
-
-# --- patches ----------------------------------------------------------------------------------------------------------
-
-
-def grid_of(height: int, width: int, patch: int) -> tuple[int, int]:
-    """Rows and columns of patches of a map.
-
-    Raises:
-      ValueError: if the patches do not divide the map.
-    """
-    if patch < 1 or height % patch or width % patch:
-        raise ValueError(f"patches of {patch}x{patch} do not divide a map of {height}x{width}")
-    return height // patch, width // patch
-
-
-def expand_mask(mask: jax.Array, patch: int) -> jax.Array:
-    """A mask of patches [B, h, w] for every site: [B, h p, w p, 1]."""
-    return jnp.repeat(jnp.repeat(mask, patch, axis=1), patch, axis=2)[..., None]
-
-
-def top_patches(scores: jax.Array, number: int) -> jax.Array:
-    """The patches with the highest scores.
-
-    Args:
-      scores: [B, h, w]; minus infinity excludes a patch as long as enough others are left.
-      number: K, static.
-
-    Returns:
-      [B, K] int32 indices into the h w patches by rows, rising.
-
-    Raises:
-      ValueError: if K is not in 1..h w.
-    """
-    count = scores.shape[1] * scores.shape[2]
-    if not 1 <= number <= count:
-        raise ValueError(f"the number of kept patches must be in 1..{count}, got {number}")
-    return jnp.sort(lax.top_k(scores.reshape(scores.shape[0], -1), number)[1], axis=1)
-
-
-def mask_of(indices: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    """The mask [B, h, w] float32 of kept patches [B, K]."""
-    batch = indices.shape[0]
-    flat = jnp.zeros((batch, grid[0] * grid[1]), jnp.float32)
-    return flat.at[jnp.arange(batch)[:, None], indices].set(1.0).reshape(batch, *grid)
-
-
-def gather_patches(x: jax.Array, indices: jax.Array, patch: int, halo: int = 0) -> jax.Array:
-    """Patches of a map, with what lies around them.
-
-    Args:
-      x: [B, H, W, C].
-      indices: [B, K] of patches, by rows.
-      patch: p, side in sites.
-      halo: h, sites taken on every side; zeros outside the map.
-
-    Returns:
-      [B, K, p + 2 h, p + 2 h, C].
-    """
-    cols = grid_of(*x.shape[1:3], patch)[1]
-    side = patch + 2 * halo
-    padded = jnp.pad(x, ((0, 0), (halo, halo), (halo, halo), (0, 0)))
-
-    def one(image: jax.Array, index: jax.Array) -> jax.Array:
-        return lax.dynamic_slice(image, (index // cols * patch, index % cols * patch, 0), (side, side, x.shape[-1]))
-
-    return jax.vmap(jax.vmap(one, (None, 0)))(padded, indices)
-
-
-def scatter_patches(patches: jax.Array, indices: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    """The map that has these patches and zeros elsewhere.
-
-    Args:
-      patches: [B, K, p, p, C].
-      indices: [B, K], distinct in a row.
-      grid: rows and columns of patches, static.
-
-    Returns:
-      [B, H, W, C].
-    """
-    batch, _, side, _, channels = patches.shape
-    rows, cols = grid
-    flat = jnp.zeros((batch, rows * cols, side, side, channels), patches.dtype)
-    flat = flat.at[jnp.arange(batch)[:, None], indices].set(patches, unique_indices=True)
-    whole = flat.reshape(batch, rows, cols, side, side, channels).swapaxes(2, 3)
-    return whole.reshape(batch, rows * side, cols * side, channels)
 
 
 # --- domains ----------------------------------------------------------------------------------------------------------
@@ -233,7 +148,7 @@ def masked_dense(stack: Stack, x: jax.Array, mask: jax.Array) -> jax.Array:
     Raises:
       ValueError: if the mask's patches do not divide the map into squares.
     """
-    return _through(stack, x, WholeMap(expand_mask(mask, _patch_side(x, mask))))
+    return _through(stack, x, WholeMap(expand_mask(mask, mask_side(x, mask))))
 
 
 def gather_sparse(stack: Stack, x: jax.Array, indices: jax.Array, patch: int) -> jax.Array:
@@ -260,18 +175,11 @@ def dense_literal(stack: Stack, x: jax.Array, mask: jax.Array) -> jax.Array:
     Returns:
       [B, H, W, D]; not zero at dropped sites.
     """
-    return _through(stack, x, WholeMap(expand_mask(mask, _patch_side(x, mask)), literal=True))
+    return _through(stack, x, WholeMap(expand_mask(mask, mask_side(x, mask)), literal=True))
 
 
 def _through(stack: Stack, x: jax.Array, domain: WholeMap | KeptPatches) -> jax.Array:
     return domain.leave(stack(domain.enter(x), domain))
-
-
-def _patch_side(x: jax.Array, mask: jax.Array) -> int:
-    patch = x.shape[1] // max(mask.shape[1], 1)
-    if (mask.shape[1] * patch, mask.shape[2] * patch) != x.shape[1:3]:
-        raise ValueError(f"a mask of {mask.shape[1]}x{mask.shape[2]} patches does not divide a map of {x.shape[1:3]}")
-    return patch
 
 
 # --- decisions --------------------------------------------------------------------------------------------------------

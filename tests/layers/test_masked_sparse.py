@@ -12,17 +12,13 @@ from hypothesis import strategies as st
 
 from irjax.layers.masked_sparse import (
     dense_literal,
-    expand_mask,
-    gather_patches,
     gather_sparse,
     gumbel_keep,
     kept_number,
-    mask_of,
     masked_dense,
-    scatter_patches,
     scores_of,
-    top_patches,
 )
+from irjax.ops.patches import expand_mask, mask_of, top_patches
 
 GRID, PATCH, CHANNELS = (4, 5), 2, 3
 
@@ -110,18 +106,6 @@ def test_sizes_and_one_trace(batch):
         np.testing.assert_allclose(run(x, indices), masked_dense(stack, x, mask_of(indices, (4, 8))), atol=1e-4)
 
 
-def test_patches_come_back_and_have_their_surroundings():
-    x = normal(0, 2, 8, 10, CHANNELS)
-    indices = jnp.array([[0, 7, 19], [4, 5, 6]])
-    patches = gather_patches(x, indices, PATCH)
-    np.testing.assert_array_equal(
-        scatter_patches(patches, indices, GRID), x * expand_mask(mask_of(indices, GRID), PATCH)
-    )
-    wide = gather_patches(x, indices, PATCH, 1)
-    np.testing.assert_array_equal(wide[0, 1], x[0, 1:5, 3:7])
-    assert not np.asarray(wide[0, 0, 0]).any() and not np.asarray(wide[0, 2, :, -1]).any()
-
-
 def test_gradients_reach_kept_patches_and_the_mask():
     x, indices = normal(0, 2, 8, 10, CHANNELS), jnp.array([[0, 7, 19], [4, 5, 6]])
     mask = mask_of(indices, GRID)
@@ -134,7 +118,6 @@ def test_gradients_reach_kept_patches_and_the_mask():
 
 def test_ranking():
     scores = jnp.array([[[0.1, 0.9, -1.0], [0.5, -jnp.inf, 0.3]]])
-    np.testing.assert_array_equal(top_patches(scores, 3), [[1, 3, 5]])
     logits = jnp.stack([scores, jnp.zeros_like(scores)], axis=-1)
     np.testing.assert_array_equal(scores_of(logits), scores)
     excluded = scores_of(logits, jnp.array([[[1, 0, 1], [1, 1, 1]]]))
@@ -162,7 +145,5 @@ def test_bad_arguments():
         gather_sparse(stack, x, jnp.zeros((1, 1), jnp.int32), 4)
     with pytest.raises(ValueError, match="a mask of 3x5 patches does not divide"):
         masked_dense(stack, x, jnp.ones((1, 3, 5)))
-    with pytest.raises(ValueError, match=r"must be in 1\.\.20, got 21"):
-        top_patches(jnp.zeros((1, 4, 5)), 21)
     with pytest.raises(ValueError, match="leave one of 16, got 0.99"):
         kept_number(16, 0.99)
