@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.benchmark import circumstances, count_macs, in_turns, random_variables
-from irjax.layers.masked_sparse import KeptPatches, WholeMap, expand_mask, kept_number, mask_of, top_patches
+from irjax.layers.masked_sparse import KeptPatches, WholeMap, kept_number
 from irjax.models.adsnet import STRIDES, Activation, ADSNet, Segmentation, depth_to_space
+from irjax.ops.patches import expand_mask, mask_of, top_patches
 
 FORMS = ("nothing_dropped", "gather_sparse", "masked_dense")
 

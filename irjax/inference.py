@@ -23,11 +23,11 @@ import numpy as np
 
 from irjax.data.arrays import Images, as_gray_images, unit_range
 from irjax.data.images import MIN_SIDE
-from irjax.layers.masked_sparse import expand_mask
 from irjax.models import registry
 from irjax.ops.components import decode_mask
 from irjax.ops.letterbox import letterbox, letterbox_affine, letterbox_host, unletterbox, unletterbox_host
 from irjax.ops.normalize import NORMALIZATIONS, normalize, to_unit
+from irjax.ops.patches import expand_mask
 from irjax.ops.peaks import decode_heatmap
 from irjax.ops.regions import find_regions
 from irjax.ops.windows import check_slide, cut_windows, join_windows, overlap_of, window_origins

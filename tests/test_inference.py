@@ -235,7 +235,7 @@ def test_config_survives_json():
         ('{"sise": 3}', r"here has unknown keys \['sise'\]; known: \['method'"),
         ("{", "here is not JSON"),
         ("[]", "here must be a JSON object"),
-        ('{"method": "yolo"}', "here: unknown method 'yolo'; known: adsnet, mshnet, spire"),
+        ('{"method": "yolo"}', "here: unknown method 'yolo'; known: adsnet, mshnet, na_irstd, spire"),
         ('{"model": {"depth": 3}}', r"HRPE has no options \['depth'\]; known: \['stride'"),
         ('{"model": {"dtype": "float3"}}', "unknown dtype 'float3'"),
         ('{"size": 510}', "size must be a multiple of 4"),

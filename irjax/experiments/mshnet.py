@@ -29,9 +29,10 @@ from irjax.experiments.common import MaskDecodeConfig
 from irjax.inference import DetectorConfig
 from irjax.layers.attention import SPATIAL_KINDS
 from irjax.losses.scale import VARIANTS, scale_dynamic_loss, scale_iou_loss
-from irjax.losses.segmentation import pooled, soft_iou
+from irjax.losses.segmentation import soft_iou
 from irjax.models import MSHNet
 from irjax.models.mshnet import DEPTHS, WIDTHS
+from irjax.ops.patches import largest_in
 from irjax.training.data import DataConfig
 from irjax.training.loop import LoopConfig, Result
 from irjax.training.masks import score_masks
@@ -235,7 +236,7 @@ def multiscale(loss: ImageLoss, outputs: SegmentationLogits, target: jax.Array) 
     Source: the published code of MSHNet.
     """
     values = [loss(outputs.logits, target.astype(jnp.float32))]
-    values += [loss(side, pooled(target, target.shape[1] // side.shape[1])) for side in outputs.sides]
+    values += [loss(side, largest_in(target, target.shape[1] // side.shape[1])) for side in outputs.sides]
     return sum(values) / len(values)
 
 

@@ -108,7 +108,7 @@ class NaIrstdConfig:
       initial: weights to start from instead of random ones: a run directory, a .safetensors, or the name of shipped
         weights.
       stages: `two`, or `one` that learns relevance and masks together.
-      stage: of two, the only one to train: 1, or 2, which starts from `initial` or from the first in RUN/stage1; 0 both.
+      stage: of two, the only one to train: 1, or 2, which starts from `initial` or the first in RUN/stage1; 0 both.
     """
 
     initial: str = ""
@@ -281,6 +281,7 @@ def train(config: NaIrstdConfig, run: pathlib.Path) -> Result:
 
 
 # --- ablations --------------------------------------------------------------------------------------------------------
+
 
 def _of_model(**changes: Any) -> Callable[[NaIrstdConfig], NaIrstdConfig]:
     return lambda base: dataclasses.replace(base, model=dataclasses.replace(base.model, **changes))

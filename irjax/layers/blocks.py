@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -24,6 +24,8 @@ class ConvNorm(nn.Module):
       depthwise: one kernel a channel; `features` must then equal C.
       axis_name: device axis to synchronise the statistics over.
       dtype: type of the computation.
+      scale_init: initializer of the normalisation's scale.
+      folded: the normalisation is part of the kernel and a bias, for prediction: see `fold`.
     """
 
     features: int
@@ -33,13 +35,56 @@ class ConvNorm(nn.Module):
     depthwise: bool = False
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    scale_init: nn.initializers.Initializer = nn.initializers.ones_init()
+    folded: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool, order: Sequence[int] | None = None) -> jax.Array:
         """Applies the block to x [B, H, W, C], whose channels are in this `order` (not for a depthwise one)."""
+        common = {"use_bias": self.folded, "dtype": self.dtype, "name": "conv"}
         if self.depthwise:
-            x = DepthwiseConv(self.size, dtype=self.dtype, name="conv")(x)
+            x = DepthwiseConv(self.size, self.stride, **common)(x)
         else:
-            x = Conv(self.features, self.size, self.stride, dtype=self.dtype, name="conv")(x, order=order)
-        x = BatchNorm(axis_name=self.axis_name, name="norm")(x, train=train)
+            x = Conv(self.features, self.size, self.stride, **common)(x, order=order)
+        if not self.folded:
+            x = BatchNorm(axis_name=self.axis_name, scale_init=self.scale_init, name="norm")(x, train=train)
         return nn.relu(x) if self.relu else x
+
+
+def fold(kernel: jax.Array, norm: Mapping[str, jax.Array], stats: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """A convolution without bias and the batch normalisation after it, in prediction, as one convolution.
+
+    Args:
+      kernel: [k, k, C, D].
+      norm: ``scale`` and ``bias`` [D].
+      stats: running ``mean`` and ``var`` [D].
+
+    Returns:
+      The ``kernel`` and ``bias`` of the same function.
+    """
+    factor = norm["scale"] * jax.lax.rsqrt(stats["var"] + BatchNorm.epsilon)
+    return {"kernel": kernel * factor, "bias": norm["bias"] - stats["mean"] * factor}
+
+
+class SqueezeExcitation(nn.Module):
+    """Channel gates from the global mean: two 1x1 layers, ReLU and sigmoid.
+
+    Attributes:
+      reduction: factor by which the inner layer is narrower; it has at least one channel.
+      use_bias: of both layers.
+      dtype: type of the computation.
+
+    Source: Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018.
+    """
+
+    reduction: int = 4
+    use_bias: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Scales the channels of x [B, H, W, C]; the mean is taken in float32."""
+        common = {"use_bias": self.use_bias, "dtype": self.dtype}
+        gate = jnp.mean(x.astype(jnp.float32), axis=(1, 2), keepdims=True).astype(self.dtype)
+        gate = nn.relu(Conv(max(x.shape[-1] // self.reduction, 1), name="squeeze", **common)(gate))
+        return x * nn.sigmoid(Conv(x.shape[-1], name="excite", **common)(gate))

@@ -44,13 +44,17 @@ def _pad(x: jax.Array, reach: int) -> jax.Array:
     return jnp.pad(x, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
 
 
-def _depthwise_shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _depthwise_shifted(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Depthwise convolution as a sum of shifted products, one fused loop on the CPU."""
     size = kernel.shape[0]
     height, width = x.shape[1:3]
     padded = _pad(x, size // 2)
     taps = kernel.reshape(size, size, -1)
-    shifted = [padded[:, i : i + height, j : j + width] * taps[i, j] for i in range(size) for j in range(size)]
+    shifted = [
+        padded[:, i : i + height : stride, j : j + width : stride] * taps[i, j]
+        for i in range(size)
+        for j in range(size)
+    ]
     return functools.reduce(jnp.add, shifted)
 
 
@@ -73,35 +77,42 @@ def _depthwise_kernel_grad_blocked(x: jax.Array, grad: jax.Array, size: int) -> 
     return total.reshape(size, size, 1, channels).astype(x.dtype)
 
 
-@jax.custom_vjp
-def depthwise_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Depthwise convolution with an odd square kernel, stride 1, zero padding of k // 2.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def depthwise_conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Depthwise convolution with an odd square kernel and zero padding of k // 2.
 
     Args:
       x: [B, H, W, C] floating point.
       kernel: [k, k, 1, C] of the same type, k odd.
+      stride: 1 or more.
 
     Returns:
-      [B, H, W, C].
+      [B, ceil(H / stride), ceil(W / stride), C].
 
     Note:
       The derivative rule is for reverse mode; `jax.jvp` through it raises.
     """
     return lax.platform_dependent(
-        x, kernel, cpu=_depthwise_shifted, default=lambda a, b: _plain(a, b, groups=a.shape[-1])
+        x,
+        kernel,
+        cpu=functools.partial(_depthwise_shifted, stride=stride),
+        default=lambda a, b: _plain(a, b, stride, groups=a.shape[-1]),
     )
 
 
-def _depthwise_fwd(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return depthwise_conv(x, kernel), (x, kernel)
+def _depthwise_fwd(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, _Pair]:
+    return depthwise_conv(x, kernel, stride), (x, kernel)
 
 
-def _depthwise_bwd(saved: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array, jax.Array]:
-    def cpu(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _depthwise_bwd(stride: int, saved: _Pair, grad: jax.Array) -> _Pair:
+    def cpu(x: jax.Array, kernel: jax.Array, grad: jax.Array) -> _Pair:
+        # The outputs of a stride are every so many of those of stride 1; the others have no gradient.
+        gaps = [(0, (size - 1) % stride, stride - 1) for size in x.shape[1:3]]
+        grad = lax.pad(grad, jnp.zeros((), grad.dtype), [(0, 0, 0), *gaps, (0, 0, 0)])
         flipped = kernel[::-1, ::-1]
         return _depthwise_shifted(grad, flipped), _depthwise_kernel_grad_blocked(x, grad, kernel.shape[0])
 
-    default = functools.partial(_plain_vjp, 1, saved[0].shape[-1])
+    default = functools.partial(_plain_vjp, stride, saved[0].shape[-1])
     return lax.platform_dependent(*saved, grad, cpu=cpu, default=default)
 
 
@@ -297,15 +308,19 @@ class Conv(nn.Module):
 
 
 class DepthwiseConv(nn.Module):
-    """Depthwise convolution [B, H, W, C] to the same shape, parameter ``kernel`` [k, k, 1, C].
+    """Depthwise convolution [B, H, W, C] to [B, H', W', C]; parameters ``kernel`` [k, k, 1, C], ``bias`` [C].
 
     Attributes:
       size: k, odd.
-      dtype: type of the computation; the parameter stays float32.
+      stride: 1 or more.
+      use_bias: adds a bias [C].
+      dtype: type of the computation; parameters stay float32.
       kernel_init: initializer of the kernel.
     """
 
     size: int = 3
+    stride: int = 1
+    use_bias: bool = False
     dtype: Any = jnp.float32
     kernel_init: Callable[..., jax.Array] = torch_uniform
 
@@ -313,4 +328,7 @@ class DepthwiseConv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies the convolution to x [B, H, W, C]."""
         kernel = self.param("kernel", self.kernel_init, (self.size, self.size, 1, x.shape[-1]), jnp.float32)
-        return depthwise_conv(x.astype(self.dtype), kernel.astype(self.dtype))
+        y = depthwise_conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],), jnp.float32).astype(self.dtype)
+        return y

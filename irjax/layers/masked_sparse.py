@@ -31,99 +31,9 @@ import numpy as np
 from jax import lax
 
 from irjax.layers.conv import conv
+from irjax.ops.patches import expand_mask, gather_patches, grid_of, mask_side, rows_of_sites, take_rows
 
 Stack = Callable[[jax.Array, Any], jax.Array]
-
-
-# --- patches ----------------------------------------------------------------------------------------------------------
-
-
-def grid_of(height: int, width: int, patch: int) -> tuple[int, int]:
-    """Rows and columns of patches of a map.
-
-    Raises:
-      ValueError: if the patches do not divide the map.
-    """
-    if patch < 1 or height % patch or width % patch:
-        raise ValueError(f"patches of {patch}x{patch} do not divide a map of {height}x{width}")
-    return height // patch, width // patch
-
-
-def expand_mask(mask: jax.Array, patch: int) -> jax.Array:
-    """A mask of patches [B, h, w] for every site: [B, h p, w p, 1]."""
-    return jnp.repeat(jnp.repeat(mask, patch, axis=1), patch, axis=2)[..., None]
-
-
-def top_patches(scores: jax.Array, number: int) -> jax.Array:
-    """The patches with the highest scores.
-
-    Args:
-      scores: [B, h, w]; minus infinity excludes a patch as long as enough others are left.
-      number: K, static.
-
-    Returns:
-      [B, K] int32 indices into the h w patches by rows, rising.
-
-    Raises:
-      ValueError: if K is not in 1..h w.
-    """
-    count = scores.shape[1] * scores.shape[2]
-    if not 1 <= number <= count:
-        raise ValueError(f"the number of kept patches must be in 1..{count}, got {number}")
-    return jnp.sort(lax.top_k(scores.reshape(scores.shape[0], -1), number)[1], axis=1)
-
-
-def mask_of(indices: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    """The mask [B, h, w] float32 of kept patches [B, K]."""
-    batch = indices.shape[0]
-    flat = jnp.zeros((batch, grid[0] * grid[1]), jnp.float32)
-    return flat.at[jnp.arange(batch)[:, None], indices].set(1.0).reshape(batch, *grid)
-
-
-def gather_patches(x: jax.Array, indices: jax.Array, patch: int) -> jax.Array:
-    """Patches of a map.
-
-    Args:
-      x: [B, H, W, C].
-      indices: [B, K] of patches, by rows.
-      patch: p, side in sites.
-
-    Returns:
-      [B, K, p, p, C].
-    """
-    cols = grid_of(*x.shape[1:3], patch)[1]
-
-    def one(image: jax.Array, index: jax.Array) -> jax.Array:
-        return lax.dynamic_slice(image, (index // cols * patch, index % cols * patch, 0), (patch, patch, x.shape[-1]))
-
-    return jax.vmap(jax.vmap(one, (None, 0)))(x, indices)
-
-
-def rows_of_sites(indices: jax.Array, grid: tuple[int, int], patch: int) -> jax.Array:
-    """Where each site of a map stands among the kept patches, [B, K, p, p] seen as B K p p rows.
-
-    Args:
-      indices: [B, K] of patches, distinct in a row.
-      grid: rows and columns of patches, static.
-      patch: p, side in sites.
-
-    Returns:
-      [B, H, W] int32; B K p p, one past the last row, at dropped sites.
-    """
-    batch, number = indices.shape
-    area = patch * patch
-    first = jnp.arange(batch * number, dtype=jnp.int32).reshape(batch, number) * area
-    none = batch * number * area
-    base = jnp.full((batch, grid[0] * grid[1]), none, jnp.int32)
-    base = base.at[jnp.arange(batch)[:, None], indices].set(first, unique_indices=True)
-    inside = jnp.arange(area, dtype=jnp.int32).reshape(1, 1, patch, 1, patch)
-    sites = jnp.minimum(base.reshape(batch, grid[0], 1, grid[1], 1) + inside, none)
-    return sites.reshape(batch, grid[0] * patch, grid[1] * patch)
-
-
-def _take_rows(x: jax.Array, rows: jax.Array) -> jax.Array:
-    """Rows of x [..., C], zeros past the last: [*rows.shape, C]."""
-    return x.reshape(-1, x.shape[-1]).at[rows].get(mode="fill", fill_value=0)
 
 
 # --- domains ----------------------------------------------------------------------------------------------------------
@@ -186,14 +96,7 @@ class KeptPatches:
         if not reach:
             return jnp.einsum("nkhwc,cd->nkhwd", x, kernel[0, 0])
         sites = rows_of_sites(self.indices, self.grid, side)
-        sites = jnp.pad(sites, ((0, 0), (reach, reach), (reach, reach)), constant_values=x.size // x.shape[-1])
-        cols = self.grid[1]
-
-        def around(image: jax.Array, index: jax.Array) -> jax.Array:
-            corner = index // cols * side, index % cols * side
-            return lax.dynamic_slice(image, corner, (side + 2 * reach, side + 2 * reach))
-
-        rows = jax.vmap(jax.vmap(around, (None, 0)))(sites, self.indices)
+        rows = gather_patches(sites[..., None], self.indices, side, reach, fill=x.size // x.shape[-1])[..., 0]
         return lax.platform_dependent(x, rows, kernel, cpu=_conv_by_rows, default=_conv_of_patches)
 
     def enter(self, x: jax.Array) -> jax.Array:
@@ -208,7 +111,7 @@ class KeptPatches:
 
     def leave(self, x: jax.Array) -> jax.Array:
         """The map [B, H, W, C] with these patches, zero elsewhere."""
-        return _take_rows(x, rows_of_sites(self.indices, self.grid, x.shape[2]))
+        return take_rows(x, rows_of_sites(self.indices, self.grid, x.shape[2]))
 
     def fill(self, x: jax.Array, value: float) -> jax.Array:
         """The map with these patches, and this value elsewhere."""
@@ -217,7 +120,7 @@ class KeptPatches:
 
 def _conv_of_patches(x: jax.Array, rows: jax.Array, kernel: jax.Array) -> jax.Array:
     """Patches [B, K, p, p, C], the rows of each with what lies around [B, K, p + 2 r, p + 2 r], and a kernel."""
-    wide = _take_rows(x, rows.reshape(-1, *rows.shape[2:]))
+    wide = take_rows(x, rows.reshape(-1, *rows.shape[2:]))
     y = lax.conv_general_dilated(wide, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     return y.reshape(*x.shape[:-1], -1)
 
@@ -232,7 +135,7 @@ def _conv_by_rows(x: jax.Array, rows: jax.Array, kernel: jax.Array) -> jax.Array
     taps = jnp.stack(taps, axis=-1).reshape(-1, size * size)
     chunks = _chunks(taps.shape[0])
     flat = kernel.reshape(-1, kernel.shape[-1])
-    product = lambda rows: _take_rows(x, rows).reshape(rows.shape[0], -1) @ flat  # noqa: E731
+    product = lambda rows: take_rows(x, rows).reshape(rows.shape[0], -1) @ flat  # noqa: E731
     if chunks == 1:
         return product(taps).reshape(*x.shape[:-1], -1)
     return lax.map(product, taps.reshape(chunks, -1, size * size)).reshape(*x.shape[:-1], -1)
@@ -261,7 +164,7 @@ def masked_dense(stack: Stack, x: jax.Array, mask: jax.Array) -> jax.Array:
     Raises:
       ValueError: if the mask's patches do not divide the map into squares.
     """
-    return _through(stack, x, WholeMap(expand_mask(mask, _patch_side(x, mask))))
+    return _through(stack, x, WholeMap(expand_mask(mask, mask_side(x, mask))))
 
 
 def gather_sparse(stack: Stack, x: jax.Array, indices: jax.Array, patch: int) -> jax.Array:
@@ -288,18 +191,11 @@ def dense_literal(stack: Stack, x: jax.Array, mask: jax.Array) -> jax.Array:
     Returns:
       [B, H, W, D]; not zero at dropped sites.
     """
-    return _through(stack, x, WholeMap(expand_mask(mask, _patch_side(x, mask)), literal=True))
+    return _through(stack, x, WholeMap(expand_mask(mask, mask_side(x, mask)), literal=True))
 
 
 def _through(stack: Stack, x: jax.Array, domain: WholeMap | KeptPatches) -> jax.Array:
     return domain.leave(stack(domain.enter(x), domain))
-
-
-def _patch_side(x: jax.Array, mask: jax.Array) -> int:
-    patch = x.shape[1] // max(mask.shape[1], 1)
-    if (mask.shape[1] * patch, mask.shape[2] * patch) != x.shape[1:3]:
-        raise ValueError(f"a mask of {mask.shape[1]}x{mask.shape[2]} patches does not divide a map of {x.shape[1:3]}")
-    return patch
 
 
 # --- decisions --------------------------------------------------------------------------------------------------------

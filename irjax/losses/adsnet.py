@@ -13,7 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from irjax.losses.segmentation import binary_cross_entropy, focal, pooled, soft_iou
+from irjax.losses.segmentation import binary_cross_entropy, focal, soft_iou
+from irjax.ops.patches import largest_in
 
 
 def dilated(cells: jax.Array) -> jax.Array:
@@ -79,13 +80,13 @@ def adsnet_loss(
         raise ValueError("the loss needs the heads: ADSNet in training, or with heads=True")
     target = target.astype(jnp.float32)
     side = lambda values: target.shape[1] // values.shape[1]  # noqa: E731
-    values = [focal_by_positives(site, pooled(target, side(site))) for site in outputs.classes]
+    values = [focal_by_positives(site, largest_in(target, side(site))) for site in outputs.classes]
     loss = sum(values) / len(values)
     if outputs.scores is not None:
         wanted, defined = neighbourhood_iou(outputs.logits, target, cell)
         loss += sum(_score_loss(score, wanted, defined) for score in outputs.scores) / len(outputs.scores)
     loss += focal_by_positives(outputs.logits, target) + soft_iou(outputs.logits, target)
-    occupied = dilated(pooled(target, cell))
+    occupied = dilated(largest_in(target, cell))
     for decision, mask, fraction in zip(outputs.decisions, outputs.masks, dropped, strict=True):
         if decision is not None:
             loss += sparsity_weight * (jnp.mean(mask, axis=(1, 2)) - (1 - fraction)) ** 2
@@ -100,7 +101,7 @@ def _score_loss(scores: jax.Array, wanted: jax.Array, defined: jax.Array) -> jax
         wanted, defined = (jnp.repeat(jnp.repeat(x, times, axis=1), times, axis=2) for x in (wanted, defined))
     else:  # cells finer than the sites
         finer = wanted.shape[1] // scores.shape[1]
-        wanted, defined = pooled(wanted, finer), pooled(defined, finer) > 0
+        wanted, defined = largest_in(wanted, finer), largest_in(defined, finer) > 0
     value = -wanted * jax.nn.log_sigmoid(scores) - (1 - wanted) * jax.nn.log_sigmoid(-scores)
     return jnp.sum(value * defined, axis=(1, 2)) / jnp.maximum(jnp.sum(defined, axis=(1, 2)), 1)
 
@@ -117,7 +118,7 @@ def target_patch_recall(masks: Sequence[jax.Array], target: jax.Array) -> jax.Ar
     """
 
     def counts(mask: jax.Array) -> jax.Array:
-        occupied = pooled(target, target.shape[1] // mask.shape[1])
+        occupied = largest_in(target, target.shape[1] // mask.shape[1])
         return jnp.stack([jnp.sum(occupied * (mask > 0), axis=(1, 2)), jnp.sum(occupied, axis=(1, 2))], axis=-1)
 
     return jnp.stack([counts(mask) for mask in masks], axis=1)

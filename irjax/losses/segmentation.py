@@ -33,13 +33,6 @@ def areas(logits: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array, j
     return total(p * target), total(p), total(target)
 
 
-def pooled(target: jax.Array, side: int) -> jax.Array:
-    """Whether each square of `side` pixels has a target pixel: [B, H, W] to [B, H / side, W / side] float32."""
-    batch, height, width = target.shape
-    blocks = target.reshape(batch, height // side, side, width // side, side)
-    return jnp.max(blocks, axis=(2, 4)).astype(jnp.float32)
-
-
 def soft_iou(logits: jax.Array, target: jax.Array, *, smooth: float = 1.0) -> jax.Array:
     """One minus the soft intersection over union.
 

@@ -18,20 +18,12 @@ import jax.numpy as jnp
 from irjax.layers.attention import max_along
 from irjax.layers.blocks import ConvNorm
 from irjax.layers.conv import Conv, torch_uniform
-from irjax.layers.masked_sparse import (
-    KeptPatches,
-    WholeMap,
-    expand_mask,
-    gumbel_keep,
-    kept_number,
-    mask_of,
-    scores_of,
-    top_patches,
-)
+from irjax.layers.masked_sparse import KeptPatches, WholeMap, gumbel_keep, kept_number, scores_of
 from irjax.layers.norm import BatchNorm
 from irjax.layers.pool import max_pool2
 from irjax.layers.resize import upsample_double
 from irjax.models.resnet import WIDTHS, BasicBlock, ResNet18
+from irjax.ops.patches import expand_mask, join_patches, mask_of, top_patches
 
 MODES = ("gather_sparse", "masked_dense", "dense_literal")
 DROPPED_LOGIT = -6.0  # of pixels in dropped patches
@@ -208,9 +200,9 @@ class Segmentation(_Part):
 
 
 def depth_to_space(x: jax.Array, side: int = 4) -> jax.Array:
-    """[..., H, W, side^2] to [..., side H, side W]."""
-    *lead, height, width, _ = x.shape
-    return x.reshape(*lead, height, width, side, side).swapaxes(-3, -2).reshape(*lead, height * side, width * side)
+    """[B, H, W, side^2] to [B, side H, side W]."""
+    batch, height, width, _ = x.shape
+    return join_patches(x.reshape(batch, height * width, side, side, 1), (height, width))[..., 0]
 
 
 class ADSNet(_Part):

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from irjax.layers.blocks import ConvNorm
+from irjax.layers.blocks import ConvNorm, SqueezeExcitation
 from irjax.layers.channels import Channels
 from irjax.layers.conv import Conv, DepthwiseConv
 
@@ -77,26 +77,6 @@ class ShuffleUnit(nn.Module):
         joined = kept.join(y)
         joined = joined.shuffle() if self.shuffle else joined
         return joined if isinstance(x, Channels) else joined.in_order()
-
-
-class SqueezeExcitation(nn.Module):
-    """Channel gates from the global mean: two 1x1 layers without bias, ReLU and sigmoid.
-
-    Attributes:
-      reduction: factor by which the inner layer is narrower.
-      dtype: type of the computation.
-    """
-
-    reduction: int = 4
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Scales the channels of x [B, H, W, C]; the mean is taken in float32."""
-        gate = jnp.mean(x.astype(jnp.float32), axis=(1, 2), keepdims=True).astype(self.dtype)
-        gate = nn.relu(Conv(x.shape[-1] // self.reduction, dtype=self.dtype, name="squeeze")(gate))
-        gate = nn.sigmoid(Conv(x.shape[-1], dtype=self.dtype, name="excite")(gate))
-        return x * gate
 
 
 class ChannelWeighting(nn.Module):

@@ -16,8 +16,11 @@ import jax.numpy as jnp
 from irjax.models.adsnet import ADSNet
 from irjax.models.hrpe import HRPE
 from irjax.models.mshnet import MSHNet
+from irjax.models.na_irstd import NaIRSTD
 
-MODELS: Mapping[str, type[nn.Module]] = MappingProxyType({"adsnet": ADSNet, "mshnet": MSHNet, "spire": HRPE})
+MODELS: Mapping[str, type[nn.Module]] = MappingProxyType(
+    {"adsnet": ADSNet, "mshnet": MSHNet, "na_irstd": NaIRSTD, "spire": HRPE}
+)
 
 _OWN_FIELDS = ("parent", "name")  # of every flax module
 

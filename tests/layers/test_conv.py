@@ -41,6 +41,14 @@ def test_depthwise(size, shape):
     assert_same_with_gradients(depthwise_conv, lambda a, b: plain(a, b, groups=shape[-1]), x, kernel)
 
 
+@pytest.mark.parametrize("shape", [(2, 8, 12, 6), (1, 7, 6, 4), (1, 1, 9, 2)])
+def test_depthwise_with_a_stride(shape):
+    x, kernel = normal(*shape), normal(3, 3, 1, shape[-1], seed=1)
+    assert_same_with_gradients(
+        lambda a, b: depthwise_conv(a, b, 2), lambda a, b: plain(a, b, 2, groups=shape[-1]), x, kernel
+    )
+
+
 @pytest.mark.parametrize("shape", [(2, 8, 12, 3), (1, 2, 2, 4), (2, 6, 10, 1), (1, 7, 10, 3), (1, 5, 5, 2)])
 @pytest.mark.parametrize(("size", "stride"), [(3, 2), (3, 1), (1, 1), (1, 2), (5, 1)])
 def test_dense(shape, size, stride):

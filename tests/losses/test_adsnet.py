@@ -14,7 +14,8 @@ from irjax.losses.adsnet import (
     neighbourhood_iou,
     target_patch_recall,
 )
-from irjax.losses.segmentation import pooled, soft_iou
+from irjax.losses.segmentation import soft_iou
+from irjax.ops.patches import largest_in
 
 
 def sigmoid(x):
@@ -43,7 +44,7 @@ def outputs(size=64, cell=16, **changes):
 
 
 def test_pooling_and_dilation(target):
-    cells = pooled(target, 16)
+    cells = largest_in(target, 16)
     assert np.argwhere(cells).tolist() == [[0, 1, 1], [0, 1, 2]]
     assert np.asarray(dilated(cells))[0].tolist() == [[1, 1, 1, 1]] * 3 + [[0, 0, 0, 0]]
 
@@ -79,14 +80,14 @@ def test_the_parts_add_up(target):
     assert whole.shape == (2,) and np.isfinite(whole).all()
     no_masks = adsnet_loss(outputs(decisions=(None, None)), y)
     wanted = np.zeros(2)
-    occupied = np.asarray(dilated(pooled(target, 16)))
+    occupied = np.asarray(dilated(largest_in(target, 16)))
     for decision, mask, fraction in zip(out.decisions, out.masks, (0.25, 0.5), strict=True):
         wanted += 2 * (np.asarray(mask).mean(axis=(1, 2)) - (1 - fraction)) ** 2
         p = sigmoid(decision[..., 0] - decision[..., 1])
         wanted += 0.5 * -(occupied * np.log(p) + (1 - occupied) * np.log(1 - p)).mean(axis=(1, 2))
     np.testing.assert_allclose(whole - no_masks, wanted, rtol=1e-4)
     segmentation = focal_by_positives(out.logits, y.astype(jnp.float32)) + soft_iou(out.logits, y)
-    classes = [focal_by_positives(x, pooled(target, 64 // x.shape[1])) for x in out.classes]
+    classes = [focal_by_positives(x, largest_in(target, 64 // x.shape[1])) for x in out.classes]
     bare = adsnet_loss(outputs(decisions=(None, None), scores=None), y)
     np.testing.assert_allclose(bare, segmentation + sum(classes) / 3, rtol=1e-5)
     assert (np.asarray(no_masks) > np.asarray(bare)).all()

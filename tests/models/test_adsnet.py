@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from irjax.benchmark import count_macs
-from irjax.layers.masked_sparse import expand_mask
 from irjax.models import ADSNet
 from irjax.models.adsnet import DROPPED_LOGIT, depth_to_space, rescored, to_cells
+from irjax.ops.patches import expand_mask
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 TINY = {"width": 8, "widths": (4, 8, 8)}

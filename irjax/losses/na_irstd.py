@@ -1,0 +1,97 @@
+"""The losses of Na-IRSTD: the masks, the relevance of the patches, and how good a selection of patches is.
+
+Source: Na-IRSTD (arXiv 2605.05804): cross-entropy plus Dice, and cross-entropy with the relevance of each patch. Their
+weights are not in the paper; equal ones, the loss of the coarse logits and the sum for training in one stage are
+irjax's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from irjax.losses.adsnet import target_patch_recall
+from irjax.losses.segmentation import binary_cross_entropy, dice
+from irjax.ops.patches import largest_in
+
+
+def mask_loss(outputs: Any, target: jax.Array) -> jax.Array:
+    """Cross-entropy plus Dice over all pixels, of the final and of the coarse logits, all with weight 1.
+
+    Args:
+      outputs: `irjax.models.na_irstd.NaIrstdOutputs`.
+      target: [B, H, W] bool; a site of the coarse logits is a target where one of its pixels is.
+
+    Returns:
+      [B] float32. Dice is of each image, with 1 pixel added to both areas.
+    """
+    target = target.astype(jnp.float32)
+    sites = largest_in(target, target.shape[1] // outputs.coarse.shape[1])
+    pairs = ((outputs.logits, target), (outputs.coarse, sites))
+    return sum(binary_cross_entropy(logits, wanted) + dice(logits, wanted) for logits, wanted in pairs)
+
+
+def score_loss(outputs: Any, relevance: jax.Array) -> jax.Array:
+    """Cross-entropy of the patches' scores with their relevance, the mean over the patches (and stages).
+
+    Args:
+      outputs: `irjax.models.na_irstd.NaIrstdOutputs`.
+      relevance: [B, h, w] in [0, 1], see `irjax.targets.relevance`.
+
+    Returns:
+      [B] float32, in nats.
+
+    Raises:
+      ValueError: if there are no scores, or they are of other patches.
+    """
+    if outputs.scores is None:
+        raise ValueError("the loss of the scores needs a native branch, and this network has none")
+    scores = outputs.scores if outputs.scores.ndim == 4 else outputs.scores[:, None]
+    return sum(binary_cross_entropy(scores[:, i], relevance) for i in range(scores.shape[1])) / scores.shape[1]
+
+
+def na_irstd_loss(
+    outputs: Any, target: jax.Array, relevance: jax.Array | None = None, *, score_weight: float = 1.0
+) -> jax.Array:
+    """The loss of training in one stage: that of the masks plus that of the scores.
+
+    Args:
+      outputs: `irjax.models.na_irstd.NaIrstdOutputs`.
+      target: [B, H, W] bool.
+      relevance: [B, h, w] in [0, 1]; None leaves the scores out, as in the second of two stages.
+      score_weight: of the scores' loss.
+
+    Returns:
+      [B] float32.
+
+    Raises:
+      ValueError: as `score_loss`.
+    """
+    loss = mask_loss(outputs, target)
+    return loss if relevance is None else loss + score_weight * score_loss(outputs, relevance)
+
+
+def selection_counts(outputs: Any, target: jax.Array) -> jax.Array:
+    """How well the selection meets the patches with targets, to be summed over images.
+
+    With the sums (both, selected, true), the paper's coverage is both / selected, which true / selected limits, and
+    the recall both / true.
+
+    Args:
+      outputs: `irjax.models.na_irstd.NaIrstdOutputs`; only `masks` is read.
+      target: [B, H, W] bool.
+
+    Returns:
+      [B, S, 3] float32 for each selection (one, or one a stage): selected patches with target pixels, selected ones,
+      and all with target pixels.
+
+    Raises:
+      ValueError: if nothing was selected.
+    """
+    if not outputs.masks:
+        raise ValueError("counting the selection needs a native branch, and this network has none")
+    both, true = jnp.moveaxis(target_patch_recall(outputs.masks, target), -1, 0)
+    selected = jnp.stack([jnp.sum(mask, axis=(1, 2)) for mask in outputs.masks], axis=1)
+    return jnp.stack([both, selected, true], axis=-1)

@@ -1,0 +1,172 @@
+"""Na-IRSTD: a backbone with large strides, and details at native resolution from the few patches that matter.
+
+Source: "Enhancing Infrared Small Target Detection via Native-Resolution Feature Selection and Fusion" (Na-IRSTD), arXiv
+2605.05804, Section 3. The backbone is RepViT-M1.1 and the decoder SimIR's, see `irjax.models.repvit` and
+`irjax.models.na_decoder`; `irjax.models.na_native` says which choices in the native branch are irjax's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from irjax.models import repvit
+from irjax.models.na_decoder import Decoder
+from irjax.models.na_native import PATCH, Injection, NativeBranch, Scorer
+from irjax.ops.patches import grid_of, mask_of, top_patches
+
+BRANCHES = ("none", "cnn", "patch")
+
+
+@flax.struct.dataclass
+class NaIrstdOutputs:
+    """What Na-IRSTD predicts. The lattice is of patches of 32x32 pixels, h = H / 32 and w = W / 32.
+
+    Attributes:
+      logits: [B, H, W] float32, of target pixels.
+      coarse: [B, H / s, W / s] float32, s the stride of the backbone's finest map: logits of sites with a target.
+      scores: [B, h, w] float32, relevance logits of the patches, or [B, 4, h, w] with one score a stage; None without
+        a native branch.
+      indices: [B, K] int32, the selected patches by rows, rising, or [B, 4, K]; None without a native branch.
+      masks: one [B, h, w] float32, or four: which patches are selected; none without a native branch.
+    """
+
+    logits: jax.Array
+    coarse: jax.Array
+    scores: jax.Array | None = None
+    indices: jax.Array | None = None
+    masks: tuple[jax.Array, ...] = ()
+
+
+class NaIRSTD(nn.Module):
+    """Na-IRSTD: images [B, H, W, C] to `NaIrstdOutputs`, H and W multiples of 32.
+
+    11.8 M parameters and 8.6 G multiply-adds at 256x256. The top-level parameters are ``backbone``, ``native``,
+    ``scorer``, ``injection`` and ``decoder``; no gradient reaches the scorer but from the scores themselves.
+
+    Attributes:
+      branch: `patch`; `cnn`, the same convolutions on the whole image without the mixer; `none`, no native branch.
+      selected: K, how many patches tell their details; None for all of them, the dense variant.
+      score_per_stage: select for each of the four stages by its own score; else once, by the last stage's.
+      native_width: channels of the native branch, a multiple of 4.
+      widths: channels of the backbone's stages, multiples of 16; tests use smaller ones.
+      depths: blocks in the backbone's stages.
+      stem_stride: 4, or 1 for a backbone that starts at full resolution.
+      decoder_width: channels of the decoder, a multiple of 16.
+      decoder_hidden: channels of the decoder's feed-forward layers.
+      remat: compute the native branch again in the backward pass: less memory, more time.
+      folded: run a backbone of `reparameterize`, for prediction.
+      axis_name: device axis to synchronise the statistics over.
+      dtype: type of the computation; parameters, statistics, scores and logits are float32.
+    """
+
+    branch: str = "patch"
+    selected: int | None = 5
+    score_per_stage: bool = False
+    native_width: int = 32
+    widths: tuple[int, ...] = repvit.WIDTHS
+    depths: tuple[int, ...] = repvit.DEPTHS
+    stem_stride: int = 4
+    decoder_width: int = 128
+    decoder_hidden: int = 1024
+    remat: bool = False
+    folded: bool = False
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @property
+    def multiple(self) -> int:
+        """What H and W must be multiples of."""
+        return PATCH
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool = False) -> NaIrstdOutputs:
+        """The masks of images [B, H, W, C], normalised as in training.
+
+        Args:
+          images: [B, H, W, C] floating point.
+          train: normalise with the batch's statistics and update the running ones.
+
+        Returns:
+          Logits, and which patches were selected by which scores.
+
+        Raises:
+          ValueError: if the images are not [B, H, W, C], a side is no multiple of 32, there are fewer patches than are
+            to be selected, or an option is unknown.
+        """
+        self._check(images, train)
+        common = {"axis_name": self.axis_name, "dtype": self.dtype}
+        backbone = repvit.RepViT(
+            widths=self.widths,
+            depths=self.depths,
+            stem_stride=self.stem_stride,
+            folded=self.folded,
+            name="backbone",
+            **common,
+        )
+        maps = backbone(images, train=train)
+        scores, indices, masks = None, None, ()
+        if self.branch != "none":
+            grid = grid_of(*images.shape[1:3], PATCH)
+            native = NativeBranch(self.branch == "patch", self.native_width, self.remat, name="native", **common)
+            features = native(images, train=train)
+            scores = Scorer(name="scorer")(features if self.score_per_stage else features[-1:])
+            scores = scores.reshape(*scores.shape[:2], *grid)
+            count = grid[0] * grid[1] if self.selected is None else self.selected
+            indices = jnp.stack([top_patches(scores[:, i], count) for i in range(scores.shape[1])], axis=1)
+            masks = tuple(mask_of(indices[:, i], grid) for i in range(indices.shape[1]))
+            chosen = None if self.selected is None else indices
+            maps = Injection(self.dtype, name="injection")(maps, features, chosen, grid)
+            if not self.score_per_stage:
+                scores, indices = scores[:, 0], indices[:, 0]
+        logits, coarse = Decoder(
+            width=self.decoder_width,
+            hidden=self.decoder_hidden,
+            stride=self.stem_stride,
+            dtype=self.dtype,
+            name="decoder",
+        )(maps)
+        return NaIrstdOutputs(logits, coarse, scores, indices, masks)
+
+    def _check(self, images: jax.Array, train: bool) -> None:
+        if images.ndim != 4:
+            raise ValueError(f"images must be [B, H, W, C], got shape {images.shape}")
+        height, width = images.shape[1:3]
+        if height % PATCH or width % PATCH or not height or not width:
+            raise ValueError(f"Na-IRSTD needs sides that are multiples of {PATCH}, got {images.shape[1:3]}")
+        if self.branch not in BRANCHES:
+            raise ValueError(f"branch must be one of {BRANCHES}, got {self.branch!r}")
+        patches = height * width // PATCH**2
+        if self.branch != "none" and self.selected is not None and not 1 <= self.selected <= patches:
+            raise ValueError(f"selected must be in 1..{patches}, the patches of {height}x{width}, got {self.selected}")
+        if self.score_per_stage and self.branch == "none":
+            raise ValueError("score_per_stage needs a native branch, and branch is 'none'")
+        if len(self.widths) != 4 or len(self.depths) != 4:
+            raise ValueError(f"widths and depths must be of four stages, got {self.widths} and {self.depths}")
+        if self.folded and train:
+            raise ValueError("a folded backbone has no batch statistics to train with")
+
+
+def reparameterize(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The weights of a `NaIRSTD` for prediction with ``folded=True``, from `irjax.models.repvit.reparameterize`.
+
+    Args:
+      variables: ``params`` and ``batch_stats`` of a NaIRSTD.
+
+    Returns:
+      ``params`` with those of the folded backbone, and the ``batch_stats`` of the native branch.
+
+    Raises:
+      ValueError: if the backbone has no statistics, or is folded already.
+    """
+    stats = dict(variables.get("batch_stats", {}))
+    backbone = {"params": variables["params"]["backbone"], "batch_stats": stats.pop("backbone", {})}
+    return {
+        "params": {**variables["params"], **{"backbone": repvit.reparameterize(backbone)["params"]}},
+        "batch_stats": stats,
+    }

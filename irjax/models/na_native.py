@@ -1,0 +1,211 @@
+"""The native branch of Na-IRSTD: every patch at full resolution, which patches matter, and what they tell the backbone.
+
+Source: Na-IRSTD (arXiv 2605.05804), Section 3: patchwise detail extraction, the global patch mixer (Equations 8 and 9),
+the relevance scorer, and injection from patches to the windows of the backbone's maps. Widths, blocks, learned
+positions and the gate of the injection are irjax's own; the paper does not give them.
+
+Note:
+  No projection after a layer normalisation has a bias: the normalisation's own goes through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from irjax.layers.attention import max_along
+from irjax.layers.blocks import ConvNorm
+from irjax.layers.tokens import Attention, Mlp, sine_positions
+from irjax.ops.patches import grid_of, join_windows, put_patches, split_patches, split_windows, take_patches
+
+PATCH = 32  # pixels on a side
+STAGES = 4
+HEADS = 4
+_LATTICE = 8  # of the learned positions: 256 / 32
+_INNER = 128  # most channels inside the injection's attention
+_LONGEST = 100.0  # the injection's longest wavelength / 2 pi: beyond a patch
+
+
+class PatchMixer(nn.Module):
+    """What the patches of an image tell each other: [B, N, p, p, D] to a vector for each, [B, N, D].
+
+    Attributes:
+      grid: rows and columns of the lattice.
+      positions: add learned positions first; of another lattice than 8x8 they are resized.
+      dtype: type of the computation.
+    """
+
+    grid: tuple[int, int]
+    positions: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """The vectors of patches x [B, N, p, p, D]; zero until the last layer learns."""
+        width = x.shape[-1]
+        norm = lambda name: nn.LayerNorm(dtype=self.dtype, name=name)  # noqa: E731
+        tokens = jnp.mean(x.astype(jnp.float32), axis=(2, 3)).astype(self.dtype)
+        if self.positions:
+            shape = (_LATTICE, _LATTICE, width)
+            places = self.param("positions", nn.initializers.normal(0.02), (shape[0] * shape[1], width), jnp.float32)
+            if self.grid != shape[:2]:
+                places = jax.image.resize(places.reshape(shape), (*self.grid, width), "bilinear", antialias=False)
+            tokens = tokens + places.reshape(-1, width).astype(self.dtype)
+        attention = Attention(width, heads=HEADS, use_bias=False, dtype=self.dtype, name="attention")
+        normed = norm("norm1")(tokens)
+        tokens = tokens + attention(normed, normed)
+        forward = Mlp((2 * width, width), nn.gelu, use_bias=False, dtype=self.dtype, name="forward")
+        tokens = tokens + forward(norm("norm2")(tokens))
+        zero = nn.initializers.zeros_init()
+        return nn.Dense(width, use_bias=False, kernel_init=zero, dtype=self.dtype, name="out")(tokens)
+
+
+class NativeStage(nn.Module):
+    """A residual block of two 3x3 convolutions at full resolution, then the mixer: [M, h, w, C] to [M, h, w, D].
+
+    Attributes:
+      width: D.
+      grid: the lattice whose patches the M = B N maps are, for the mixer; None for whole images, without it.
+      positions: of the mixer.
+      axis_name: device axis to synchronise the statistics over.
+      dtype: type of the computation.
+    """
+
+    width: int = 32
+    grid: tuple[int, int] | None = None
+    positions: bool = False
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """Applies the stage to x [M, h, w, C]; zeros lie around every map."""
+        common = {"relu": False, "axis_name": self.axis_name, "dtype": self.dtype}
+        y = nn.gelu(ConvNorm(self.width, 3, name="conv1", **common)(x, train=train))
+        y = ConvNorm(self.width, 3, name="conv2", **common)(y, train=train)
+        if x.shape[-1] != self.width:
+            x = ConvNorm(self.width, name="shortcut", **common)(x, train=train)
+        y = nn.gelu(x.astype(self.dtype) + y)
+        if self.grid is None:
+            return y
+        patches = y.reshape(-1, self.grid[0] * self.grid[1], *y.shape[1:])
+        mixer = PatchMixer(self.grid, self.positions, self.dtype, name="mixer")
+        return y + mixer(patches).reshape(-1, 1, 1, self.width)
+
+
+class NativeBranch(nn.Module):
+    """Images [B, H, W, C] to features of every pixel of every patch, after each of four stages.
+
+    104,832 parameters and 4.25 G multiply-adds at 256x256 with one input channel.
+
+    Attributes:
+      patchwise: convolve each patch on its own and let the mixer join them; else the whole image, without the mixer.
+      width: D.
+      remat: compute the stages again in the backward pass, instead of keeping what is between them.
+      axis_name: device axis to synchronise the statistics over.
+      dtype: type of the computation.
+    """
+
+    patchwise: bool = True
+    width: int = 32
+    remat: bool = False
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, ...]:
+        """The features [B, N, 1024, D] of images whose sides are multiples of 32, of each stage."""
+        grid, batch = grid_of(*images.shape[1:3], PATCH), images.shape[0]
+        x = images.astype(self.dtype)
+        if self.patchwise:
+            x = split_patches(x, PATCH).reshape(-1, PATCH, PATCH, x.shape[-1])
+        stage = nn.remat(NativeStage, static_argnums=(2,)) if self.remat else NativeStage
+        features = []
+        for index in range(STAGES):
+            x = stage(
+                width=self.width,
+                grid=grid if self.patchwise else None,
+                positions=index == 0,
+                axis_name=self.axis_name,
+                dtype=self.dtype,
+                name=f"stage{index + 1}",
+            )(x, train)
+            sites = x if self.patchwise else split_patches(x, PATCH)
+            features.append(sites.reshape(batch, grid[0] * grid[1], PATCH * PATCH, self.width))
+        return tuple(features)
+
+
+class Scorer(nn.Module):
+    """How relevant each patch is, from the mean and the maximum of its features, in float32.
+
+    It has no batch statistics, so that freezing its parameters freezes all there is.
+    """
+
+    @nn.compact
+    def __call__(self, stages: Sequence[jax.Array]) -> jax.Array:
+        """The logits [B, S, N] of the features of S stages, each [B, N, n, D]."""
+        scores = []
+        for index, features in enumerate(stages, 1):
+            features = features.astype(jnp.float32)
+            # A target of a few pixels vanishes in the mean of a patch.
+            pooled = jnp.concatenate([jnp.mean(features, axis=2), max_along(features, 2)[:, :, 0]], axis=-1)
+            pooled = nn.LayerNorm(name=f"norm{index}")(pooled)
+            scores.append(Mlp((features.shape[-1], 1), nn.gelu, name=f"score{index}")(pooled)[..., 0])
+        return jnp.stack(scores, axis=1)
+
+
+class Injection(nn.Module):
+    """Windows of the backbone's maps look at the pixels of the same patch, where the patch was selected.
+
+    The attention's result is added with one learned gate a level, 0.1 at first: the native branch is trained already
+    when this begins, and from 0 the gate would have to move before it gets a gradient.
+
+    Attributes:
+      dtype: type of the computation.
+    """
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, maps: Sequence[jax.Array], features: Sequence[jax.Array], indices: jax.Array | None, grid: tuple[int, int]
+    ) -> tuple[jax.Array, ...]:
+        """Adds the native features to the maps.
+
+        Args:
+          maps: [B, H / s, W / s, C] each; C a multiple of 16.
+          features: of the native branch, [B, N, 1024, D] each.
+          indices: [B, S, K] of the selected patches, for all maps (S = 1) or each; None for all patches.
+          grid: rows and columns of patches.
+
+        Returns:
+          The maps; they differ at selected patches only.
+        """
+        fused = []
+        for level, (x, native) in enumerate(zip(maps, features, strict=True)):
+            chosen = None if indices is None else indices[:, min(level, indices.shape[1] - 1)]
+            fused.append(self._inject(x, native, chosen, grid, f"{level + 1}"))
+        return tuple(fused)
+
+    def _inject(
+        self, x: jax.Array, native: jax.Array, chosen: jax.Array | None, grid: tuple[int, int], level: str
+    ) -> jax.Array:
+        windows = split_windows(x, grid)
+        queries = windows if chosen is None else take_patches(windows, chosen)
+        native = native if chosen is None else take_patches(native, chosen)
+        width, side = min(x.shape[-1], _INNER), x.shape[1] // grid[0]
+        head = width // HEADS
+        positions = (
+            sine_positions(side, side, head, step=PATCH / side, longest=_LONGEST),
+            sine_positions(PATCH, PATCH, head, longest=_LONGEST),
+        )
+        norm = lambda name: nn.LayerNorm(dtype=self.dtype, name=f"{name}{level}")  # noqa: E731
+        attention = Attention(x.shape[-1], width, HEADS, use_bias=False, dtype=self.dtype, name=f"attention{level}")
+        added = attention(norm("query_norm")(queries), norm("native_norm")(native), positions=positions)
+        gate = self.param(f"gate{level}", nn.initializers.constant(0.1), (), jnp.float32)
+        mixed = queries + gate.astype(self.dtype) * added
+        return join_windows(mixed if chosen is None else put_patches(windows, chosen, mixed), grid)

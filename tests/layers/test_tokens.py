@@ -1,0 +1,69 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from irjax.layers.tokens import Attention, Mlp, sine_positions
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def test_attention_is_that_of_flax():
+    queries, keys, values = normal(0, 2, 3, 5, 6), normal(1, 2, 3, 7, 10), normal(2, 2, 3, 7, 4)
+    ours = Attention(6, 8, 2)
+    params = jax.tree.map(lambda x: x + 0.1, ours.init(jax.random.key(3), queries, keys, values)["params"])
+    theirs = nn.MultiHeadDotProductAttention(2, qkv_features=8, out_features=6)
+    shape = lambda name: {  # noqa: E731
+        "kernel": params[name]["kernel"].reshape(-1, 2, 4),
+        "bias": params[name].get("bias", jnp.zeros(8)).reshape(2, 4),
+    }
+    same = {name: shape(name) for name in ("query", "key", "value")}
+    same["out"] = {"kernel": params["out"]["kernel"].reshape(2, 4, 6), "bias": params["out"]["bias"]}
+    wanted = theirs.apply({"params": same}, queries, keys, values)
+    np.testing.assert_allclose(ours.apply({"params": params}, queries, keys, values), wanted, atol=1e-5)
+
+
+def test_one_query_and_positions():
+    model = Attention(4, 8, 2, use_bias=False)
+    queries, keys = normal(0, 1, 1, 4), normal(1, 1, 6, 4)
+    variables = model.init(jax.random.key(0), queries, keys)
+    same = jnp.broadcast_to(keys[:, :1], keys.shape)  # equal keys share the attention, wherever they lie
+    places = sine_positions(1, 1, 4), sine_positions(2, 3, 4)
+    np.testing.assert_allclose(
+        model.apply(variables, queries, same, positions=places), model.apply(variables, queries, same), atol=1e-6
+    )
+    one, other = (model.apply(variables, queries, keys, positions=p) for p in (places, (places[0], 9 * places[1])))
+    assert float(jnp.abs(one - other).max()) > 1e-4
+
+
+def test_the_last_layer_of_an_mlp_is_linear():
+    model = Mlp((5, 3))
+    x = normal(0, 2, 4)
+    params = model.init(jax.random.key(0), x)["params"]
+    inner = jnp.maximum(x @ params["layer1"]["kernel"] + params["layer1"]["bias"], 0)
+    wanted = inner @ params["layer2"]["kernel"] + params["layer2"]["bias"]
+    np.testing.assert_allclose(model.apply({"params": params}, x), wanted, atol=1e-6)
+    assert float(wanted.min()) < 0
+
+
+def test_positions_of_two_strides_agree_and_are_nearest_to_themselves():
+    fine, coarse = sine_positions(8, 16, 32), sine_positions(2, 4, 32, step=4)
+    between = fine.reshape(8, 16, 32)[1:3, 1:3].mean(axis=(0, 1))  # the first coarse site lies at (1.5, 1.5)
+    nearest = np.argsort(((fine - coarse[0]) ** 2).sum(-1))[:4]
+    assert sorted(nearest) == [17, 18, 33, 34] and np.abs(between - coarse[0]).max() < 0.15
+    products = fine @ fine.T
+    assert (products.argmax(axis=1) == np.arange(128)).all()
+    np.testing.assert_allclose(fine[16, 0], np.sin(1), rtol=1e-6)
+    np.testing.assert_allclose(fine[1, 16], np.sin(1), rtol=1e-6)
+    with pytest.raises(ValueError, match="multiple of 4 channels, got 6"):
+        sine_positions(2, 2, 6)
+
+
+def test_heads_must_divide():
+    with pytest.raises(ValueError, match="3 heads do not divide 8 channels"):
+        Attention(8, heads=3).init(jax.random.key(0), jnp.zeros((1, 2, 8)), jnp.zeros((1, 2, 8)))
