@@ -17,8 +17,7 @@ class AugmentConfig:
     """What is varied, by how much. The default changes nothing.
 
     Attributes:
-      crop: side of a random square crop in letterboxed pixels, or 0 for the whole canvas. It stays within the image as
-        far as that is large enough.
+      crop: side of a random square crop in letterboxed pixels, or 0 for the whole canvas.
       crop_on_target: share of crops of images with targets that are drawn around one of them; the rest are uniform.
       zoom: lowest and highest magnification about the centre, drawn uniformly in its logarithm.
       flips: mirrors the image left-right and up-down with probability one half each.
@@ -92,19 +91,6 @@ def _sample_axis(image: jax.Array, positions: jax.Array, axis: int) -> jax.Array
     return tap(low, 1 - (positions - low)) + tap(low + 1, positions - low)
 
 
-def _extent(image: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """First and last (x, y) of the part that is not the letterbox's margin; of a black canvas, of all."""
-    used = image > 0
-
-    def along(axis: int) -> tuple[jax.Array, jax.Array]:
-        line = jnp.any(used, axis=axis)
-        line = line | ~jnp.any(line)
-        return jnp.argmax(line), line.size - 1 - jnp.argmax(line[::-1])
-
-    low, high = zip(along(0), along(1), strict=True)
-    return jnp.stack(low).astype(jnp.float32), jnp.stack(high).astype(jnp.float32)
-
-
 def _geometry(key: jax.Array, example: Augmented, config: AugmentConfig) -> Augmented:
     image, points, mask, segmentation = example
     size = image.shape[0]
@@ -117,16 +103,11 @@ def _geometry(key: jax.Array, example: Augmented, config: AugmentConfig) -> Augm
     centre = jnp.full(2, (size - 1) / 2)
     if config.crop:
         reach = (side - 1) / 2 / zoom
-        anywhere = _uniform(keys[3], 0.0, 1.0, (2,))
+        anywhere = _uniform(keys[3], 0.0, 1.0, (2,)) * (size - 1)
         chosen = points[jax.random.categorical(keys[4], jnp.where(mask, 0.0, -jnp.inf))]
         near = chosen + _uniform(keys[5], -0.9, 0.9, (2,)) * reach
         use = jnp.any(mask) & jax.random.bernoulli(keys[6], config.crop_on_target)
-        low, high = _extent(image)
-        centre = jnp.where(use, near, low + anywhere * (high - low))
-        # Where the crop is larger than the image, the image lies wholly in it.
-        low, high = low + reach, high - reach
-        centre = jnp.clip(centre, jnp.minimum(low, high), jnp.maximum(low, high))
-        centre = jnp.clip(centre, reach, jnp.maximum(size - 1 - reach, reach))
+        centre = jnp.clip(jnp.where(use, near, anywhere), reach, jnp.maximum(size - 1 - reach, reach))
         # Without zoom the crop falls on whole pixels and is an exact copy.
         on_grid = jnp.round(centre - (side - 1) / 2) + (side - 1) / 2
         centre = jnp.where(zoom == 1.0, on_grid, centre)

@@ -18,11 +18,12 @@ from irjax.types import Example, Source
 class WindowSource:
     """Every window of every image of a source (an `irjax.types.Source`), named ``NAME@x,y``.
 
-    A window's targets are those whose centroid is a pixel of it; its mask also has what it sees of others.
+    A window's targets are those whose centroid is a pixel of it; its mask also has what it sees of others, and of
+    their mirror images where the image is smaller than a window.
 
     Attributes:
       source: the images.
-      size: side S of a window in pixels; a shorter side of an image is centred between zeros.
+      size: side S of a window in pixels; a shorter side of an image is centred between its mirror images.
       overlap: least overlap of neighbours in pixels.
     """
 

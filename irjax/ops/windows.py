@@ -67,7 +67,7 @@ def window_origins(height: int, width: int, size: int, overlap: int) -> np.ndarr
 
 
 def _margins(length: int, size: int) -> tuple[int, int]:
-    """What a side shorter than a window is widened by, as `irjax.ops.letterbox` does without enlarging."""
+    """What a side shorter than a window is widened by; the image lies where `irjax.ops.letterbox` puts it."""
     missing = max(size - length, 0)
     return missing // 2, missing - missing // 2
 
@@ -77,7 +77,8 @@ def cut_windows(image: Array, size: int, overlap: int) -> Array:
 
     Args:
       image: [..., H, W]; numpy in, numpy out, JAX in, JAX out.
-      size: side S of a window in pixels. A shorter side of the image is centred between zeros.
+      size: side S of a window in pixels. A shorter side of the image is centred between its mirror images: a network
+        that pools over all it sees (channel attention) is thrown off by empty margins.
       overlap: least overlap of neighbours in pixels.
 
     Returns:
@@ -86,7 +87,8 @@ def cut_windows(image: Array, size: int, overlap: int) -> Array:
     xp = np if isinstance(image, np.ndarray) else jnp
     height, width = image.shape[-2:]
     rows, cols = _grid(height, width, size, overlap)
-    image = xp.pad(image, [(0, 0)] * (image.ndim - 2) + [_margins(height, size), _margins(width, size)])
+    margins = [(0, 0)] * (image.ndim - 2) + [_margins(height, size), _margins(width, size)]
+    image = xp.pad(image, margins, mode="symmetric")
     return xp.stack([image[..., y : y + size, x : x + size] for y in rows for x in cols])
 
 

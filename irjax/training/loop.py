@@ -22,6 +22,7 @@ import numpy as np
 from irjax.data.pipeline import Order
 from irjax.reports.files import plain, write_json, write_text
 from irjax.training.checkpoints import CheckpointError, Checkpoints, saved_steps
+from irjax.training.configs import same_config
 from irjax.training.data import (
     CachedFeed,
     DataConfig,
@@ -205,7 +206,8 @@ def _open_run(run: pathlib.Path, config: Any, about: dict[str, Any], on_start: C
     path = run / "config.json"
     new = plain({"config": dataclasses.asdict(config), "data": about})
     old = json.loads(path.read_text()) if path.exists() else None
-    changed = [key for key in new if old is not None and old.get(key) != new[key]]
+    same = {"config": lambda value: same_config(value, config), "data": lambda value: value == new["data"]}
+    changed = [key for key in new if old is not None and not same[key](old.get(key))]
     if changed and saved_steps(run):
         raise ValueError(
             f"{path} was written with another {' and '.join(changed)}; "

@@ -112,16 +112,6 @@ def test_crops_of_an_image_without_targets_are_anywhere():
 
 
 @quick
-@given(SEEDS, st.integers(4, SIZE), st.integers(4, SIZE))
-def test_a_crop_stays_in_the_image_or_holds_all_of_it(seed, height, width):
-    top, left = (SIZE - height) // 2, (SIZE - width) // 2
-    image = np.zeros((SIZE, SIZE), np.float32)
-    image[top : top + height, left : left + width] = noise(1)[:height, :width]
-    crop = run(seed, image, [], AugmentConfig(crop=24))[0]
-    assert (crop > 0).any(axis=0).sum() == min(width, 24) and (crop > 0).any(axis=1).sum() == min(height, 24)
-
-
-@quick
 @given(SEEDS, st.floats(20, 43), st.floats(20, 43), st.sampled_from([0, 48]))
 def test_zoom_keeps_the_target_under_its_point(seed, x, y, crop):
     axis = np.arange(SIZE)

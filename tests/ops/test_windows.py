@@ -45,7 +45,18 @@ def test_batches_are_cut_together():
 
 def test_a_small_image_lies_where_the_letterbox_puts_it():
     image = np.random.default_rng(0).integers(0, 255, (21, 30), np.uint8)
-    np.testing.assert_array_equal(cut_windows(image, 32, 8)[0], letterbox_host(image, 32, enlarge=False))
+    boxed = letterbox_host(image, 32, enlarge=False)
+    (window,) = cut_windows(image, 32, 8)
+    np.testing.assert_array_equal(window[boxed > 0], boxed[boxed > 0])
+    top, left = 5, 1  # of 21 x 30 in 32 x 32
+    np.testing.assert_array_equal(window[top : top + 21, left : left + 30], image)
+    np.testing.assert_array_equal(window[:top], window[2 * top - 1 : top - 1 : -1])  # mirrored, the border twice
+    np.testing.assert_array_equal(window[:, left + 30], window[:, left + 29])
+
+
+def test_an_image_much_smaller_than_a_window_is_mirrored_again_and_again():
+    (window,) = cut_windows(np.arange(6).reshape(2, 3), 16, 4)
+    assert np.unique(window).size == 6 and (window > 0).mean() > 0.8
 
 
 def test_origins_say_where_windows_lie():
