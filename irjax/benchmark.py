@@ -208,7 +208,7 @@ def _detector(model: str, size: int, channels: int, bf16: bool) -> Detector:
 
 def _random_variables(module: nn.Module, channels: int) -> Any:
     """Plausible variables; a network's own initialisation would first have to be compiled."""
-    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, channels)))
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 256, 256, channels)))
     return jax.tree.map_with_path(functools.partial(_draw, np.random.default_rng(0)), shapes)
 
 
