@@ -209,7 +209,7 @@ def _detector(model: str, size: int, channels: int, bf16: bool) -> Detector:
         config = dataclasses.replace(detector.config, model={**detector.config.model, **extra})
         return Detector(config, detector.variables)
     config = DetectorConfig(method=method, model=extra, size=size, channels=channels, normalization="imagenet")
-    return Detector(config, random_variables(config.module(), jnp.zeros((1, 64, 64, channels))))
+    return Detector(config, random_variables(config.module(), jnp.zeros((1, 256, 256, channels))))
 
 
 def random_variables(module: nn.Module, *inputs: Any) -> Any:

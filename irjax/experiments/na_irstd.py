@@ -241,7 +241,8 @@ def detector_config(config: NaIrstdConfig) -> DetectorConfig:
 def first_stage(config: NaIrstdConfig) -> NaIrstdConfig:
     """The config of the first stage by itself."""
     own = config.relevance
-    optimizer = dataclasses.replace(config.optimizer, rate=own.rate)
+    groups = (*config.optimizer.groups, "backbone=0", "injection=0", "decoder=0")
+    optimizer = dataclasses.replace(config.optimizer, rate=own.rate, groups=groups)
     loop = dataclasses.replace(config.loop, steps=own.steps, epochs=own.epochs, eval_epochs=own.eval_epochs)
     return dataclasses.replace(config, stage=1, optimizer=optimizer, loop=loop)
 

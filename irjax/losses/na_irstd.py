@@ -7,6 +7,7 @@ irjax's own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -73,25 +74,25 @@ def na_irstd_loss(
     return loss if relevance is None else loss + score_weight * score_loss(outputs, relevance)
 
 
-def selection_counts(outputs: Any, target: jax.Array) -> jax.Array:
-    """How well the selection meets the patches with targets, to be summed over images.
+def selection_counts(masks: Sequence[jax.Array], target: jax.Array) -> jax.Array:
+    """How well selections meet the patches with targets, to be summed over images.
 
     With the sums (both, selected, true), the paper's coverage is both / selected, which true / selected limits, and
     the recall both / true.
 
     Args:
-      outputs: `irjax.models.na_irstd.NaIrstdOutputs`; only `masks` is read.
+      masks: each selection, one or one a stage: [B, h, w], 1 selected.
       target: [B, H, W] bool.
 
     Returns:
-      [B, S, 3] float32 for each selection (one, or one a stage): selected patches with target pixels, selected ones,
-      and all with target pixels.
+      [B, S, 3] float32 for each selection: selected patches with target pixels, selected ones, and all with target
+      pixels.
 
     Raises:
       ValueError: if nothing was selected.
     """
-    if not outputs.masks:
+    if not masks:
         raise ValueError("counting the selection needs a native branch, and this network has none")
-    both, true = jnp.moveaxis(target_patch_recall(outputs.masks, target), -1, 0)
-    selected = jnp.stack([jnp.sum(mask, axis=(1, 2)) for mask in outputs.masks], axis=1)
+    both, true = jnp.moveaxis(target_patch_recall(masks, target), -1, 0)
+    selected = jnp.stack([jnp.sum(mask, axis=(1, 2)) for mask in masks], axis=1)
     return jnp.stack([both, selected, true], axis=-1)

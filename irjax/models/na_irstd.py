@@ -28,16 +28,17 @@ class NaIrstdOutputs:
     """What Na-IRSTD predicts. The lattice is of patches of 32x32 pixels, h = H / 32 and w = W / 32.
 
     Attributes:
-      logits: [B, H, W] float32, of target pixels.
-      coarse: [B, H / s, W / s] float32, s the stride of the backbone's finest map: logits of sites with a target.
+      logits: [B, H, W] float32, of target pixels; None where only the scores were asked for.
+      coarse: [B, H / s, W / s] float32, s the stride of the backbone's finest map: logits of sites with a target; None
+        likewise.
       scores: [B, h, w] float32, relevance logits of the patches, or [B, 4, h, w] with one score a stage; None without
         a native branch.
       indices: [B, K] int32, the selected patches by rows, rising, or [B, 4, K]; None without a native branch.
       masks: one [B, h, w] float32, or four: which patches are selected; none without a native branch.
     """
 
-    logits: jax.Array
-    coarse: jax.Array
+    logits: jax.Array | None
+    coarse: jax.Array | None
     scores: jax.Array | None = None
     indices: jax.Array | None = None
     masks: tuple[jax.Array, ...] = ()
@@ -61,6 +62,7 @@ class NaIRSTD(nn.Module):
       decoder_hidden: channels of the decoder's feed-forward layers.
       remat: compute the native branch again in the backward pass: less memory, more time.
       folded: run a backbone of `reparameterize`, for prediction.
+      only_scores: run the native branch and the scorer alone, as the first stage of training needs.
       axis_name: device axis to synchronise the statistics over.
       dtype: type of the computation; parameters, statistics, scores and logits are float32.
     """
@@ -76,6 +78,7 @@ class NaIRSTD(nn.Module):
     decoder_hidden: int = 1024
     remat: bool = False
     folded: bool = False
+    only_scores: bool = False
     axis_name: str | None = None
     dtype: Any = jnp.float32
 
@@ -101,15 +104,6 @@ class NaIRSTD(nn.Module):
         """
         self._check(images, train)
         common = {"axis_name": self.axis_name, "dtype": self.dtype}
-        backbone = repvit.RepViT(
-            widths=self.widths,
-            depths=self.depths,
-            stem_stride=self.stem_stride,
-            folded=self.folded,
-            name="backbone",
-            **common,
-        )
-        maps = backbone(images, train=train)
         scores, indices, masks = None, None, ()
         if self.branch != "none":
             grid = grid_of(*images.shape[1:3], PATCH)
@@ -121,9 +115,21 @@ class NaIRSTD(nn.Module):
             indices = jnp.stack([top_patches(scores[:, i], count) for i in range(scores.shape[1])], axis=1)
             masks = tuple(mask_of(indices[:, i], grid) for i in range(indices.shape[1]))
             chosen = None if self.selected is None else indices
-            maps = Injection(self.dtype, name="injection")(maps, features, chosen, grid)
             if not self.score_per_stage:
                 scores, indices = scores[:, 0], indices[:, 0]
+            if self.only_scores and not self.is_initializing():
+                return NaIrstdOutputs(None, None, scores, indices, masks)
+        backbone = repvit.RepViT(
+            widths=self.widths,
+            depths=self.depths,
+            stem_stride=self.stem_stride,
+            folded=self.folded,
+            name="backbone",
+            **common,
+        )
+        maps = backbone(images, train=train)
+        if self.branch != "none":
+            maps = Injection(self.dtype, name="injection")(maps, features, chosen, grid)
         logits, coarse = Decoder(
             width=self.decoder_width,
             hidden=self.decoder_hidden,
@@ -148,6 +154,8 @@ class NaIRSTD(nn.Module):
             raise ValueError("score_per_stage needs a native branch, and branch is 'none'")
         if len(self.widths) != 4 or len(self.depths) != 4:
             raise ValueError(f"widths and depths must be of four stages, got {self.widths} and {self.depths}")
+        if self.only_scores and self.branch == "none":
+            raise ValueError("only_scores needs a native branch, and branch is 'none'")
         if self.folded and train:
             raise ValueError("a folded backbone has no batch statistics to train with")
 

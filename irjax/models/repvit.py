@@ -19,6 +19,7 @@ import jax.numpy as jnp
 
 from irjax.layers.blocks import ConvNorm, SqueezeExcitation, fold
 from irjax.layers.conv import DepthwiseConv
+from irjax.layers.memory import kept
 from irjax.layers.norm import BatchNorm
 
 WIDTHS = (64, 128, 256, 512)
@@ -50,6 +51,8 @@ class TokenMixer(_Part):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Mixes the sites of x [B, H, W, C]."""
+        # In training the batch's statistics keep it.
+        x = x if train else kept(x)
         if self.folded:
             return DepthwiseConv(3, use_bias=True, dtype=self.dtype, name="whole")(x)
         near = ConvNorm(x.shape[-1], 3, relu=False, depthwise=True, name="near", **self.common)(x, train=train)

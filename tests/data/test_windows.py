@@ -38,10 +38,12 @@ def test_windows_hold_pixels_targets_and_masks_of_their_place():
         x, y = map(int, corner.split(","))
         whole = Images()[Images.names.index(name)]
         rows, cols = np.mgrid[y : y + 32, x : x + 32]
-        inside = (rows >= 0) & (rows < whole.image.shape[0]) & (cols >= 0) & (cols < whole.image.shape[1])
-        np.testing.assert_array_equal(example.image[inside], whole.image[rows[inside], cols[inside]])
-        np.testing.assert_array_equal(example.mask[inside], whole.mask[rows[inside], cols[inside]])
-        assert not example.image[~inside].any()
+        rows, cols = (
+            np.where(i < 0, -1 - i, np.where(i >= n, 2 * n - 1 - i, i))  # mirrored beyond the image
+            for i, n in zip((rows, cols), whole.image.shape, strict=True)
+        )
+        np.testing.assert_array_equal(example.image, whole.image[rows, cols])
+        np.testing.assert_array_equal(example.mask, whole.mask[rows, cols])
         wanted = [p - (x, y) for p in whole.points if x <= p[0] < x + 32 and y <= p[1] < y + 32]
         np.testing.assert_array_equal(example.points, np.reshape(wanted, (-1, 2)))
     assert sum(len(source[index].points) for index in range(8)) > 2  # a target of an overlap is in several

@@ -69,12 +69,12 @@ def test_one_stage_is_the_sum(target):
 
 
 def test_coverage_and_recall(target):
-    counts = selection_counts(outputs(), jnp.asarray(target))
+    counts = selection_counts(outputs().masks, jnp.asarray(target))
     np.testing.assert_array_equal(counts, [[[1, 2, 2]], [[0, 2, 0]]])
     both, selected, true = counts.sum(axis=0)[0]
     assert both / selected == 1 / 4 and both / true == 1 / 2
     stages = outputs(masks=(outputs().masks[0], jnp.ones((2, 2, 3))))
-    np.testing.assert_array_equal(selection_counts(stages, jnp.asarray(target))[:, 1], [[2, 6, 2], [0, 6, 0]])
+    np.testing.assert_array_equal(selection_counts(stages.masks, jnp.asarray(target))[:, 1], [[2, 6, 2], [0, 6, 0]])
 
 
 def test_without_a_native_branch(target):
@@ -83,6 +83,6 @@ def test_without_a_native_branch(target):
     with pytest.raises(ValueError, match="needs a native branch"):
         na_irstd_loss(bare, jnp.asarray(target), jnp.zeros((2, 2, 3)))
     with pytest.raises(ValueError, match="needs a native branch"):
-        selection_counts(bare, jnp.asarray(target))
+        selection_counts(bare.masks, jnp.asarray(target))
     with pytest.raises(ValueError, match=r"got \(2, 2, 3\) and \(2, 3, 3\)"):
         score_loss(outputs(), jnp.zeros((2, 3, 3)))

@@ -55,7 +55,7 @@ def tiny():
     images = jax.random.normal(jax.random.key(9), (2, 64, 96, 1))
     model = NaIRSTD(**TINY)
     variables = drawn(model.init, images)
-    run = jax.jit(chex.assert_max_traces(model.apply, n=1))
+    run = jax.jit(chex.assert_max_traces(lambda v, x: model.apply(v, x), n=1))
     other, output = run(variables, images + 1), run(variables, images)
     assert (np.asarray(other.logits) != np.asarray(output.logits)).any()
     return model, variables, images, output
@@ -290,7 +290,7 @@ def test_folded_backbone(tiny):
     ],
 )
 def test_switches(options, parts):
-    model = NaIRSTD(**TINY, **options)
+    model = NaIRSTD(**{**TINY, **options})
     variables, images = shapes(model, (64, 96))
     output = jax.eval_shape(model.apply, variables, images)
     assert set(variables["params"]) == parts and model.multiple == 32
