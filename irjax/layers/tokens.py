@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from irjax.layers.memory import kept
+
 
 def sine_positions(height: int, width: int, channels: int, *, step: float = 1.0, longest: float = 1e4) -> np.ndarray:
     """Sines and cosines of the places of a lattice, for attention to tell near from far.
@@ -94,7 +96,10 @@ class Attention(nn.Module):
         q, k = project(queries, "query"), project(keys, "key")
         v = project(keys if values is None else values, "value")
         if positions is not None:
-            q, k = (x + jnp.asarray(where, self.dtype)[:, None] for x, where in zip((q, k), positions, strict=True))
+            # Kept twice for the CPU: a product with a small kernel would become plain loops inside the sum, and a sum
+            # that the next product transposes takes ten times as long.
+            places = (jnp.asarray(where, self.dtype)[:, None] for where in positions)
+            q, k = (kept(kept(x) + where) for x, where in zip((q, k), places, strict=True))
         scores = jnp.einsum("...mhd,...nhd->...hmn", q * shape[1] ** -0.5, k, preferred_element_type=jnp.float32)
         shares = nn.softmax(scores).astype(self.dtype)
         mixed = jnp.einsum("...hmn,...nhd->...mhd", shares, v)
