@@ -106,7 +106,8 @@ def make_train_step(
         if averaging:
             # Early on the average follows quickly, or it would remember the random start for 1 / (1 - decay) steps.
             decay = jnp.minimum(averaging, (1.0 + state.step) / (10.0 + state.step))
-            moved = jax.tree.map(lambda a, v: decay * a + (1 - decay) * v, average, variables)
+            # In this form the average of what does not move is exactly that.
+            moved = jax.tree.map(lambda a, v: v + decay * (a - v), average, variables)
             average = keep_old(moved, average)
         state = state.replace(
             step=state.step + 1,
