@@ -47,6 +47,8 @@ def read_roc(folder: str | os.PathLike, level: str) -> tuple[np.ndarray, np.ndar
 def draw_rocs(path: str | os.PathLike, evaluations: Sequence[str], level: str = "pixel") -> None:
     """Draws several evaluations' curves and prints detection rates at a few false alarm rates, and the pixels' AUC.
 
+    A curve that begins above a rate has no detection rate there.
+
     Args:
       path: of the picture.
       evaluations: each ``LABEL=DIR``.
@@ -72,7 +74,7 @@ def draw_rocs(path: str | os.PathLike, evaluations: Sequence[str], level: str = 
             max((t for f, t in zip(false, true, strict=True) if f <= rate), default=float("nan")) for rate in rates
         ]
         auc = [f"{np.trapezoid(true, false):.4f}"] if level == "pixel" else []
-        rows.append([label, *(f"{value:.3f}" for value in reached), *auc])
+        rows.append([label, *("-" if np.isnan(value) else f"{value:.3f}" for value in reached), *auc])
     header = [f"{level}s", *(f"at {rate:g}" for rate in rates), *(["AUC"] if level == "pixel" else [])]
     print(plain_table(header, rows))
     print(f"written to {path}")
