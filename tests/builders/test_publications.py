@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from irjax.data import images, layouts, sources
+from irjax.data.hard import HardSource
 from irjax.datasets import build as building
-from irjax.datasets.irstd_hard import irstd_hard_dataset_builder as hard
 from irjax.ops import regions
+from irjax.ops.regions import resize_mask
 from irjax.types import Example
 
 SHAPE = (24, 28)
@@ -419,7 +420,7 @@ def test_irstd_hard_wants_three_publications(tmp_path):
 def test_hard_rule():
     def keeps(mask, **limits):
         example = Example("a", np.zeros(mask.shape, np.uint8), np.zeros((0, 2), np.float32), mask)
-        return len(hard.HardSource(_Memory([example]), **limits))
+        return len(HardSource(_Memory([example]), **limits))
 
     mask = np.zeros((512, 512), bool)
     assert keeps(mask) == 0  # no target
@@ -452,7 +453,7 @@ class _Memory:
 def test_masks_are_resized_as_pillow_does(shape):
     mask = np.random.default_rng(0).random(shape) < 0.1
     expected = np.asarray(Image.fromarray(mask).resize((256, 256), Image.Resampling.NEAREST))
-    np.testing.assert_array_equal(hard.resize_mask(mask, 256), expected)
+    np.testing.assert_array_equal(resize_mask(mask, 256), expected)
 
 
 def test_synthetic(tmp_path, monkeypatch):
