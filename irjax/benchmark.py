@@ -170,13 +170,11 @@ def benchmark(
       FileNotFoundError: if the PyTorch module does not exist.
       ValueError: if the model, a size or a batch is not usable, or the PyTorch module has no such class.
     """
-    if not sizes or not batches or min(batches) < 1:
-        raise ValueError(f"sizes and batches must not be empty and batches at least 1, got {sizes} and {batches}")
-    where = circumstances()
+    where = circumstances(sizes, batches, bf16)
     detectors = [_detector(model, size, channels, bf16) for size in sizes]
     make_torch = _torch_class(torch) if torch else None
     report: dict[str, Any] = {
-        **{"model": model, "dtype": "bfloat16" if bf16 else "float32"},
+        "model": model,
         **where,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(detectors[0].variables["params"])),
         "runs": [_time_inference(d, batch, repeats, bf16, make_torch) for d in detectors for batch in batches],
@@ -188,14 +186,21 @@ def benchmark(
     return report
 
 
-def circumstances() -> dict[str, Any]:
-    """The machine: JSON values "device", "processors", "load" of the last minute, "jax" and "xla_flags"."""
+def circumstances(sizes: Sequence[int], batches: Sequence[int], bf16: bool) -> dict[str, Any]:
+    """What a benchmark runs on: "device", "processors", "load" of the last minute, "jax", "xla_flags" and "dtype".
+
+    Raises:
+      ValueError: if there is no size or no batch, or a batch is below 1.
+    """
+    if not sizes or not batches or min(batches) < 1:
+        raise ValueError(f"sizes and batches must not be empty and batches at least 1, got {sizes} and {batches}")
     return {
         "device": f"{jax.devices()[0].platform} {jax.devices()[0].device_kind}",
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "jax": jax.__version__,
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "dtype": "bfloat16" if bf16 else "float32",
     }
 
 

@@ -61,7 +61,7 @@ def benchmark_sparse(
       bf16: compute in bfloat16.
 
     Returns:
-      JSON values: the machine as in `irjax.benchmark.benchmark`, "dtype", and "runs", for each size and batch and each
+      JSON values: those of `irjax.benchmark.circumstances`, and "runs", for each size and batch and each
       of `level 3`, `level 2 and head` and `network`: "size", "batch", "what", for each form its median in seconds and
       its multiply-adds, and "ratio" and "least_ratio", the time and the multiply-adds of `gather_sparse` over those of
       `nothing_dropped`.
@@ -69,10 +69,8 @@ def benchmark_sparse(
     Raises:
       ValueError: if a size, a batch, or a fraction cannot be used.
     """
-    if not sizes or not batches or min(batches) < 1:
-        raise ValueError(f"sizes and batches must not be empty and batches at least 1, got {sizes} and {batches}")
+    where = circumstances(sizes, batches, bf16)
     dtype = jnp.bfloat16 if bf16 else jnp.float32
-    where = circumstances()
     runs = [
         row
         for size in sizes
@@ -83,7 +81,7 @@ def benchmark_sparse(
             _time("network", size, batch, _network(size, batch, dropped, width, dtype), repeats),
         )
     ]
-    return {**where, "dtype": jnp.dtype(dtype).name, "runs": runs}
+    return {**where, "runs": runs}
 
 
 _Call = tuple[Callable[..., jax.Array], tuple[Any, ...]]

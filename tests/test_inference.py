@@ -14,7 +14,7 @@ import pytest
 import irjax
 from irjax import convert, inference, weights
 from irjax.inference import Detector, DetectorConfig
-from irjax.layers.norm import fold_batch_norm
+from irjax.layers.blocks import fold_batch_norm
 from irjax.models import HRPE
 from irjax.ops.letterbox import letterbox_affine, letterbox_host
 from irjax.ops.normalize import normalize

@@ -8,8 +8,7 @@ import functools
 import numpy as np
 
 from irjax.data import sources
-from irjax.ops import regions
-from irjax.ops.regions import resize_mask
+from irjax.ops.regions import find_regions, points_from_mask, resize_mask
 from irjax.types import Example, Source
 
 
@@ -42,7 +41,7 @@ class HardSource:
         example = self.source[self._kept[index]]
         mask = resize_mask(example.mask, self.size)
         image = resize_image(example.image, self.size)
-        return Example(f"{self.prefix}{example.name}", image, regions.points_from_mask(mask), mask)
+        return Example(f"{self.prefix}{example.name}", image, points_from_mask(mask), mask)
 
     @property
     def dtype(self) -> np.dtype:
@@ -61,7 +60,7 @@ class HardSource:
     def _is_hard(self, mask: np.ndarray | None) -> bool:
         if mask is None:
             raise ValueError("the areas of targets need masks, and there is an image without one")
-        areas = regions.find_regions(resize_mask(mask, self.size)).areas
+        areas = find_regions(resize_mask(mask, self.size)).areas
         return len(areas) > 0 and areas.max() <= self.max_area
 
 

@@ -278,12 +278,10 @@ def experiment() -> command.Experiment:
         Command,
         RECIPES,
         train,
-        common.test_masks,
-        functools.partial(common.mask_summary, "ADSNet"),
-        ablation,
-        _COLUMNS,
-        settle=common.chosen,
-        dtype="float16",
+        summary=functools.partial(common.mask_summary, "ADSNet"),
+        ablation=ablation,
+        columns=_COLUMNS,
+        **common.MASKS,
     )
 
 

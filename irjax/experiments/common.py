@@ -7,6 +7,7 @@ import functools
 import itertools
 import json
 import pathlib
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -256,6 +257,10 @@ def chosen(run: pathlib.Path) -> tuple[Detector, dict[str, Any]]:
     step = checkpoints.best_step()
     checkpoints.close()
     return load(run), {"step": step, "validation": json.loads((run / "validation.json").read_text())[str(step)]}
+
+
+# How `irjax.experiments.command.Experiment` tests and stores methods that predict masks.
+MASKS = types.MappingProxyType({"test": test_masks, "settle": chosen, "dtype": "float16"})
 
 
 def settled(run: pathlib.Path) -> tuple[Detector, dict[str, Any]]:

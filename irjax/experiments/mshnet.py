@@ -337,12 +337,10 @@ def experiment() -> command.Experiment:
         Command,
         RECIPES,
         train,
-        common.test_masks,
-        functools.partial(common.mask_summary, "MSHNet"),
-        ablation,
-        _COLUMNS,
-        settle=common.chosen,
-        dtype="float16",
+        summary=functools.partial(common.mask_summary, "MSHNet"),
+        ablation=ablation,
+        columns=_COLUMNS,
+        **common.MASKS,
     )
 
 

@@ -350,13 +350,11 @@ def experiment() -> command.Experiment:
         Command,
         RECIPES,
         train,
-        common.test_masks,
-        functools.partial(common.mask_summary, "Na-IRSTD"),
-        ablation,
-        _COLUMNS,
-        settle=common.chosen,
-        dtype="float16",
+        summary=functools.partial(common.mask_summary, "Na-IRSTD"),
+        ablation=ablation,
+        columns=_COLUMNS,
         untested=lambda config: "stage 1 finds no targets yet: go on with --stage 2" if config.stage == 1 else "",
+        **common.MASKS,
     )
 
 

@@ -66,6 +66,35 @@ def fold(kernel: jax.Array, norm: Mapping[str, jax.Array], stats: Mapping[str, j
     return {"kernel": kernel * factor, "bias": norm["bias"] - stats["mean"] * factor}
 
 
+def fold_batch_norm(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Moves the scale of every batch normalisation into the convolution before it, for inference.
+
+    The structure stays, so the same module takes the result: each norm is left with its shift alone.
+
+    Args:
+      variables: ``{"params": ..., "batch_stats": ...}`` in which a convolution ``conv`` stands beside its ``norm``.
+
+    Returns:
+      New variables with equal outputs (to rounding) for ``train=False``; not meant for training.
+    """
+
+    def fold_all(params: Mapping[str, Any], stats: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        new_params, new_stats = dict(params), dict(stats)
+        if "conv" in params and "norm" in params:
+            whole = fold(params["conv"]["kernel"], params["norm"], stats["norm"])
+            ones = jnp.ones_like(whole["bias"])
+            new_params["conv"] = {**params["conv"], "kernel": whole["kernel"]}
+            new_params["norm"] = {"scale": ones, "bias": whole["bias"]}
+            new_stats["norm"] = {"mean": jnp.zeros_like(ones), "var": ones - BatchNorm.epsilon}
+        for name in params:
+            if name not in ("conv", "norm") and name in stats:
+                new_params[name], new_stats[name] = fold_all(params[name], stats[name])
+        return new_params, new_stats
+
+    params, stats = fold_all(variables["params"], variables["batch_stats"])
+    return {**variables, "params": params, "batch_stats": stats}
+
+
 class SqueezeExcitation(nn.Module):
     """Channel gates from the global mean: two 1x1 layers, ReLU and sigmoid.
 

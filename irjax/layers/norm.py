@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -53,33 +50,3 @@ class BatchNorm(nn.Module):
             mean, var = running_mean.value, running_var.value
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         return x * factor.astype(x.dtype) + (bias - mean * factor).astype(x.dtype)
-
-
-def fold_batch_norm(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Moves the scale of every batch normalisation into the convolution before it, for inference.
-
-    The structure stays, so the same module takes the result: each norm is left with its shift alone.
-
-    Args:
-      variables: ``{"params": ..., "batch_stats": ...}`` in which a convolution ``conv`` stands beside its ``norm``.
-
-    Returns:
-      New variables with equal outputs (to rounding) for ``train=False``; not meant for training.
-    """
-
-    def fold(params: Mapping[str, Any], stats: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        new_params, new_stats = dict(params), dict(stats)
-        if "conv" in params and "norm" in params:
-            norm, running = params["norm"], stats["norm"]
-            factor = norm["scale"] / jnp.sqrt(running["var"] + BatchNorm.epsilon)
-            ones = jnp.ones_like(factor)
-            new_params["conv"] = {**params["conv"], "kernel": params["conv"]["kernel"] * factor}
-            new_params["norm"] = {"scale": ones, "bias": norm["bias"] - running["mean"] * factor}
-            new_stats["norm"] = {"mean": jnp.zeros_like(factor), "var": ones - BatchNorm.epsilon}
-        for name in params:
-            if name not in ("conv", "norm") and name in stats:
-                new_params[name], new_stats[name] = fold(params[name], stats[name])
-        return new_params, new_stats
-
-    params, stats = fold(variables["params"], variables["batch_stats"])
-    return {**variables, "params": params, "batch_stats": stats}

@@ -49,7 +49,7 @@ def as_text(report: Mapping[str, Any]) -> str:
 
 def sparse_as_text(report: Mapping[str, Any]) -> str:
     """The report of `benchmark_sparse` as a table for a terminal."""
-    forms = ("nothing_dropped", "gather_sparse", "masked_dense")
+    forms = [name for name, value in report["runs"][0].items() if isinstance(value, Mapping)]
     header = ["size", "batch", "what", *(f"{form} ms" for form in forms), "time x", "multiply-adds x"]
     rows = [
         [run["size"], run["batch"], run["what"], *(f"{1e3 * run[form]['median']:.1f}" for form in forms)]

@@ -10,6 +10,7 @@ import numpy as np
 
 from irjax.data.arrays import unit_range
 from irjax.inference import load
+from irjax.ops.regions import find_regions
 from irjax.reports.curves import figure_of, save_figure
 from irjax.reports.events import contrast
 from irjax.reports.names import safe_name
@@ -110,13 +111,9 @@ def _draw(
 
 
 def _outline(axis, mask: np.ndarray, colour: str) -> None:
-    """A ring about each region, wide enough to see a target of a few pixels."""
-    from irjax.ops.regions import find_regions
+    """A ring about each region, five pixels wider: a target of a few pixels would vanish under its own outline."""
+    from matplotlib.patches import Circle
 
     regions = find_regions(mask)
-    for (x, y), area in zip(regions.centroids, regions.areas, strict=True):
-        size = 2 * np.sqrt(area / np.pi) + 10
-        axis.plot(
-            x, y, marker="o", markersize=size * 3.4 * 72 / mask.shape[1] * 0.9, markerfacecolor="none",
-            markeredgecolor=colour, markeredgewidth=1.0, linestyle="none",
-        )  # fmt: skip
+    for centre, area in zip(regions.centroids, regions.areas, strict=True):
+        axis.add_patch(Circle(centre, np.sqrt(area / np.pi) + 5, fill=False, color=colour, linewidth=1.0))

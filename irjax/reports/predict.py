@@ -80,7 +80,7 @@ def split_images(roots: Sequence[str | os.PathLike], split: str) -> dict[str, pa
       split: its name.
 
     Returns:
-      {name: file}, in the split's order.
+      As `find_images`, in the split's order.
 
     Raises:
       FileNotFoundError: if there is no such folder.
@@ -92,7 +92,7 @@ def split_images(roots: Sequence[str | os.PathLike], split: str) -> dict[str, pa
     images = getattr(truths, "images", None)
     if images is None:
         raise ValueError(f"{roots[0]} is no folder with image files")
-    return {pathlib.Path(path).name: pathlib.Path(path) for path in images}
+    return find_images(images)
 
 
 def _images_in(folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:

@@ -206,8 +206,10 @@ def _open_run(run: pathlib.Path, config: Any, about: dict[str, Any], on_start: C
     path = run / "config.json"
     new = plain({"config": dataclasses.asdict(config), "data": about})
     old = json.loads(path.read_text()) if path.exists() else None
-    same = {"config": lambda value: same_config(value, config), "data": lambda value: value == new["data"]}
-    changed = [key for key in new if old is not None and not same[key](old.get(key))]
+    changed = []
+    if old is not None:
+        same = {"config": same_config(old.get("config"), config), "data": old.get("data") == new["data"]}
+        changed = [key for key in new if not same[key]]
     if changed and saved_steps(run):
         raise ValueError(
             f"{path} was written with another {' and '.join(changed)}; "
