@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -314,7 +314,8 @@ class Detector:
         if isinstance(found[0], Detections):
             return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
         canvases = (canvas for part in found for canvas in part)
-        maps = [self._join(canvases, array.shape) for array in arrays]
+        # Interpolation of probabilities can leave [0, 1] by a rounding.
+        maps = [np.clip(self._join(canvases, array.shape), 0.0, 1.0) for array in arrays]
         return _decode_maps(maps, float(tau), self.config.max_detections)
 
     def kept(self, image: np.ndarray) -> np.ndarray:
@@ -330,22 +331,33 @@ class Detector:
         Raises:
           ValueError: if the image cannot be used, or the network drops no patches.
         """
+        return self.look(image, _kept_pixels)
+
+    def look(self, image: np.ndarray, inside: Callable[[nn.Module, Mapping[str, Any], Array], Array]) -> np.ndarray:
+        """Maps of anything inside the network, over a whole image.
+
+        Args:
+          image: [H, W], as for a call.
+          inside: pure, ``(module, variables, inputs [B, S, S, C]) -> [B, L, S, S]``; traced once for each function.
+
+        Returns:
+          [L, H, W] float32, averaged where windows overlap.
+
+        Raises:
+          ValueError: if the image cannot be used.
+        """
         (array,) = as_gray_images(image)
-        inputs = np.stack([canvas for canvas, _, _ in self._pieces(array)]).astype(np.float32)
-        masks = np.concatenate([np.asarray(self._masks(self.variables, canvas[None])) for canvas in inputs])
-        return np.stack([self._join(iter(masks[:, level]), array.shape) for level in range(masks.shape[1])])
+        canvases = np.stack([canvas for canvas, _, _ in self._pieces(array)]).astype(np.float32)
+        maps = np.concatenate([np.asarray(self._look(inside, self.variables, canvas[None])) for canvas in canvases])
+        return np.stack([self._join(iter(maps[:, level]), array.shape) for level in range(maps.shape[1])])
 
     @functools.cached_property
-    def _masks(self) -> Any:
-        def run(variables: Mapping[str, Any], canvases: Array) -> Array:
+    def _look(self) -> Any:
+        def run(inside: Callable[..., Array], variables: Mapping[str, Any], canvases: Array) -> Array:
             inputs = normalize(canvases, self.config.normalization, self.config.channels)
-            masks = getattr(self.module.apply(variables, inputs, train=False), "masks", ())
-            if not masks:
-                raise ValueError(f"{self.config.method} drops no patches")
-            pixels = [expand_mask(mask, canvases.shape[1] // mask.shape[1])[..., 0] for mask in masks]
-            return jnp.stack(pixels, axis=1)
+            return inside(self.module, variables, inputs)
 
-        return jax.jit(run)
+        return jax.jit(run, static_argnums=0)
 
     def _pieces(self, image: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """What the network sees of an image: canvases [S, S] in [0, 1], each with its letterbox's scale and offset."""
@@ -372,7 +384,15 @@ class Detector:
         if config.slide:
             number = len(window_origins(*size, config.size, overlap_of(config.size)))
             return join_windows(np.stack(list(itertools.islice(canvases, number))), *size, overlap_of(config.size))
-        return np.clip(unletterbox_host(next(canvases), *size, config.enlarge), 0.0, 1.0)
+        return unletterbox_host(next(canvases), *size, config.enlarge)
+
+
+def _kept_pixels(module: nn.Module, variables: Mapping[str, Any], inputs: Array) -> Array:
+    """A network's masks of patches, at every pixel."""
+    masks = getattr(module.apply(variables, inputs, train=False), "masks", ())
+    if not masks:
+        raise ValueError(f"{type(module).__name__} drops no patches")
+    return jnp.stack([expand_mask(mask, inputs.shape[1] // mask.shape[1])[..., 0] for mask in masks], axis=1)
 
 
 def _decode_maps(maps: Sequence[np.ndarray], threshold: float, number: int) -> Detections:

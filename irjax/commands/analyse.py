@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-SUMMARY = "look into methods: scale losses, kept patches, several ROC curves"
+SUMMARY = "look into methods: scale losses, kept patches, relevance, several ROC curves"
 DESCRIPTION = (
-    "Looks into methods: how a loss behaves, which patches a network keeps, several ROC curves in one picture."
+    "Looks into methods: how a loss behaves, which patches a network keeps and why, several ROC curves in one picture."
 )
 
 
@@ -50,13 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ),
     )
     patches.set_defaults(run=_patches)
-    add = patches.add_argument
-    add("data", metavar="DATA", help="folder of the data set")
-    add("--model", required=True, help="name of shipped weights, run directory or .safetensors file")
-    add("--split", help="of the data set (default: all of it)")
-    add("--layout", default="auto", help="of the data set (default: found out)")
-    add("--number", type=int, default=8, metavar="N", help="images to draw, spread evenly (default: %(default)s)")
-    add("--out", default="patches", metavar="DIR", help="folder for the pictures (default: ./%(default)s)")
+    _add_data(patches, split=None, out="patches")
+    relevance = actions.add_parser(
+        "relevance",
+        help="what Na-IRSTD selects: coverage against K, relevance, features",
+        description=(
+            "Measures how many patches with targets the K most relevant ones hold, for every K, and draws the selected "
+            "patches, the relevance of all, and the features of native branch and backbone. Writes selection.png, "
+            ".json and a picture for each image."
+        ),
+    )
+    relevance.set_defaults(run=_relevance)
+    _add_data(relevance, split="val", out="relevance")
     roc = actions.add_parser(
         "roc",
         help="the ROC curves of several evaluations in one picture",
@@ -69,10 +74,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", default="roc.png", metavar="FILE", help="PNG, SVG or PDF (default: ./%(default)s)")
 
 
+def _add_data(parser: argparse.ArgumentParser, split: str | None, out: str) -> None:
+    """The arguments of commands that run a model over a data set and draw some of its images."""
+    add = parser.add_argument
+    add("data", metavar="DATA", help="folder of the data set")
+    add("--model", required=True, help="name of shipped weights, run directory or .safetensors file")
+    add("--split", default=split, help=f"of the data set (default: {split or 'all of it'})")
+    add("--layout", default="auto", help="of the data set (default: found out)")
+    add("--number", type=int, default=8, metavar="N", help="images to draw, spread evenly (default: %(default)s)")
+    add("--out", default=out, metavar="DIR", help="folder for the pictures (default: ./%(default)s)")
+
+
 def _patches(command: argparse.Namespace) -> None:
     from irjax.reports.patches import draw_kept_patches
 
     draw_kept_patches(
+        command.out, command.model, command.data, split=command.split, layout=command.layout, number=command.number
+    )
+
+
+def _relevance(command: argparse.Namespace) -> None:
+    from irjax.reports.relevance import analyse_relevance
+
+    analyse_relevance(
         command.out, command.model, command.data, split=command.split, layout=command.layout, number=command.number
     )
 

@@ -231,7 +231,10 @@ ABLATIONS: dict[str, dict[str, dict[str, Any]]] = {
         "none": {"dropped": (None, None)},
     },
 }
-_COLUMNS = ("miou", "niou", "pd", "fa", "recall3", "recall2", "IoU", "nIoU", "Pd", "Fa")
+_COLUMNS = (
+    *("miou", "niou", "pd", "fa", "recall3", "recall2", "IoU", "nIoU", "Pd", "Fa"),
+    *("nIoU (adsnet)", "Pd (adsnet)", "Fa (adsnet)"),
+)
 
 
 def ablation(name: str, base: AdsnetConfig) -> dict[str, AdsnetConfig]:

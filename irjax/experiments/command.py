@@ -220,11 +220,14 @@ def _under(command: Flags, source: Source) -> Source:
 def _test_each(
     experiment: Experiment, tests: Mapping[str, Source], detector: Detector, run: pathlib.Path
 ) -> dict[str, dict[str, Any]]:
-    """Images, metrics and intervals of a detector on each test."""
+    """Images, metrics and intervals of a detector on each test; of protocols but the first as `NAME (PROTOCOL)`."""
     figures = {}
     for what, source in tests.items():
         report = experiment.test(detector, source, run / f"test-{what.replace(' ', '-')}", title=what)
-        figures[what] = {name: report[name] for name in ("images", "metrics", "intervals")}
+        figures[what] = {name: dict(report[name]) for name in ("metrics", "intervals")} | {"images": report["images"]}
+        for protocol, part in list(report.get("protocols", {}).items())[1:]:
+            for name in ("metrics", "intervals"):
+                figures[what][name] |= {f"{metric} ({protocol})": value for metric, value in part[name].items()}
     return figures
 
 

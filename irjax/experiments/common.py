@@ -29,7 +29,7 @@ from irjax.training.loop import Result, fit
 from irjax.training.steps import Method
 from irjax.types import Batch, Source
 
-MASK_PROTOCOLS = ("irjax", "basicirstd")
+MASK_PROTOCOLS = ("irjax", "basicirstd", "adsnet")
 ROUNDING_IMAGES = 32
 _CHUNK = 32  # images in memory at a time
 _FLOOR = 0.05  # lowest score that a curve needs

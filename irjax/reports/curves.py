@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -145,6 +145,32 @@ def plot_rocs(path: str | os.PathLike, curves: Mapping[str, tuple[np.ndarray, np
     titles = _ROC_AXES[level]
     for (label, (false, true)), colour in zip(curves.items(), _cycle(len(curves)), strict=True):
         _draw_roc(axes, false, true, label, titles, marker="o" if level == "target" else "", colour=colour)
+    save_figure(figure, path)
+
+
+def plot_selection(
+    path: str | os.PathLike, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], selected: int | None = None
+) -> None:
+    """Draws coverage and recall of the K most relevant patches against K.
+
+    Args:
+      path: of the picture; the ending says the format (PNG, SVG, PDF).
+      curves: {label: (coverage, recall)}, for K = 1, 2, ...
+      selected: the K in use, marked by a line.
+    """
+    figure = figure_of(5.4, 4.2)
+    axes = figure.add_subplot()
+    for colour, (label, (coverage, recall)) in zip(_cycle(len(curves)), curves.items(), strict=True):
+        numbers = np.arange(1, len(recall) + 1)
+        axes.plot(numbers, recall, color=colour, linewidth=1.8, label=f"recall, {label}")
+        axes.plot(numbers, coverage, color=colour, linewidth=1.8, linestyle="--", label=f"coverage, {label}")
+    if selected:
+        axes.axvline(selected, color="0.5", linewidth=0.8, label=f"K = {selected}")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set(xlabel="K, selected patches", ylabel="part of patches", ylim=(0, 1.02))
+    axes.legend(frameon=False, fontsize=9)
+    _tidy(axes)
     save_figure(figure, path)
 
 

@@ -12,6 +12,7 @@ import os
 import numpy as np
 
 from irjax.metrics.inputs import PointPredictions
+from irjax.ops.regions import find_regions
 from irjax.reports.events import FALSE, FOUND, HIT, MISS, Event, Inset, contrast, find_events, find_insets
 from irjax.reports.files import atomic_path
 
@@ -23,6 +24,15 @@ def _gray(image: np.ndarray) -> np.ndarray:
     if image.ndim != 2:
         raise ValueError(f"an overlay needs an image [H, W] or [H, W, C], got shape {image.shape}")
     return image.astype(np.float32)
+
+
+def outline_regions(axes, mask: np.ndarray, colour: str) -> None:
+    """A ring about each region of a mask [H, W], five pixels wider: tiny targets would vanish under an outline."""
+    from matplotlib.patches import Circle
+
+    regions = find_regions(mask)
+    for centre, area in zip(regions.centroids, regions.areas, strict=True):
+        axes.add_patch(Circle(centre, np.sqrt(area / np.pi) + 5, fill=False, color=colour, linewidth=1.0))
 
 
 def _mark(axes, event: Event, size: float) -> None:

@@ -10,10 +10,10 @@ import numpy as np
 
 from irjax.data.arrays import unit_range
 from irjax.inference import load
-from irjax.ops.regions import find_regions
 from irjax.reports.curves import figure_of, save_figure
 from irjax.reports.events import contrast
 from irjax.reports.names import safe_name
+from irjax.reports.overlays import outline_regions
 from irjax.reports.tables import plain_table
 from irjax.reports.truths import open_truths
 
@@ -99,21 +99,12 @@ def _draw(
         # Dropped patches are dark and blue, not black: what they hold can be seen.
         dimmed = gray[..., None] * (1 - 0.75 * (1 - shade[..., None])) + (1 - shade[..., None]) * (0.0, 0.05, 0.18)
         axis.imshow(np.clip(dimmed, 0, 1), interpolation="nearest")
-        _outline(axis, target, _TARGET)
+        outline_regions(axis, target, _TARGET)
         axis.set_title(title, fontsize=9)
     axes[-1].imshow(found, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    _outline(axes[-1], target, _TARGET)
-    _outline(axes[-1], found > threshold, _FOUND)
+    outline_regions(axes[-1], target, _TARGET)
+    outline_regions(axes[-1], found > threshold, _FOUND)
     axes[-1].set_title(f"probability; p > {threshold:g} blue, targets orange", fontsize=9)
     for axis in axes:
         axis.set(xticks=[], yticks=[])
     save_figure(figure, path)
-
-
-def _outline(axis, mask: np.ndarray, colour: str) -> None:
-    """A ring about each region, five pixels wider: a target of a few pixels would vanish under its own outline."""
-    from matplotlib.patches import Circle
-
-    regions = find_regions(mask)
-    for centre, area in zip(regions.centroids, regions.areas, strict=True):
-        axis.add_patch(Circle(centre, np.sqrt(area / np.pi) + 5, fill=False, color=colour, linewidth=1.0))

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 
 import irjax
 from irjax import cli
@@ -57,17 +56,8 @@ def test_the_run_loads_as_a_detector_that_computes_kept_patches(trained):
     chex.assert_shape(pure.masks, (1, 64, 64))
 
 
-def test_pictures_of_kept_patches(trained, tmp_path, capsys):
-    data = tmp_path / "data"
-    for kind in ("images", "masks"):
-        (data / kind).mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for name, shape in (("small", (60, 64)), ("wide", (64, 100))):
-        image, mask = rng.integers(0, 200, shape, np.uint8), np.zeros(shape, np.uint8)
-        mask[20:23, 30:33] = 255
-        Image.fromarray(image).save(data / "images" / f"{name}.png")
-        Image.fromarray(mask).save(data / "masks" / f"{name}.png")
-    cli.main(["analyse", "patches", str(data), "--model", str(trained[0]), "--out", str(tmp_path / "out")])
+def test_pictures_of_kept_patches(trained, two_images, tmp_path, capsys):
+    cli.main(["analyse", "patches", str(two_images), "--model", str(trained[0]), "--out", str(tmp_path / "out")])
     printed = capsys.readouterr().out
     assert "2 pictures" in printed and "of targets 2" in printed
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["01_small.png", "02_wide.png"]
@@ -75,7 +65,7 @@ def test_pictures_of_kept_patches(trained, tmp_path, capsys):
     kept = detector.kept(np.zeros((64, 64), np.uint8))
     assert kept.shape == (2, 64, 64) and kept[0].mean() == 0.75 and kept[1].mean() == 0.5
     assert (kept[1] <= kept[0]).all()
-    with pytest.raises(ValueError, match="spire drops no patches"):
+    with pytest.raises(ValueError, match="HRPE drops no patches"):
         irjax.load("spire-sirst").kept(np.zeros((64, 64), np.uint8))
 
 

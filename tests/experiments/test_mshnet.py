@@ -218,7 +218,7 @@ def test_the_command_prints_both_protocols_and_writes_the_report(trained):
     names = {path.name for path in (run / "test").iterdir()}
     assert names >= {"masks", "evaluation.json", "predictions.json", "points", "tophat.json"}
     report = json.loads((run / "test" / "evaluation.json").read_text())
-    assert set(report["protocols"]) == {"irjax", "basicirstd"} and report["kind"] == "maps"
+    assert set(report["protocols"]) == {"irjax", "basicirstd", "adsnet"} and report["kind"] == "maps"
     assert all("IoU" in column["intervals"] for column in report["protocols"].values())
     assert json.loads((run / "test" / "points" / "evaluation.json").read_text())["kind"] == "points"
 

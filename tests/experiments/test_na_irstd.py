@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import irjax
+from irjax import cli
 from irjax.experiments import na_irstd
+from irjax.reports.relevance import analyse_relevance, selection_curve
 from irjax.training.checkpoints import load_variables
 from irjax.training.data import DataConfig
 
@@ -79,6 +81,32 @@ def test_the_run_loads_as_a_detector(trained):
     found = detector(np.random.default_rng(0).integers(0, 255, (2, 50, 64), np.uint8))
     chex.assert_shape(found.masks, (2, 50, 64))
     assert detector.kept(np.zeros((64, 64), np.uint8)).mean() == 0.5  # 2 of 4 patches
+
+
+def test_what_it_selects_is_measured_and_drawn(trained, two_images, tmp_path, capsys):
+    out = tmp_path / "out"
+    cli.main(["analyse", "relevance", str(two_images), "--model", str(trained[0]), "--split", "all", "--out", str(out)])
+    assert "at most 4 targets" in capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} == {
+        "01_small.png", "02_wide.png", "selection.png", "selection.json"
+    }  # fmt: skip
+    found = json.loads((out / "selection.json").read_text())
+    assert found["images"] == 2 and found["all"]["recall"][-1] == 1.0  # all four patches
+    assert found["all"] == found["few"]
+
+
+def test_selection_of_a_network_that_selects_nothing(two_images, tmp_path):
+    with pytest.raises(ValueError, match="spire-sirst selects no patches"):
+        analyse_relevance(tmp_path, "spire-sirst", two_images, split="all")
+
+
+def test_coverage_and_recall_against_k():
+    scores = np.array([[0.0, 3.0, 1.0, 2.0], [5.0, 1.0, 0.0, 2.0]])
+    positive = np.array([[False, True, True, False], [False, False, False, True]])
+    coverage, recall = selection_curve(scores, positive)  # hits at ranks 1 and 3; 2
+    np.testing.assert_allclose(coverage, [1 / 2, 2 / 4, 3 / 6, 3 / 8])
+    np.testing.assert_allclose(recall, [1 / 3, 2 / 3, 1, 1])
+    assert np.isnan(selection_curve(scores, np.zeros_like(positive))[1]).all()
 
 
 @pytest.mark.parametrize(("name", "count"), [("branch", 3), ("stages", 2), ("labels", 2), ("k", 6)])

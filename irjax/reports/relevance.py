@@ -1,0 +1,194 @@
+"""What Na-IRSTD selects: relevance of patches, the features that are added and added to, coverage against K."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from irjax.data import open_source
+from irjax.inference import Detector, load
+from irjax.models import NaIRSTD
+from irjax.models.na_native import PATCH
+from irjax.ops.normalize import normalize
+from irjax.ops.patches import expand_mask, join_patches, largest_in
+from irjax.ops.regions import find_regions
+from irjax.reports.curves import COLOURS, figure_of, plot_selection, save_figure
+from irjax.reports.events import contrast
+from irjax.reports.files import write_json
+from irjax.reports.names import safe_name
+from irjax.reports.overlays import outline_regions
+from irjax.reports.tables import plain_table
+from irjax.training.data import Split, load_split
+
+_FEW = 4  # targets: images with more than K could not all be covered
+_SHOWN = (1, 2, 3, 5, 8, 16)  # values of K in the table, as in the paper's Figure 7
+_LOOKS = ("selected", "relevance", "native branch", "backbone, stride 4", "backbone, stride 16")
+
+
+def selection_curve(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coverage and recall of the K most relevant patches, for every K.
+
+    Args:
+      scores: [M, N] of the N patches of M images.
+      positive: [M, N] bool, which hold a target's pixel.
+
+    Returns:
+      The paper's coverage, the part of the K patches of all images with targets' pixels, and the recall, the part of
+      the patches with targets' pixels that are among the K; each [N], K = 1 to N. The recall of no targets is nan.
+    """
+    order = np.argsort(-scores, axis=1, kind="stable")
+    met = np.cumsum(np.take_along_axis(positive, order, axis=1).sum(axis=0))
+    with np.errstate(invalid="ignore"):
+        return met / (len(scores) * np.arange(1, scores.shape[1] + 1)), met / np.float64(positive.sum())
+
+
+def analyse_relevance(
+    out_dir: str | os.PathLike,
+    model: str | os.PathLike,
+    data: str | os.PathLike,
+    *,
+    split: str = "val",
+    layout: str = "auto",
+    number: int = 8,
+) -> dict[str, Any]:
+    """Measures which patches with targets the K most relevant ones hold, and draws what the network sees.
+
+    Writes NUMBER_NAME.png for some images: the selected patches, the relevance of all, and the size of the features of
+    native branch and backbone (the paper's Figure 5); and selection.png and .json, coverage and recall against K
+    (Figure 7).
+
+    Args:
+      out_dir: folder for the files.
+      model: of a Na-IRSTD, what `irjax.load` takes.
+      data: folder of a data set with masks.
+      split: of it.
+      layout: of it (`irjax.data.open_source`).
+      number: how many images to draw, spread evenly over the split.
+
+    Returns:
+      What selection.json holds: "images", of "all" of them and those with "few" targets, at most 4: how many windows
+      there are, "coverage" and "recall" for K = 1, 2, ...
+
+    Raises:
+      FileNotFoundError: if the model or the folder is not there.
+      ValueError: if the network selects no patches, the data set has no masks, or the number is negative.
+    """
+    if number < 0:
+        raise ValueError(f"--number must not be negative, got {number}")
+    detector = load(model)
+    if not isinstance(detector.module, NaIRSTD) or detector.module.branch == "none":
+        raise ValueError(f"{model} selects no patches: {detector.config.method}, {dict(detector.config.model)}")
+    source, config = open_source(data, split, layout), detector.config
+    loaded = load_split(
+        source, config.size, config.max_detections, with_masks=True, enlarge=config.enlarge, slide=config.slide
+    )
+    found = _measure(detector, loaded)
+    out_dir = pathlib.Path(out_dir)
+    write_json(out_dir / "selection.json", found)
+    selected = detector.module.selected
+    curves = {name: (found[name]["coverage"], found[name]["recall"]) for name in ("all", "few")}
+    titles = {"all": "all images", "few": f"at most {_FEW} targets"}
+    plot_selection(out_dir / "selection.png", {titles[name]: curve for name, curve in curves.items()}, selected)
+    print(_as_text(found, selected))
+    for place, index in enumerate(sorted({int(i) for i in np.linspace(0, len(source) - 1, number)}), 1):
+        example = source[index]
+        _draw(out_dir / f"{place:02d}_{safe_name(example.name)}.png", detector, example)
+    return found
+
+
+def _measure(detector: Detector, split: Split) -> dict[str, Any]:
+    """Coverage and recall on the canvases or windows of a split."""
+    scores_of = jax.jit(lambda variables, images: _scores(detector, variables, images))
+    truth = split.data.segmentation
+    scores = np.concatenate([np.asarray(scores_of(detector.variables, image[None])) for image in split.data.images])
+    positive = np.asarray(largest_in(jnp.asarray(truth, jnp.float32), PATCH)).reshape(len(truth), -1) > 0
+    few = np.array([len(find_regions(mask).areas) <= _FEW for mask in truth])
+    curves = {}
+    for name, chosen in (("all", np.ones_like(few)), ("few", few)):
+        coverage, recall = selection_curve(scores[chosen], positive[chosen])
+        curves[name] = {"windows": int(chosen.sum()), "coverage": coverage.tolist(), "recall": recall.tolist()}
+    return {"images": len(split.names), **curves}
+
+
+def _scores(detector: Detector, variables: Mapping[str, Any], images: jax.Array) -> jax.Array:
+    """Relevance logits [B, N] of canvases [B, S, S]; of several scores a patch the last stage's."""
+    inputs = normalize(images.astype(jnp.float32), detector.config.normalization, detector.config.channels)
+    scores = detector.module.clone(only_scores=True).apply(variables, inputs, train=False).scores
+    return (scores if scores.ndim == 3 else scores[:, -1]).reshape(len(images), -1)
+
+
+def _as_text(found: Mapping[str, Any], selected: int | None) -> str:
+    rows = []
+    for name, title in (("all", "all"), ("few", f"at most {_FEW} targets")):
+        one = found[name]
+        shown = sorted({k for k in (*_SHOWN, selected or 1) if k <= len(one["recall"])})
+        rows += [
+            [title, one["windows"], k, f"{one['coverage'][k - 1]:.4f}", f"{one['recall'][k - 1]:.4f}"] for k in shown
+        ]
+    table = plain_table(["images", "windows", "K", "coverage", "recall"], rows)
+    return f"{table}\ncoverage: part of the K patches that hold target pixels; recall: part of those that are selected"
+
+
+# --- pictures ---------------------------------------------------------------------------------------------------------
+
+
+def _look(module: nn.Module, variables: Mapping[str, Any], inputs: jax.Array) -> jax.Array:
+    """What `_LOOKS` names, at every pixel: [B, S, S, C] to [B, 5, S, S]."""
+    parts = ("native", "backbone")
+    outputs, state = module.apply(
+        variables,
+        inputs,
+        train=False,
+        capture_intermediates=lambda part, _: part.path[-1:] and part.path[-1] in parts,
+        mutable="intermediates",
+    )
+    native, backbone = (state["intermediates"][part]["__call__"][0] for part in parts)
+    side, batch = inputs.shape[1], inputs.shape[0]
+    grid = (side // PATCH, side // PATCH)
+    last = native[-1]
+    sites = join_patches(last.reshape(*last.shape[:2], PATCH, PATCH, last.shape[-1]), grid)
+    scores = outputs.scores if outputs.scores.ndim == 3 else outputs.scores[:, -1]
+    maps = [
+        sum(outputs.masks) / len(outputs.masks),
+        jax.nn.sigmoid(scores),
+        *(_strength(x) for x in (sites, backbone[0], backbone[2])),
+    ]
+    return jnp.stack([expand_mask(x, side // x.shape[1]).reshape(batch, side, side) for x in maps], axis=1)
+
+
+def _strength(x: jax.Array) -> jax.Array:
+    """How far each site of features [B, H, W, C] is from the usual: root mean square of its channels, standardised."""
+    x = x.astype(jnp.float32)
+    x = (x - jnp.mean(x, axis=(1, 2), keepdims=True)) / (jnp.std(x, axis=(1, 2), keepdims=True) + 1e-6)
+    return jnp.sqrt(jnp.mean(x**2, axis=-1))
+
+
+def _draw(path: pathlib.Path, detector: Detector, example: Any) -> None:
+    maps = dict(zip(_LOOKS, detector.look(example.image, _look), strict=True))
+    low, high = contrast(example.image)
+    height, width = example.image.shape
+    figure = figure_of(9.6, 6.4 * height / width + 0.8)
+    axes = figure.subplots(2, 3).ravel()
+    axes[0].imshow(example.image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    axes[0].contour(maps["selected"] >= 0.5, levels=[0.5], colors=COLOURS[5], linewidths=1.0)
+    axes[0].set_title(f"{example.name}: selected patches", fontsize=9)
+    axes[1].imshow(maps["relevance"], cmap="magma", vmin=0, vmax=1, interpolation="nearest")
+    axes[1].set_title("relevance, 0 to 1", fontsize=9)
+    for axis, name in zip(axes[2:], _LOOKS[2:], strict=False):
+        top = float(np.quantile(maps[name], 0.999))
+        axis.imshow(maps[name], cmap="magma", vmin=0, vmax=max(top, 1e-6), interpolation="nearest")
+        axis.set_title(f"{name}: strength, 0 to {top:.1f}", fontsize=9)
+    axes[5].imshow(detector(example.image).masks[0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes[5].set_title("probability", fontsize=9)
+    for axis in axes:
+        if example.mask is not None:
+            outline_regions(axis, example.mask, COLOURS[4])
+        axis.set(xticks=[], yticks=[])
+    save_figure(figure, path)
