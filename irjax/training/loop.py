@@ -238,9 +238,9 @@ def _devices(loop: LoopConfig) -> list[jax.Device]:
     return devices
 
 
-def _variables(model: nn.Module, channels: int, key: jax.Array, given: Variables | None) -> Variables:
-    """Random weights, or a copy of the given ones (the step donates its buffers)."""
-    example = jnp.zeros((1, 64, 64, channels), jnp.float32)
+def _variables(model: nn.Module, shape: tuple[int, int, int], key: jax.Array, given: Variables | None) -> Variables:
+    """Random weights for images of this shape, or a copy of the given ones (the step donates its buffers)."""
+    example = jnp.zeros((1, *shape), jnp.float32)
     init = jax.jit(lambda key: model.init(key, example, train=False))
     if given is None:
         return init(key)
@@ -318,7 +318,7 @@ def fit(
 
     init_key, seed_key = jax.random.split(jax.random.key(loop.seed))
     tx = optimizer.build(steps, steps_per_epoch)
-    initial = _variables(one.model, input_channels, init_key, initial)
+    initial = _variables(one.model, (data.size, data.size, input_channels), init_key, initial)
     state = TrainState.create(initial, tx, averaging=bool(loop.averaging))
     plateau = Plateau(optimizer.plateau_factor, optimizer.plateau_patience)
     checkpoints = Checkpoints(run)

@@ -9,6 +9,7 @@ from typing import Any
 
 import flax.traverse_util
 import jax
+import jax.numpy as jnp
 import optax
 
 OPTIMIZERS = ("adagrad", "adam", "adamw", "muon", "sgd")
@@ -93,13 +94,7 @@ class OptimizerConfig:
         elif self.name == "adamw":
             optimiser = optax.adamw(rate, weight_decay=self.weight_decay)
         elif self.name == "muon":
-            optimiser = optax.contrib.muon(
-                rate,
-                weight_decay=self.weight_decay,
-                adam_weight_decay=self.weight_decay,
-                consistent_rms=0.2,
-                muon_weight_dimension_numbers=_matrices,
-            )
+            optimiser = _muon(rate, self.weight_decay)
         elif self.name == "sgd":
             optimiser = optax.chain(optax.add_decayed_weights(self.weight_decay), optax.sgd(rate, momentum=0.9))
         else:
@@ -127,15 +122,62 @@ def _scale_groups(factors: Mapping[str, float]) -> optax.GradientTransformation:
     return optax.stateless(scale)
 
 
-def _matrices(parameters: Any) -> Any:
-    """Which parameters are matrices to Muon: kernels with several channels on both sides, every tap an input."""
+# --- Muon -------------------------------------------------------------------------------------------------------------
 
-    def dimensions(value: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
-        if value.ndim < 2 or min(value.shape[-2:]) == 1:
-            return None
-        return optax.contrib.MuonDimensionNumbers(tuple(range(value.ndim - 1)), value.ndim - 1)
+_NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al., "Muon", 2024
+_ADAM_SIZE = 0.2  # root mean square of AdamW's updates (Liu et al., "Muon is Scalable for LLM Training", 2025)
 
-    return jax.tree.map(dimensions, parameters)
+
+def _muon(rate: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
+    """`optax.contrib.muon` with its matrices orthogonalised in another form; the same updates and the same state."""
+
+    def of_matrix(value: jax.Array, _: Any = None) -> jax.Array:
+        matrix = value.reshape(-1, value.shape[-1])
+        return (orthogonalize(matrix) * _ADAM_SIZE * max(matrix.shape) ** 0.5).reshape(value.shape)
+
+    def axes(updates: Any) -> Any:
+        kinds = optax.contrib.MuonDimensionNumbers
+        return jax.tree.map(lambda value: kinds(tuple(range(value.ndim - 1)), value.ndim - 1), updates)
+
+    matrices = optax.chain(
+        optax.contrib.scale_by_muon(ns_steps=0, weight_dimension_numbers=axes),  # momentum with a norm of 1
+        optax.stateless_with_tree_map(of_matrix),
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_learning_rate(rate),
+    )
+    rest = optax.adamw(rate, weight_decay=weight_decay, nesterov=True)
+    return optax.partition({"muon": matrices, "adam": rest}, lambda values: jax.tree.map(_kind, values))
+
+
+def _kind(value: jax.Array) -> str:
+    """Kernels with several channels on both sides are matrices to Muon, every tap an input."""
+    return "muon" if value.ndim >= 2 and min(value.shape[-2:]) > 1 else "adam"
+
+
+def orthogonalize(matrix: jax.Array, steps: int = 5) -> jax.Array:
+    """Moves all singular values of a matrix near 1, by Newton-Schulz steps.
+
+    Every step multiplies the matrix X by q = a + b A + c A^2 with A = X^T X. All q commute with A, so the steps are
+    taken on A and on the product of the q, which are as large as the smaller side alone, and X is multiplied once. For
+    a 3x3 kernel that is a quarter of the time.
+
+    Args:
+      matrix: [m, n] float32, with a Frobenius norm of at most 1.
+      steps: number of steps.
+
+    Returns:
+      [m, n].
+    """
+    if matrix.shape[0] < matrix.shape[1]:
+        return orthogonalize(matrix.T, steps).T
+    a, b, c = _NEWTON_SCHULZ
+    gram, product = matrix.T @ matrix, None
+    for step in range(steps):
+        factor = a * jnp.eye(len(gram), dtype=gram.dtype) + b * gram + c * (gram @ gram)
+        product = factor if product is None else product @ factor
+        if step < steps - 1:
+            gram = gram @ (factor @ factor)
+    return matrix if product is None else matrix @ product
 
 
 @dataclasses.dataclass

@@ -122,6 +122,15 @@ def test_variants_of_the_ablations(name, count):
         assert jax.eval_shape(model.apply, variables, images).logits.shape == (1, 128, 128)
 
 
+@pytest.mark.parametrize("recipe", sorted(na_irstd.RECIPES))
+def test_recipes_can_start(recipe):
+    config = na_irstd.RECIPES[recipe]()
+    side = config.augment.crop or config.data.size
+    for size in (config.data.size, side):
+        images = jax.ShapeDtypeStruct((1, size, size, config.model.channels), jnp.float32)
+        jax.eval_shape(na_irstd.na_irstd_method(config).model.init, jax.random.key(0), images)
+
+
 def test_one_stage_is_as_long_as_two():
     one = na_irstd.ablation("stages", na_irstd.official())["one"]
     assert one.loop.epochs == 2000 and not one.two
