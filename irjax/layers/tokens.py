@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from irjax.layers.memory import kept
+from jax import lax
 
 
 def sine_positions(height: int, width: int, channels: int, *, step: float = 1.0, longest: float = 1e4) -> np.ndarray:
@@ -42,6 +42,54 @@ def sine_positions(height: int, width: int, channels: int, *, step: float = 1.0,
     return np.concatenate(parts, axis=-1).reshape(height * width, channels).astype(np.float32)
 
 
+class _Projection(nn.Module):
+    """A kernel [C, heads d] as [heads, C, d] and a bias [heads, 1, d] or 0, in the type of the computation.
+
+    Attributes:
+      heads: number of heads.
+      width: heads d.
+      use_bias: whether there is a bias.
+      dtype: type of the computation.
+    """
+
+    heads: int
+    width: int
+    use_bias: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, channels: int) -> tuple[jax.Array, jax.Array | float]:
+        """The kernel and bias for inputs of this many channels."""
+        size = self.width // self.heads
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (channels, self.width), jnp.float32)
+        kernel = kernel.reshape(channels, self.heads, size).swapaxes(0, 1).astype(self.dtype)
+        if not self.use_bias:
+            return kernel, 0.0
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.width,), jnp.float32)
+        return kernel, bias.reshape(self.heads, 1, size).astype(self.dtype)
+
+
+_scored = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+_IN_CACHE = 2**20  # scores that fit in it
+
+
+def _attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """Values [..., N, d] summed by how well queries [..., M, d] and keys [..., N, d] agree: [..., M, d]."""
+
+    def whole(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        shares = nn.softmax(_scored("...md,...nd->...mn", q, k)).astype(v.dtype)
+        return jnp.einsum("...mn,...nd->...md", shares, v)
+
+    def one_by_one(*given: jax.Array) -> jax.Array:
+        flat = tuple(x.reshape(-1, *x.shape[-2:]) for x in given)
+        return lax.map(jax.checkpoint(lambda one: whole(*one)), flat).reshape(q.shape)
+
+    if q.size // q.shape[-1] * k.shape[-2] <= _IN_CACHE:
+        return whole(q, k, v)
+    # One by one, the scores never leave the cache, on the way back neither: a third and two thirds of the time.
+    return lax.platform_dependent(q, k, v, cpu=one_by_one, default=whole)
+
+
 class Attention(nn.Module):
     """Scaled dot-product attention with several heads: queries [..., M, C] and keys [..., N, D] to [..., M, features].
 
@@ -50,7 +98,8 @@ class Attention(nn.Module):
       width: channels of queries, keys and values inside, of all heads together; 0: as many as `features`.
       heads: number of heads; divides the width.
       use_bias: of the projections, but that of the keys, whose bias the softmax takes away.
-      out_init: initializer of the last projection's kernel.
+      absorb: where it takes fewer multiply-adds, as with few queries and many keys, apply the kernels of keys and
+        values to the queries and to the sums of the values; the same function.
       dtype: type of the computation; the softmax and the parameters are float32.
     """
 
@@ -58,7 +107,7 @@ class Attention(nn.Module):
     width: int = 0
     heads: int = 8
     use_bias: bool = True
-    out_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+    absorb: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -87,24 +136,35 @@ class Attention(nn.Module):
         width = self.width or self.features
         if width % self.heads:
             raise ValueError(f"{self.heads} heads do not divide {width} channels")
-        shape = (self.heads, width // self.heads)
+        values = keys if values is None else values
+        queries, keys, values = (x.astype(self.dtype) for x in (queries, keys, values))
+        own = {"heads": self.heads, "width": width, "dtype": self.dtype}
+        kernel_q, bias_q = _Projection(use_bias=self.use_bias, name="query", **own)(queries.shape[-1])
+        kernel_k, _ = _Projection(use_bias=False, name="key", **own)(keys.shape[-1])
+        kernel_v, bias_v = _Projection(use_bias=self.use_bias, name="value", **own)(values.shape[-1])
+        here, there = (0.0, None) if positions is None else (jnp.asarray(x, self.dtype) for x in positions)
 
-        def project(x: jax.Array, name: str) -> jax.Array:
-            y = nn.Dense(width, use_bias=self.use_bias and name != "key", dtype=self.dtype, name=name)(x)
-            return y.reshape(*y.shape[:-1], *shape)
-
-        q, k = project(queries, "query"), project(keys, "key")
-        v = project(keys if values is None else values, "value")
-        if positions is not None:
-            # Kept twice for the CPU: a product with a small kernel would become plain loops inside the sum, and a sum
-            # that the next product transposes takes ten times as long.
-            places = (jnp.asarray(where, self.dtype)[:, None] for where in positions)
-            q, k = (kept(kept(x) + where) for x, where in zip((q, k), places, strict=True))
-        scores = jnp.einsum("...mhd,...nhd->...hmn", q * shape[1] ** -0.5, k, preferred_element_type=jnp.float32)
-        shares = nn.softmax(scores).astype(self.dtype)
-        mixed = jnp.einsum("...hmn,...nhd->...mhd", shares, v)
-        out = nn.Dense(self.features, use_bias=self.use_bias, dtype=self.dtype, kernel_init=self.out_init, name="out")
+        # The heads come before the sites: the products then need no transposed copies.
+        q = jnp.einsum("...mc,hcd->...hmd", queries, kernel_q) + bias_q + here
+        q = q * (width // self.heads) ** -0.5
+        if self.absorb and self._absorbs(width, queries, keys, values):
+            scores = _scored("...hmc,...nc->...hmn", jnp.einsum("...hmd,hcd->...hmc", q, kernel_k), keys)
+            scores = scores if there is None else scores + _scored("...hmd,nd->...hmn", q, there)
+            summed = jnp.einsum("...hmn,...nc->...hmc", nn.softmax(scores).astype(self.dtype), values)
+            mixed = jnp.einsum("...hmc,hcd->...hmd", summed, kernel_v)
+        else:
+            k = jnp.einsum("...nc,hcd->...hnd", keys, kernel_k)
+            v = jnp.einsum("...nc,hcd->...hnd", values, kernel_v)
+            mixed = _attend(q, k if there is None else k + there, v)
+        # Shares sum to 1: what is added to every value is added to their sum.
+        mixed = jnp.moveaxis(mixed + bias_v, -3, -2)
+        out = nn.Dense(self.features, use_bias=self.use_bias, dtype=self.dtype, name="out")
         return out(mixed.reshape(*mixed.shape[:-2], width))
+
+    def _absorbs(self, width: int, queries: jax.Array, keys: jax.Array, values: jax.Array) -> bool:
+        number, channels = queries.shape[-2], keys.shape[-1] + values.shape[-1]
+        projected = channels * width + 2 * number * width  # multiply-adds for each key
+        return number * (self.heads * channels + width) < projected
 
 
 class Mlp(nn.Module):

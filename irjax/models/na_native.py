@@ -204,7 +204,8 @@ class Injection(nn.Module):
             sine_positions(PATCH, PATCH, head, longest=_LONGEST),
         )
         norm = lambda name: nn.LayerNorm(dtype=self.dtype, name=f"{name}{level}")  # noqa: E731
-        attention = Attention(x.shape[-1], width, HEADS, use_bias=False, dtype=self.dtype, name=f"attention{level}")
+        options = {"use_bias": False, "absorb": True, "dtype": self.dtype}
+        attention = Attention(x.shape[-1], width, HEADS, name=f"attention{level}", **options)
         added = attention(norm("query_norm")(queries), norm("native_norm")(native), positions=positions)
         gate = self.param(f"gate{level}", nn.initializers.constant(0.1), (), jnp.float32)
         mixed = queries + gate.astype(self.dtype) * added

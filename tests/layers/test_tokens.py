@@ -1,3 +1,4 @@
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,27 @@ def test_attention_is_that_of_flax():
     same["out"] = {"kernel": params["out"]["kernel"].reshape(2, 4, 6), "bias": params["out"]["bias"]}
     wanted = theirs.apply({"params": same}, queries, keys, values)
     np.testing.assert_allclose(ours.apply({"params": params}, queries, keys, values), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("number", [1, 4])
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_absorbed_kernels_are_the_same_function(number, use_bias):
+    queries, keys, values = normal(0, 2, 3, number, 6), normal(1, 2, 3, 40, 5), normal(2, 2, 3, 40, 4)
+    places = normal(3, number, 4), normal(4, 40, 4)
+    plain, absorbing = (Attention(6, 8, 2, use_bias, absorb) for absorb in (False, True))
+    assert absorbing._absorbs(8, queries, keys, values) and not absorbing._absorbs(8, keys, queries, queries)
+    params = jax.tree.map(lambda x: x + 0.1, plain.init(jax.random.key(3), queries, keys, values)["params"])
+    chex.assert_trees_all_equal_shapes(params, absorbing.init(jax.random.key(3), queries, keys, values)["params"])
+
+    def run(model, params, queries, keys, values):
+        return model.apply({"params": params}, queries, keys, values, positions=places)
+
+    given = params, queries, keys, values
+    np.testing.assert_allclose(run(plain, *given), run(absorbing, *given), atol=1e-5)
+    gradients = [
+        jax.grad(lambda *g, m=m: jnp.sum(run(m, *g) ** 2), argnums=(0, 1, 2, 3))(*given) for m in (plain, absorbing)
+    ]
+    chex.assert_trees_all_close(*gradients, atol=1e-4)
 
 
 def test_one_query_and_positions():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from irjax.benchmark import by_module, count_macs
+from irjax.layers.tokens import Attention
 from irjax.losses.na_irstd import mask_loss
 from irjax.models import NaIRSTD
 from irjax.models.na_irstd import reparameterize
@@ -77,7 +78,8 @@ def tiny():
         ({"branch": "cnn"}, {"native": 0.07}, {"native": 4.25}),
     ],
 )
-def test_parameters_in_millions_and_multiply_adds_in_billions(options, parameters, giga):
+def test_parameters_in_millions_and_multiply_adds_in_billions(options, parameters, giga, monkeypatch):
+    monkeypatch.setattr(Attention, "_absorbs", lambda *_: False)  # as the paper writes it
     model = NaIRSTD(**options)
     variables, images = shapes(model)
     macs = by_module(count_macs(model.apply, variables, images))
@@ -90,6 +92,12 @@ def test_parameters_in_millions_and_multiply_adds_in_billions(options, parameter
         assert count(variables["params"]) == 11_792_885  # 11.8 M
         assert sum(macs.values()) / 1e9 == pytest.approx(8.6, abs=0.05)
         assert count(variables["params"]["native"]) == 104_832
+
+
+def test_injection_takes_half_of_what_its_formula_says():
+    variables, images = shapes(NaIRSTD())
+    macs = by_module(count_macs(NaIRSTD().apply, variables, images))
+    assert macs["injection"] / 1e9 == pytest.approx(0.112, abs=5e-4)  # 0.224 above
 
 
 @pytest.mark.parametrize("size", [(256, 256), (64, 96), (320, 256)])
