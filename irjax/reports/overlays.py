@@ -26,13 +26,13 @@ def _gray(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float32)
 
 
-def outline_regions(axes, mask: np.ndarray, colour: str) -> None:
-    """A ring about each region of a mask [H, W], five pixels wider: tiny targets would vanish under an outline."""
+def outline_regions(axes, mask: np.ndarray, colour: str, gap: float = 5) -> None:
+    """A ring about each region of a mask [H, W], `gap` pixels wider: tiny targets would vanish under an outline."""
     from matplotlib.patches import Circle
 
     regions = find_regions(mask)
     for centre, area in zip(regions.centroids, regions.areas, strict=True):
-        axes.add_patch(Circle(centre, np.sqrt(area / np.pi) + 5, fill=False, color=colour, linewidth=1.0))
+        axes.add_patch(Circle(centre, np.sqrt(area / np.pi) + gap, fill=False, color=colour, linewidth=1.0))
 
 
 def _mark(axes, event: Event, size: float) -> None:

@@ -103,7 +103,7 @@ def _draw(
         axis.set_title(title, fontsize=9)
     axes[-1].imshow(found, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     outline_regions(axes[-1], target, _TARGET)
-    outline_regions(axes[-1], found > threshold, _FOUND)
+    outline_regions(axes[-1], found > threshold, _FOUND, gap=8)
     axes[-1].set_title(f"probability; p > {threshold:g} blue, targets orange", fontsize=9)
     for axis in axes:
         axis.set(xticks=[], yticks=[])

@@ -28,6 +28,7 @@ from irjax.reports.tables import plain_table
 from irjax.training.data import Split, load_split
 
 _FEW = 4  # targets: images with more than K could not all be covered
+_TITLES = {"all": "all images", "few": f"at most {_FEW} targets"}
 _SHOWN = (1, 2, 3, 5, 8, 16)  # values of K in the table, as in the paper's Figure 7
 _LOOKS = ("selected", "relevance", "native branch", "backbone, stride 4", "backbone, stride 16")
 
@@ -93,9 +94,8 @@ def analyse_relevance(
     out_dir = pathlib.Path(out_dir)
     write_json(out_dir / "selection.json", found)
     selected = detector.module.selected
-    curves = {name: (found[name]["coverage"], found[name]["recall"]) for name in ("all", "few")}
-    titles = {"all": "all images", "few": f"at most {_FEW} targets"}
-    plot_selection(out_dir / "selection.png", {titles[name]: curve for name, curve in curves.items()}, selected)
+    curves = {_TITLES[name]: (found[name]["coverage"], found[name]["recall"]) for name in _shown(found)}
+    plot_selection(out_dir / "selection.png", curves, selected)
     print(_as_text(found, selected))
     for place, index in enumerate(sorted({int(i) for i in np.linspace(0, len(source) - 1, number)}), 1):
         example = source[index]
@@ -117,6 +117,11 @@ def _measure(detector: Detector, split: Split) -> dict[str, Any]:
     return {"images": len(split.names), **curves}
 
 
+def _shown(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """Images with few targets stand by themselves where there are others."""
+    return ("all",) if found["few"] == found["all"] else ("all", "few")
+
+
 def _scores(detector: Detector, variables: Mapping[str, Any], images: jax.Array) -> jax.Array:
     """Relevance logits [B, N] of canvases [B, S, S]; of several scores a patch the last stage's."""
     inputs = normalize(images.astype(jnp.float32), detector.config.normalization, detector.config.channels)
@@ -126,12 +131,11 @@ def _scores(detector: Detector, variables: Mapping[str, Any], images: jax.Array)
 
 def _as_text(found: Mapping[str, Any], selected: int | None) -> str:
     rows = []
-    for name, title in (("all", "all"), ("few", f"at most {_FEW} targets")):
+    for name in _shown(found):
         one = found[name]
         shown = sorted({k for k in (*_SHOWN, selected or 1) if k <= len(one["recall"])})
-        rows += [
-            [title, one["windows"], k, f"{one['coverage'][k - 1]:.4f}", f"{one['recall'][k - 1]:.4f}"] for k in shown
-        ]
+        cells = lambda k, one=one: [f"{one[part][k - 1]:.4f}" for part in ("coverage", "recall")]  # noqa: E731
+        rows += [[_TITLES[name], one["windows"], k, *cells(k)] for k in shown]
     table = plain_table(["images", "windows", "K", "coverage", "recall"], rows)
     return f"{table}\ncoverage: part of the K patches that hold target pixels; recall: part of those that are selected"
 
@@ -177,7 +181,9 @@ def _draw(path: pathlib.Path, detector: Detector, example: Any) -> None:
     figure = figure_of(9.6, 6.4 * height / width + 0.8)
     axes = figure.subplots(2, 3).ravel()
     axes[0].imshow(example.image, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-    axes[0].contour(maps["selected"] >= 0.5, levels=[0.5], colors=COLOURS[5], linewidths=1.0)
+    # With a border of zeros, so that lines close at the image's edge.
+    places = np.arange(-1, width + 1), np.arange(-1, height + 1)
+    axes[0].contour(*places, np.pad(maps["selected"] >= 0.5, 1), levels=[0.5], colors=COLOURS[5], linewidths=1.0)
     axes[0].set_title(f"{example.name}: selected patches", fontsize=9)
     axes[1].imshow(maps["relevance"], cmap="magma", vmin=0, vmax=1, interpolation="nearest")
     axes[1].set_title("relevance, 0 to 1", fontsize=9)
@@ -190,5 +196,5 @@ def _draw(path: pathlib.Path, detector: Detector, example: Any) -> None:
     for axis in axes:
         if example.mask is not None:
             outline_regions(axis, example.mask, COLOURS[4])
-        axis.set(xticks=[], yticks=[])
+        axis.set(xticks=[], yticks=[], xlim=(-1.5, width + 0.5), ylim=(height + 0.5, -1.5))
     save_figure(figure, path)
