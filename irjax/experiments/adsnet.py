@@ -132,21 +132,39 @@ def official() -> AdsnetConfig:
 
 
 def sirst() -> AdsnetConfig:
-    """For SIRST-v2 and NUDT-SIRST together: native windows, balanced draws, Muon, small crops.
+    """The first stage for SIRST-v2 and NUDT-SIRST together: native windows, balanced draws, Muon, small crops.
 
-    Cost: 5,000 steps of 8 crops of 128x128, 0.65 s of one core each.
+    No zoom and no noise: on NUDT-SIRST alone, 900 steps gave an nIoU of .613 with mirrored and turned crops alone, .553
+    with other sizes, contrasts and noise as well. Cost: 10,000 steps of 8 crops of 96x96, 0.43 s of one core each.
     """
     return AdsnetConfig(
         data=DataConfig(size=256, enlarge=False, slide=True, balance=True),
-        augment=AugmentConfig(
-            crop=128, zoom=(0.7, 1.4), flips=True, rotations=True, gain=0.25, offset=0.1, noise=0.015
-        ),
+        augment=AugmentConfig(crop=96, flips=True, rotations=True, gain=0.15, offset=0.05),
         optimizer=OptimizerConfig(name="muon", rate=2e-3, weight_decay=0.01, warmup_epochs=0.2, clip_norm=1.0),
-        loop=LoopConfig(steps=5000, batch_size=8, eval_epochs=5.9, averaging=0.998),
+        loop=LoopConfig(steps=10_000, batch_size=8, eval_epochs=5.86, averaging=0.998),
     )
 
 
-RECIPES: dict[str, Callable[[], AdsnetConfig]] = {"quick": quick, "official": official, "sirst": sirst}
+def sirst_tune() -> AdsnetConfig:
+    """The second stage, from the first stage's weights: crops nearly as large as the windows.
+
+    Channel attention pools over all it sees, so it has to meet what it will see in prediction.
+    """
+    first = sirst()
+    return dataclasses.replace(
+        first,
+        augment=dataclasses.replace(first.augment, crop=192, crop_on_target=0.5),
+        optimizer=dataclasses.replace(first.optimizer, rate=5e-4),
+        loop=dataclasses.replace(first.loop, steps=700, batch_size=6, eval_epochs=100),
+    )
+
+
+RECIPES: dict[str, Callable[[], AdsnetConfig]] = {
+    "quick": quick,
+    "official": official,
+    "sirst": sirst,
+    "sirst-tune": sirst_tune,
+}
 
 
 # --- method -----------------------------------------------------------------------------------------------------------
@@ -263,14 +281,14 @@ class Command(Flags, AdsnetConfig):
     """Trains ADSNet, chooses the checkpoint on validation, tests it, and says where everything lies.
 
     Attributes:
-      recipe: sets the other flags' defaults: `quick`, the paper's `official`, or irjax's own `sirst`. Without
-        data.root, all train on synthetic scenes.
+      recipe: sets the other flags' defaults: `quick`, the paper's `official`, or irjax's own `sirst` and `sirst-tune`.
+        Without data.root, all train on synthetic scenes.
       ablation: train the variants of one of the paper's ablations (Tables 4 to 8) instead.
     """
 
     config_class: ClassVar[type] = AdsnetConfig
 
-    recipe: Literal["quick", "official", "sirst"] = "quick"
+    recipe: Literal["quick", "official", "sirst", "sirst-tune"] = "quick"
     ablation: Literal["", "attention", "distribution", "score", "grid", "ratios"] = ""
 
 
