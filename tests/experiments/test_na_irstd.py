@@ -68,10 +68,11 @@ def test_the_scorer_is_frozen_and_the_rest_learns(trained):
 def test_the_first_stage_teaches_the_native_branch_and_the_scorer_alone(trained):
     config = na_irstd.first_stage(na_irstd.parse([*SMALL]).config)
     network = na_irstd.relevance_method(config).model
-    start = network.init(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
+    images = jnp.zeros((1, 64, 64, 1))
     learnt = load_variables(trained[0] / "stage1")
+    start = jax.eval_shape(network.init, jax.random.key(0), images)
     assert jax.tree.structure(start["params"]) == jax.tree.structure(learnt["params"])
-    outputs = network.apply(learnt, jnp.zeros((1, 64, 64, 1)))
+    outputs = jax.jit(network.apply)(learnt, images)
     assert outputs.logits is None and outputs.scores.shape == (1, 2, 2)
 
 
