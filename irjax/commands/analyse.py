@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 SUMMARY = "look into methods: scale losses, kept patches, relevance, several ROC curves"
 DESCRIPTION = (
@@ -85,20 +86,21 @@ def _add_data(parser: argparse.ArgumentParser, split: str | None, out: str) -> N
     add("--out", default=out, metavar="DIR", help="folder for the pictures (default: ./%(default)s)")
 
 
+def _on_data(report: Callable[..., object], command: argparse.Namespace) -> None:
+    """Calls a report with the arguments of `_add_data`."""
+    report(command.out, command.model, command.data, split=command.split, layout=command.layout, number=command.number)
+
+
 def _patches(command: argparse.Namespace) -> None:
     from irjax.reports.patches import draw_kept_patches
 
-    draw_kept_patches(
-        command.out, command.model, command.data, split=command.split, layout=command.layout, number=command.number
-    )
+    _on_data(draw_kept_patches, command)
 
 
 def _relevance(command: argparse.Namespace) -> None:
     from irjax.reports.relevance import analyse_relevance
 
-    analyse_relevance(
-        command.out, command.model, command.data, split=command.split, layout=command.layout, number=command.number
-    )
+    _on_data(analyse_relevance, command)
 
 
 def _roc(command: argparse.Namespace) -> None:

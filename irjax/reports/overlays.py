@@ -26,6 +26,11 @@ def _gray(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float32)
 
 
+def spread_indices(count: int, number: int) -> list[int]:
+    """At most `number` of the indices below `count`, rising, spread evenly from the first to the last."""
+    return sorted({int(index) for index in np.linspace(0, count - 1, number)})
+
+
 def outline_regions(axes, mask: np.ndarray, colour: str, gap: float = 5) -> None:
     """A ring about each region of a mask [H, W], `gap` pixels wider: tiny targets would vanish under an outline."""
     from matplotlib.patches import Circle

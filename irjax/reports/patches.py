@@ -13,7 +13,7 @@ from irjax.inference import load
 from irjax.reports.curves import figure_of, save_figure
 from irjax.reports.events import contrast
 from irjax.reports.names import safe_name
-from irjax.reports.overlays import outline_regions
+from irjax.reports.overlays import outline_regions, spread_indices
 from irjax.reports.tables import plain_table
 from irjax.reports.truths import open_truths
 
@@ -53,7 +53,7 @@ def draw_kept_patches(
         raise ValueError(f"{data} has masks but no images")
     detector = load(model)
     paths, rows = [], []
-    for index in sorted({int(i) for i in np.linspace(0, len(truths.names) - 1, number)}):
+    for index in spread_indices(len(truths.names), number):
         name, image, truth = truths.names[index], truths.image(index), truths.read(index)
         kept = detector.kept(image)
         found = detector(image).masks[0]

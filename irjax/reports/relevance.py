@@ -23,13 +23,13 @@ from irjax.reports.curves import COLOURS, figure_of, plot_selection, save_figure
 from irjax.reports.events import contrast
 from irjax.reports.files import write_json
 from irjax.reports.names import safe_name
-from irjax.reports.overlays import outline_regions
+from irjax.reports.overlays import outline_regions, spread_indices
 from irjax.reports.tables import plain_table
 from irjax.training.data import Split, load_split
 
 _FEW = 4  # targets: images with more than K could not all be covered
 _TITLES = {"all": "all images", "few": f"at most {_FEW} targets"}
-_SHOWN = (1, 2, 3, 5, 8, 16)  # values of K in the table, as in the paper's Figure 7
+_NUMBERS = (1, 2, 3, 5, 8, 16)  # values of K in the table, as in the paper's Figure 7
 _LOOKS = ("selected", "relevance", "native branch", "backbone, stride 4", "backbone, stride 16")
 
 
@@ -97,7 +97,7 @@ def analyse_relevance(
     curves = {_TITLES[name]: (found[name]["coverage"], found[name]["recall"]) for name in _shown(found)}
     plot_selection(out_dir / "selection.png", curves, selected)
     print(_as_text(found, selected))
-    for place, index in enumerate(sorted({int(i) for i in np.linspace(0, len(source) - 1, number)}), 1):
+    for place, index in enumerate(spread_indices(len(source), number), 1):
         example = source[index]
         _draw(out_dir / f"{place:02d}_{safe_name(example.name)}.png", detector, example)
     return found
@@ -123,17 +123,22 @@ def _shown(found: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _scores(detector: Detector, variables: Mapping[str, Any], images: jax.Array) -> jax.Array:
-    """Relevance logits [B, N] of canvases [B, S, S]; of several scores a patch the last stage's."""
+    """Relevance logits [B, N] of canvases [B, S, S]."""
     inputs = normalize(images.astype(jnp.float32), detector.config.normalization, detector.config.channels)
-    scores = detector.module.clone(only_scores=True).apply(variables, inputs, train=False).scores
-    return (scores if scores.ndim == 3 else scores[:, -1]).reshape(len(images), -1)
+    outputs = detector.module.clone(only_scores=True).apply(variables, inputs, train=False)
+    return _last(outputs.scores).reshape(len(images), -1)
+
+
+def _last(scores: jax.Array) -> jax.Array:
+    """The score of each patch [B, h, w]; of one for each stage, [B, 4, h, w], the last stage's."""
+    return scores if scores.ndim == 3 else scores[:, -1]
 
 
 def _as_text(found: Mapping[str, Any], selected: int | None) -> str:
     rows = []
     for name in _shown(found):
         one = found[name]
-        shown = sorted({k for k in (*_SHOWN, selected or 1) if k <= len(one["recall"])})
+        shown = sorted({k for k in (*_NUMBERS, selected or 1) if k <= len(one["recall"])})
         cells = lambda k, one=one: [f"{one[part][k - 1]:.4f}" for part in ("coverage", "recall")]  # noqa: E731
         rows += [[_TITLES[name], one["windows"], k, *cells(k)] for k in shown]
     table = plain_table(["images", "windows", "K", "coverage", "recall"], rows)
@@ -158,10 +163,9 @@ def _look(module: nn.Module, variables: Mapping[str, Any], inputs: jax.Array) ->
     grid = (side // PATCH, side // PATCH)
     last = native[-1]
     sites = join_patches(last.reshape(*last.shape[:2], PATCH, PATCH, last.shape[-1]), grid)
-    scores = outputs.scores if outputs.scores.ndim == 3 else outputs.scores[:, -1]
     maps = [
         sum(outputs.masks) / len(outputs.masks),
-        jax.nn.sigmoid(scores),
+        jax.nn.sigmoid(_last(outputs.scores)),
         *(_strength(x) for x in (sites, backbone[0], backbone[2])),
     ]
     return jnp.stack([expand_mask(x, side // x.shape[1]).reshape(batch, side, side) for x in maps], axis=1)

@@ -136,8 +136,8 @@ def _muon(rate: optax.Schedule, weight_decay: float) -> optax.GradientTransforma
         return (orthogonalize(matrix) * _ADAM_SIZE * max(matrix.shape) ** 0.5).reshape(value.shape)
 
     def axes(updates: Any) -> Any:
-        kinds = optax.contrib.MuonDimensionNumbers
-        return jax.tree.map(lambda value: kinds(tuple(range(value.ndim - 1)), value.ndim - 1), updates)
+        numbers = optax.contrib.MuonDimensionNumbers
+        return jax.tree.map(lambda value: numbers(tuple(range(value.ndim - 1)), value.ndim - 1), updates)
 
     matrices = optax.chain(
         optax.contrib.scale_by_muon(ns_steps=0, weight_dimension_numbers=axes),  # momentum with a norm of 1

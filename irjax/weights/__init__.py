@@ -88,7 +88,7 @@ def on_disk(value: Any, dtype: str) -> np.ndarray:
     """An array as a weight file of this dtype has it.
 
     Vectors and small kernels stay float32. They are few, and what rounding changes is mostly theirs: in MSHNet,
-    probabilities would change by up to .008 instead of less than .001.
+    probabilities would change by up to .008 instead of .0014.
     """
     value = np.asarray(value)
     return value.astype(dtype if value.ndim > 1 and value.size >= _SMALL else "float32")

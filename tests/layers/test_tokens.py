@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from irjax.layers import tokens
 from irjax.layers.tokens import Attention, Mlp, sine_positions
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -48,6 +49,21 @@ def test_absorbed_kernels_are_the_same_function(number, use_bias):
         jax.grad(lambda *g, m=m: jnp.sum(run(m, *g) ** 2), argnums=(0, 1, 2, 3))(*given) for m in (plain, absorbing)
     ]
     chex.assert_trees_all_close(*gradients, atol=1e-4)
+
+
+def test_attention_one_by_one_is_the_same_function(monkeypatch):
+    model, given = Attention(6, 8, 2), (normal(0, 2, 3, 5, 6), normal(1, 2, 3, 7, 10))
+    variables = model.init(jax.random.key(0), *given)
+    places = normal(2, 5, 4), normal(3, 7, 4)
+
+    def run(variables, queries, keys):
+        return jnp.sum(model.apply(variables, queries, keys, positions=places) ** 2)
+
+    value_and_gradients = jax.value_and_grad(run, argnums=(0, 1, 2))
+    whole = value_and_gradients(variables, *given)
+    monkeypatch.setattr(tokens, "_IN_CACHE", 0)
+    assert "while" in jax.jit(run).lower(variables, *given).as_text()  # it is the other form
+    chex.assert_trees_all_close(value_and_gradients(variables, *given), whole, rtol=1e-4, atol=1e-5)
 
 
 def test_one_query_and_positions():
