@@ -408,9 +408,22 @@ def test_models_lists_cards(model, monkeypatch, capsys):
     monkeypatch.setattr(weights, "names", lambda: {"tiny": pathlib.Path(model)})
     run("models")
     text = capsys.readouterr().out
-    assert text.startswith("tiny: spire, ") and "licence: none" in text and "command" not in text
+    assert text.startswith("tiny: spire, ") and "licence" not in text and "command" not in text
     run("models", "tiny")
-    assert "command: none" in capsys.readouterr().out
+    assert {"  licence: none", "  command: none"} <= set(capsys.readouterr().out.splitlines())
+
+
+def test_models_tables_what_shipped_weights_reached(capsys):
+    run("models")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert "weights validation split images IoU nIoU Pd F1 TP FP FN".split() in rows
+    for name, path in weights.names().items():
+        figures = weights.load_weights(path)[2]["validation"]
+        for split, one in figures.items():
+            (row,) = (row for row in rows if row[:-8] == [name, *split.split()])
+            metrics = one["metrics"]
+            assert row[-8] == str(one["images"]) and row[-3:] == [str(metrics[key]) for key in ("TP", "FP", "FN")]
+            assert row[-7] == (f"{metrics['IoU']:.4f}" if "IoU" in metrics else "-")
 
 
 def test_help_is_quick_and_complete():

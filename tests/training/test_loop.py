@@ -250,6 +250,22 @@ def test_initial_weights_are_taken_and_left_alone(tiny, tmp_path):
     chex.assert_trees_all_close(result.variables["params"], kept["params"], atol=1e-6)
 
 
+def test_weights_are_made_at_the_size_of_the_data(tiny, tmp_path):
+    # A crop may be too small for what a network asks of its input, as Na-IRSTD does.
+    sides = set()
+
+    class Watched(tiny.Tiny):
+        def __call__(self, x, *, train):
+            if self.is_initializing():
+                sides.add(x.shape[1:3])
+            return super().__call__(x, train=train)
+
+    config = tiny.changed(loop={"steps": 1})
+    method_for = lambda axis_name: tiny.method(axis_name, config=config, model=Watched(axis_name))  # noqa: E731
+    tiny.fit(tmp_path / "run", config, method_for=method_for)
+    assert sides == {(config.data.size, config.data.size)} and config.augment.crop != config.data.size
+
+
 def test_initial_weights_of_another_network_are_refused(tiny, tmp_path):
     variables = tiny.method().model.init(jax.random.key(7), jnp.zeros((1, 64, 64, 3)), train=False)
     with pytest.raises(ValueError, match="initial weights do not fit this Tiny"):
