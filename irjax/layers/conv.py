@@ -169,33 +169,40 @@ def _planes_kernel_grad(x: jax.Array, grad: jax.Array, size: int) -> jax.Array:
 # --- dense ----------------------------------------------------------------------------------------------------------
 
 
-def _taps(x: jax.Array, size: int, stride: int, height: int, width: int) -> jax.Array:
-    """The size^2 shifted (and strided) copies of x [H, W, C] side by side: [height, width, size^2 C]."""
-    padded = jnp.pad(x, ((size // 2, size // 2), (size // 2, size // 2), (0, 0)))
+_IN_CACHE = 1 << 19  # elements of the shifted copies: few products, and still in cache
+
+
+def _taps(padded: jax.Array, size: int, stride: int, height: int, width: int) -> jax.Array:
+    """The size^2 shifted (and strided) copies of padded rows [H, W, C] side by side: [height, width, size^2 C]."""
     rows, cols = stride * (height - 1) + 1, stride * (width - 1) + 1
     parts = [padded[i : i + rows : stride, j : j + cols : stride] for i in range(size) for j in range(size)]
     return jnp.concatenate(parts, axis=-1) if size > 1 else parts[0]
 
 
-def _kernel_grad_by_image(x: jax.Array, grad: jax.Array, size: int, stride: int) -> jax.Array:
-    """Weight gradient of a convolution as one matrix product an image, so that the shifted copies stay in cache."""
-    height, width, features = grad.shape[1:]
+def _kernel_grad_blocked(x: jax.Array, grad: jax.Array, size: int, stride: int) -> jax.Array:
+    """Weight gradient of a convolution as a matrix product every few rows, so that shifted copies stay in cache."""
+    batch, height, width, features = grad.shape
     channels = x.shape[-1]
     # At stride 1 the narrower side is copied: sum_n x[n + k] g[n] = sum_n x[n] g[n - k].
-    shift_grad = stride == 1 and features < channels
+    shift_grad = stride == 1 and features <= channels
+    copied, other = (grad, x) if shift_grad else (x, grad)
+    row_of_copies = width * size * size * copied.shape[-1]
+    rows = next(r for r in range(height, 0, -1) if height % r == 0 and (r == 1 or r * row_of_copies <= _IN_CACHE))
+    blocks = height // rows
+    padded = _pad(copied, size // 2)
 
-    def image(total: jax.Array, pair: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        left, right = pair
-        if shift_grad:
-            right = _taps(right, size, 1, height, width)
-        else:
-            left = _taps(left, size, stride, height, width)
-        product = lax.dot_general(left, right, (((0, 1), (0, 1)), ((), ())), preferred_element_type=jnp.float32)
+    def block(total: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
+        image, top = index // blocks, index % blocks * rows
+        around = (1, stride * (rows - 1) + size, *padded.shape[2:])
+        taps = _taps(lax.dynamic_slice(padded, (image, stride * top, 0, 0), around)[0], size, stride, rows, width)
+        part = lax.dynamic_slice(other, (image, top, 0, 0), (1, rows, *other.shape[2:]))[0]
+        pair = (part, taps) if shift_grad else (taps, part)
+        product = lax.dot_general(*pair, (((0, 1), (0, 1)), ((), ())), preferred_element_type=jnp.float32)
         return total + product, None
 
     taps = size * size
     shape = (channels, taps * features) if shift_grad else (taps * channels, features)
-    total, _ = lax.scan(image, jnp.zeros(shape, jnp.float32), (x, grad))
+    total, _ = lax.scan(block, jnp.zeros(shape, jnp.float32), jnp.arange(batch * blocks))
     if shift_grad:
         total = total.reshape(channels, size, size, features)[:, ::-1, ::-1].transpose(1, 2, 0, 3)
     return total.reshape(size, size, channels, features).astype(x.dtype)
@@ -237,7 +244,7 @@ def _dense_vjp_cpu(stride: int, x: jax.Array, kernel: jax.Array, grad: jax.Array
         input_grad = jax.vjp(lambda a: _plain(a, kernel, stride), x)[1](grad)[0]
     if _few_planes(x, kernel, stride):
         return input_grad, _planes_kernel_grad(x, grad, size)
-    return input_grad, _kernel_grad_by_image(x, grad, size, stride)
+    return input_grad, _kernel_grad_blocked(x, grad, size, stride)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+import irjax.layers.conv as conv_module
 from irjax.layers.conv import Conv, DepthwiseConv, conv, depthwise_conv
 
 
@@ -53,6 +54,14 @@ def test_depthwise_with_a_stride(shape):
 @pytest.mark.parametrize(("size", "stride"), [(3, 2), (3, 1), (1, 1), (1, 2), (5, 1)])
 def test_dense(shape, size, stride):
     x, kernel = normal(*shape), normal(size, size, shape[-1], 5, seed=1)
+    assert_same_with_gradients(lambda a, b: conv(a, b, stride), lambda a, b: plain(a, b, stride), x, kernel)
+
+
+@pytest.mark.parametrize("in_cache", [1, 300])  # one row of copies, and several
+@pytest.mark.parametrize(("features", "stride"), [(5, 1), (3, 1), (2, 1), (5, 2)])
+def test_kernel_gradient_row_by_row(features, stride, in_cache, monkeypatch):
+    monkeypatch.setattr(conv_module, "_IN_CACHE", in_cache)
+    x, kernel = normal(2, 12, 6, 3), normal(3, 3, 3, features, seed=1)
     assert_same_with_gradients(lambda a, b: conv(a, b, stride), lambda a, b: plain(a, b, stride), x, kernel)
 
 
