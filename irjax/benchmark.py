@@ -121,6 +121,31 @@ def in_turns(runs: Mapping[str, Run], repeats: int) -> dict[str, np.ndarray]:
     return {name: np.array(seconds) for name, seconds in times.items()}
 
 
+def compare(calls: Mapping[str, tuple[Callable[..., Any], tuple[Any, ...]]], repeats: int) -> dict[str, dict[str, Any]]:
+    """Compiles functions and times them in turns.
+
+    Args:
+      calls: {name: (function, its arguments)}.
+      repeats: timed calls of each.
+
+    Returns:
+      {name: "median" in seconds, "multiply_adds", and "memory", the bytes that the compiled program needs beside its
+      arguments and results, or None where the platform does not say}.
+    """
+    compiled = {name: jax.jit(fn).lower(*args).compile() for name, (fn, args) in calls.items()}
+    runs = {name: lambda name=name: jax.block_until_ready(compiled[name](*calls[name][1])) for name in calls}
+    times = in_turns(runs, repeats)
+    analyses = {name: program.memory_analysis() for name, program in compiled.items()}
+    return {
+        name: {
+            "median": float(np.median(times[name])),
+            "multiply_adds": sum(count_macs(fn, *args).values()),
+            "memory": getattr(analyses[name], "temp_size_in_bytes", None),
+        }
+        for name, (fn, args) in calls.items()
+    }
+
+
 def _summary(seconds: np.ndarray) -> dict[str, float]:
     low, median, high = np.percentile(seconds, (25, 50, 75))
     return {"median": median, "quartiles": [low, high], "least": seconds.min()}

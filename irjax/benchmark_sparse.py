@@ -6,7 +6,6 @@ dropped patches computed and cleared (`masked_dense`), in turns within one proce
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irjax.benchmark import circumstances, count_macs, in_turns, random_variables
+from irjax.benchmark import circumstances, compare, random_variables
 from irjax.layers.masked_sparse import KeptPatches, WholeMap, kept_number
 from irjax.models.adsnet import STRIDES, Activation, ADSNet, Segmentation, depth_to_space
 from irjax.ops.patches import expand_mask, mask_of, top_patches
@@ -61,10 +60,9 @@ def benchmark_sparse(
       bf16: compute in bfloat16.
 
     Returns:
-      JSON values: those of `irjax.benchmark.circumstances`, and "runs", for each size and batch and each
-      of `level 3`, `level 2 and head` and `network`: "size", "batch", "what", for each form its median in seconds and
-      its multiply-adds, and "ratio" and "least_ratio", the time and the multiply-adds of `gather_sparse` over those of
-      `nothing_dropped`.
+      JSON values: those of `irjax.benchmark.circumstances`, and "runs", for each size and batch and each of `level 3`,
+      `level 2 and head` and `network`: "size", "batch", "what", for each form what `irjax.benchmark.compare` gives, and
+      "ratio" and "least_ratio", the time and the multiply-adds of `gather_sparse` over those of `nothing_dropped`.
 
     Raises:
       ValueError: if a size, a batch, or a fraction cannot be used.
@@ -123,15 +121,7 @@ def _network(size: int, batch: int, dropped: tuple[float, float], width: int, dt
 
 
 def _time(what: str, size: int, batch: int, calls: dict[str, _Call], repeats: int) -> dict[str, Any]:
-    macs = {form: sum(count_macs(fn, *args).values()) for form, (fn, args) in calls.items()}
-    compiled = {
-        form: functools.partial(jax.jit(fn).lower(*args).compile(), *args) for form, (fn, args) in calls.items()
-    }
-    runs = {form: lambda call=call: jax.block_until_ready(call()) for form, call in compiled.items()}
-    median = {form: float(np.median(seconds)) for form, seconds in in_turns(runs, repeats).items()}
-    return {
-        **{"size": size, "batch": batch, "what": what},
-        **{form: {"median": median[form], "multiply_adds": macs[form]} for form in FORMS},
-        "ratio": median["gather_sparse"] / median["nothing_dropped"],
-        "least_ratio": macs["gather_sparse"] / macs["nothing_dropped"],
-    }
+    forms = compare(calls, repeats)
+    ratio = lambda name: forms["gather_sparse"][name] / forms["nothing_dropped"][name]  # noqa: E731
+    shape = {"size": size, "batch": batch, "what": what}
+    return {**shape, **forms, "ratio": ratio("median"), "least_ratio": ratio("multiply_adds")}

@@ -45,6 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="time ADSNet's sparse stages and the whole network with and without dropping patches, instead of a model",
     )
+    add(
+        "--selection",
+        type=int,
+        nargs="*",
+        metavar="K",
+        help="time Na-IRSTD's injection and the whole network for these numbers of selected patches (5 and 16 if none "
+        "are given) and for all patches, instead of a model; with --train the gradient of a training step, too",
+    )
     add("--json", metavar="FILE", help="also write all numbers there")
 
 
@@ -52,13 +60,18 @@ def run(command: argparse.Namespace) -> None:
     """Runs it."""
     if command.threads is not None:
         _limit_processors(command.threads)
-    from irjax.reports.benchmark import as_text, sparse_as_text
+    from irjax.reports.benchmark import as_text, selection_as_text, sparse_as_text
     from irjax.reports.files import write_json
     from irjax.training.allocator import keep_freed_memory
 
     keep_freed_memory()
-    report = _sparse(command) if command.sparse else _one_model(command)
-    print(sparse_as_text(report) if command.sparse else as_text(report))
+    if command.sparse:
+        report, show = _sparse(command), sparse_as_text
+    elif command.selection is not None:
+        report, show = _selection(command), selection_as_text
+    else:
+        report, show = _one_model(command), as_text
+    print(show(report))
     if command.json:
         write_json(command.json, report)
 
@@ -81,11 +94,26 @@ def _one_model(command: argparse.Namespace) -> dict[str, Any]:
 def _sparse(command: argparse.Namespace) -> dict[str, Any]:
     from irjax import benchmark_sparse
 
-    for flag in ("train", "torch"):
-        if getattr(command, flag):
+    for flag in ("train", "torch", "selection"):
+        if getattr(command, flag) not in (None, False):
             raise ValueError(f"--{flag} does not go with --sparse")
     return benchmark_sparse.benchmark_sparse(
         sizes=command.size, batches=command.batch, repeats=command.repeats, bf16=command.bf16
+    )
+
+
+def _selection(command: argparse.Namespace) -> dict[str, Any]:
+    from irjax import benchmark_selection
+
+    if command.torch:
+        raise ValueError("--torch does not go with --selection")
+    return benchmark_selection.benchmark_selection(
+        sizes=command.size,
+        batches=command.batch,
+        selected=command.selection or (5, 16),
+        train_batch=command.train_batch if command.train else 0,
+        repeats=command.repeats,
+        bf16=command.bf16,
     )
 
 

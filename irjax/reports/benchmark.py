@@ -60,6 +60,21 @@ def sparse_as_text(report: Mapping[str, Any]) -> str:
     return f"adsnet, {_circumstances(report)}\n\n{plain_table(header, rows)}\n{what}"
 
 
+def selection_as_text(report: Mapping[str, Any]) -> str:
+    """The report of `benchmark_selection` as a table for a terminal."""
+    header = ["what", "size", "batch", "K", "median ms", "x all", "G multiply-adds", "x all", "memory MB", "x all"]
+    rows = []
+    for run in report["runs"]:
+        dense = run["forms"]["all"]
+        for number, form in run["forms"].items():
+            over = [_times(form[name] / dense[name] if dense[name] else None) for name in dense]
+            cells = [f"{1e3 * form['median']:.1f}", f"{form['multiply_adds'] / 1e9:.3f}"]
+            memory = "" if form["memory"] is None else f"{form['memory'] / 1e6:.0f}"
+            values = zip([*cells, memory], over, strict=True)
+            rows.append([run["what"], run["size"], run["batch"], number, *(cell for pair in values for cell in pair)])
+    return f"na_irstd, {_circumstances(report)}\n\n{plain_table(header, rows)}"
+
+
 def _circumstances(report: Mapping[str, Any]) -> str:
     load = "" if report["load"] is None else f", load {report['load']:.2f}"
     return f"{report['dtype']}, {report['device']}, {report['processors']} processors{load}"
