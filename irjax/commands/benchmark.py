@@ -77,9 +77,9 @@ def run(command: argparse.Namespace) -> None:
 
 
 def _one_model(command: argparse.Namespace) -> dict[str, Any]:
-    from irjax import benchmark
+    from irjax.benchmarks.detector import benchmark
 
-    return benchmark.benchmark(
+    return benchmark(
         command.model,
         sizes=command.size,
         batches=command.batch,
@@ -92,22 +92,20 @@ def _one_model(command: argparse.Namespace) -> dict[str, Any]:
 
 
 def _sparse(command: argparse.Namespace) -> dict[str, Any]:
-    from irjax import benchmark_sparse
+    from irjax.benchmarks.sparse import benchmark_sparse
 
     for flag in ("train", "torch", "selection"):
         if getattr(command, flag) not in (None, False):
             raise ValueError(f"--{flag} does not go with --sparse")
-    return benchmark_sparse.benchmark_sparse(
-        sizes=command.size, batches=command.batch, repeats=command.repeats, bf16=command.bf16
-    )
+    return benchmark_sparse(sizes=command.size, batches=command.batch, repeats=command.repeats, bf16=command.bf16)
 
 
 def _selection(command: argparse.Namespace) -> dict[str, Any]:
-    from irjax import benchmark_selection
+    from irjax.benchmarks.selection import benchmark_selection
 
     if command.torch:
         raise ValueError("--torch does not go with --selection")
-    return benchmark_selection.benchmark_selection(
+    return benchmark_selection(
         sizes=command.size,
         batches=command.batch,
         selected=command.selection or (5, 16),

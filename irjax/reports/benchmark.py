@@ -1,4 +1,4 @@
-"""The numbers of `irjax.benchmark` as tables for a terminal."""
+"""The numbers of `irjax.benchmarks` as tables for a terminal."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irjax.benchmark import count_macs
+from irjax.benchmarks.counting import count_macs
 from irjax.models import ADSNet
 from irjax.models.adsnet import DROPPED_LOGIT, depth_to_space, rescored, to_cells
 from irjax.ops.patches import expand_mask

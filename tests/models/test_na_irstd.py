@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irjax.benchmark import by_module, count_macs
+from irjax.benchmarks.counting import by_module, count_macs
 from irjax.layers.tokens import Attention
 from irjax.losses.na_irstd import mask_loss
 from irjax.models import NaIRSTD

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irjax.benchmark import count_macs
+from irjax.benchmarks.counting import count_macs
 from irjax.models.repvit import RepViT, reparameterize
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irjax.benchmark import circumstances, compare, random_variables
+from irjax.benchmarks.timing import circumstances, compare, random_variables
 from irjax.losses.na_irstd import mask_loss
 from irjax.models.na_irstd import NaIRSTD
 from irjax.models.na_native import PATCH, Injection
@@ -49,9 +49,9 @@ def benchmark_selection(
       network: makes the network from keyword arguments; tests use a smaller one.
 
     Returns:
-      JSON values: those of `irjax.benchmark.circumstances`, and "runs", for each size and batch and each of
+      JSON values: those of `irjax.benchmarks.timing.circumstances`, and "runs", for each size and batch and each of
       `injection`, `network`, `gradient` and `gradient, remat`: "size", "batch", "what", and "forms",
-      {K or "all": what `irjax.benchmark.compare` gives}.
+      {K or "all": what `irjax.benchmarks.timing.compare` gives}.
 
     Raises:
       ValueError: if a size, a batch or a K cannot be used.

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irjax.benchmark import circumstances, compare, random_variables
+from irjax.benchmarks.timing import circumstances, compare, random_variables
 from irjax.layers.masked_sparse import KeptPatches, WholeMap, kept_number
 from irjax.models.adsnet import STRIDES, Activation, ADSNet, Segmentation, depth_to_space
 from irjax.ops.patches import expand_mask, mask_of, top_patches
@@ -60,9 +60,10 @@ def benchmark_sparse(
       bf16: compute in bfloat16.
 
     Returns:
-      JSON values: those of `irjax.benchmark.circumstances`, and "runs", for each size and batch and each of `level 3`,
-      `level 2 and head` and `network`: "size", "batch", "what", for each form what `irjax.benchmark.compare` gives, and
-      "ratio" and "least_ratio", the time and the multiply-adds of `gather_sparse` over those of `nothing_dropped`.
+      JSON values: those of `irjax.benchmarks.timing.circumstances`, and "runs", for each size and batch and each of
+      `level 3`, `level 2 and head` and `network`: "size", "batch", "what", for each form what
+      `irjax.benchmarks.timing.compare` gives, and "ratio" and "least_ratio", the time and the multiply-adds of
+      `gather_sparse` over those of `nothing_dropped`.
 
     Raises:
       ValueError: if a size, a batch, or a fraction cannot be used.

@@ -1,0 +1,139 @@
+"""How fast a detector is, and how far from what the machine could do: the work of `irjax benchmark`."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from irjax.benchmarks.counting import by_module, count_macs
+from irjax.benchmarks.pytorch import torch_class, torch_inference
+from irjax.benchmarks.timing import Run, circumstances, in_turns, random_variables, summary
+from irjax.benchmarks.training import time_training
+from irjax.inference import Detector, DetectorConfig, load
+from irjax.models.registry import MODELS
+
+_MATMUL_SIDE = {"cpu": 2048}  # else large enough to fill an accelerator
+_MATMUL_SIDE_DEFAULT = 8192
+
+
+def benchmark(
+    model: str = "spire",
+    *,
+    sizes: Sequence[int] = (512,),
+    batches: Sequence[int] = (1,),
+    channels: int = 3,
+    repeats: int = 30,
+    bf16: bool = False,
+    torch: str | None = None,
+    train_batch: int = 0,
+) -> dict[str, Any]:
+    """Times a detector, and training steps if asked.
+
+    Args:
+      model: a method's name in `irjax.models.registry` or its class's, with random weights; or what `irjax.load` takes.
+      sizes: sides S of the images and of the canvas in pixels.
+      batches: images in a call.
+      channels: of the network's input, with random weights.
+      repeats: timed calls of each candidate.
+      bf16: compute in bfloat16.
+      torch: ``FILE[:CLASS]`` of a PyTorch network to compare with: ``CLASS(channels)``, by default ``TorchHRPE``, has
+        the published layer names and gets the same weights.
+      train_batch: examples in a training step; 0 times no training.
+
+    Returns:
+      JSON values: "device", "processors", "load" (of the last minute, before), "parameters", "runs" (one for each size
+      and batch) and, if asked, "training". Times are in seconds.
+
+    Raises:
+      FileNotFoundError: if the PyTorch module does not exist.
+      ValueError: if the model, a size or a batch is not usable, or the PyTorch module has no such class.
+    """
+    where = circumstances(sizes, batches, bf16)
+    detectors = [_detector(model, size, channels, bf16) for size in sizes]
+    make_torch = torch_class(torch) if torch else None
+    report: dict[str, Any] = {
+        "model": model,
+        **where,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(detectors[0].variables["params"])),
+        "runs": [_time_inference(d, batch, repeats, bf16, make_torch) for d in detectors for batch in batches],
+    }
+    if train_batch:
+        report["training"] = [
+            time_training(d.config, train_batch, repeats=repeats, make_torch=make_torch) for d in detectors
+        ]
+    return report
+
+
+def _detector(model: str, size: int, channels: int, bf16: bool) -> Detector:
+    """A detector at this size, with random weights if `model` is a method."""
+    classes = {cls.__name__.lower(): method for method, cls in MODELS.items()}
+    method = classes.get(model.lower(), model)
+    extra = {"dtype": "bfloat16"} if bf16 else {}
+    if method not in MODELS:
+        detector = load(model, size=size)
+        config = dataclasses.replace(detector.config, model={**detector.config.model, **extra})
+        return Detector(config, detector.variables)
+    config = DetectorConfig(method=method, model=extra, size=size, channels=channels, normalization="imagenet")
+    return Detector(config, random_variables(config.module(), jnp.zeros((1, 256, 256, channels))))
+
+
+def _time_inference(detector: Detector, batch: int, repeats: int, bf16: bool, make_torch: Any) -> dict[str, Any]:
+    config, variables = detector.config, detector.variables
+    size, channels = config.size, config.channels
+    pixels = np.random.default_rng(0).uniform(size=(batch, size, size)).astype(np.float32)
+    images = jnp.asarray(pixels)
+    inputs = jnp.repeat(images[..., None], channels, axis=-1)
+    apply = functools.partial(detector.module.apply, train=False)
+    predict = jax.jit(detector.predict_fn).lower(variables, images).compile()
+    network = jax.jit(apply).lower(variables, inputs).compile()
+    side = _MATMUL_SIDE.get(jax.default_backend(), _MATMUL_SIDE_DEFAULT)
+    square = jnp.ones((side, side), jnp.bfloat16 if bf16 else jnp.float32)
+    matmul = jax.jit(jnp.matmul).lower(square, square).compile()
+
+    calls: dict[str, Run] = {
+        "predict_fn": lambda: predict(variables, images),
+        "network": lambda: network(variables, inputs),
+        "matmul": lambda: matmul(square, square),
+    }
+    runs: dict[str, Run] = {name: functools.partial(_wait, call) for name, call in calls.items()}
+    result: dict[str, Any] = {"size": size, "batch": batch}
+    if make_torch is not None:
+        runs["torch"], heatmap = torch_inference(make_torch, config, variables, pixels, bf16)
+        ours = np.asarray(calls["network"](), np.float32)
+        result["largest_difference"] = float(np.abs(heatmap - ours).max() / max(np.abs(ours).max(), 1e-9))
+    seconds = in_turns(runs, repeats)
+
+    layers = by_module(count_macs(apply, variables, inputs))
+    macs, rate = sum(layers.values()), side**3 / np.median(seconds["matmul"])
+    costs = network.cost_analysis() or {}
+    result |= {"multiply_adds": macs, "layers": layers, "compiler_flops": costs.get("flops"), "peak_rate": rate}
+    result["floor"] = macs / rate
+    for name, times in seconds.items():
+        if name == "matmul":
+            continue
+        result[name] = {**summary(times), "over_floor": np.median(times) / result["floor"]}
+        rate_of = _queued_rate(calls[name], batch, max(3, repeats // 3)) if name in calls else batch / np.median(times)
+        result[name]["images_per_second"] = rate_of
+    if "torch" in seconds:
+        result["ratio_to_torch"] = np.median(seconds["predict_fn"]) / np.median(seconds["torch"])
+    return result
+
+
+def _wait(call: Run) -> None:
+    jax.block_until_ready(call())
+
+
+def _queued_rate(call: Run, batch: int, calls: int) -> float:
+    """Images a second when calls are dispatched without waiting for each other."""
+    jax.block_until_ready(call())
+    begin = time.perf_counter()
+    results = [call() for _ in range(calls)]
+    jax.block_until_ready(results)
+    return batch * calls / (time.perf_counter() - begin)

@@ -1,0 +1,107 @@
+"""Times of several candidates in turns, a few calls each, so that a busy machine slows all alike."""
+
+from __future__ import annotations
+
+import functools
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from irjax.benchmarks.counting import count_macs
+
+_CALLS = 5  # of one candidate before the next one's turn
+
+Run = Callable[[], Any]
+
+
+def circumstances(sizes: Sequence[int], batches: Sequence[int], bf16: bool) -> dict[str, Any]:
+    """What a benchmark runs on: "device", "processors", "load" of the last minute, "jax", "xla_flags" and "dtype".
+
+    Raises:
+      ValueError: if there is no size or no batch, or a batch is below 1.
+    """
+    if not sizes or not batches or min(batches) < 1:
+        raise ValueError(f"sizes and batches must not be empty and batches at least 1, got {sizes} and {batches}")
+    return {
+        "device": f"{jax.devices()[0].platform} {jax.devices()[0].device_kind}",
+        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "jax": jax.__version__,
+        "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "dtype": "bfloat16" if bf16 else "float32",
+    }
+
+
+def random_variables(module: nn.Module, *inputs: Any) -> Any:
+    """Plausible variables for these inputs; a network's own initialisation would first have to be compiled."""
+    shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *inputs))
+    return jax.tree.map_with_path(functools.partial(_draw, np.random.default_rng(0)), shapes)
+
+
+def _draw(rng: np.random.Generator, path: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    name = path[-1].key
+    if name == "kernel":
+        return rng.normal(0, np.prod(leaf.shape[:-1]) ** -0.5, leaf.shape).astype(np.float32)
+    low, high = (0.5, 1.5) if name in ("scale", "var") else (-0.2, 0.2)
+    return rng.uniform(low, high, leaf.shape).astype(np.float32)
+
+
+def in_turns(runs: Mapping[str, Run], repeats: int) -> dict[str, np.ndarray]:
+    """Times calls of several candidates in turns: a few calls of one, the first not counted, then of the next.
+
+    Args:
+      runs: {name: a function that returns when its work is done}.
+      repeats: timed calls of each, at least 1.
+
+    Returns:
+      {name: [repeats] seconds}.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats must be at least 1, got {repeats}")
+    for run in runs.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    while len(times[next(iter(runs))]) < repeats:
+        for name, run in runs.items():
+            run()
+            for _ in range(min(_CALLS, repeats - len(times[name]))):
+                begin = time.perf_counter()
+                run()
+                times[name].append(time.perf_counter() - begin)
+    return {name: np.array(seconds) for name, seconds in times.items()}
+
+
+def compare(calls: Mapping[str, tuple[Callable[..., Any], tuple[Any, ...]]], repeats: int) -> dict[str, dict[str, Any]]:
+    """Compiles functions and times them in turns.
+
+    Args:
+      calls: {name: (function, its arguments)}.
+      repeats: timed calls of each.
+
+    Returns:
+      {name: "median" in seconds, "multiply_adds", and "memory", the bytes that the compiled program needs beside its
+      arguments and results, or None where the platform does not say}.
+    """
+    compiled = {name: jax.jit(fn).lower(*args).compile() for name, (fn, args) in calls.items()}
+    runs = {name: lambda name=name: jax.block_until_ready(compiled[name](*calls[name][1])) for name in calls}
+    times = in_turns(runs, repeats)
+    analyses = {name: program.memory_analysis() for name, program in compiled.items()}
+    return {
+        name: {
+            "median": float(np.median(times[name])),
+            "multiply_adds": sum(count_macs(fn, *args).values()),
+            "memory": getattr(analyses[name], "temp_size_in_bytes", None),
+        }
+        for name, (fn, args) in calls.items()
+    }
+
+
+def summary(seconds: np.ndarray) -> dict[str, Any]:
+    """JSON values: "median", "quartiles" and "least" of times [n]."""
+    low, median, high = np.percentile(seconds, (25, 50, 75))
+    return {"median": median, "quartiles": [low, high], "least": seconds.min()}

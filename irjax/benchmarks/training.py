@@ -1,0 +1,137 @@
+"""How fast training steps are, fed from the host and from the device."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from irjax.benchmarks.pytorch import torch_training
+from irjax.benchmarks.timing import Run, in_turns, random_variables, summary
+from irjax.inference import DetectorConfig
+
+_CHUNK = 5  # steps from one synchronisation to the next
+_EXAMPLES = 64
+
+
+def time_training(
+    detector: DetectorConfig, batch: int, *, repeats: int = 30, make_torch: Callable[[int], Any] | None = None
+) -> dict[str, Any]:
+    """Times training steps on synthetic scenes, fed from the host and from the device.
+
+    Args:
+      detector: its network and size are trained.
+      batch: examples in a step.
+      repeats: timed steps of each feed, rounded to chunks of 5.
+      make_torch: makes the PyTorch network to compare with, from the number of channels.
+
+    Returns:
+      JSON values: "size", "batch", "traces" of each step function, times a step of "device_cache", "host_feed" (with
+      "data_wait", the share of the time spent waiting for data) and "torch" (without augmentation and targets).
+
+    Raises:
+      ValueError: for a method that is not trained here, or a PyTorch network beside another method than SPIRE.
+    """
+    from irjax.data.pipeline import Order
+    from irjax.data.synthetic import SceneConfig, SyntheticSource
+    from irjax.training.data import CachedFeed, HostFeed, load_split
+    from irjax.training.parallel import data_parallel, replicate
+    from irjax.training.state import TrainState
+    from irjax.training.steps import make_train_step
+
+    if make_torch is not None and detector.method != "spire":
+        raise ValueError(f"training beside PyTorch is timed for spire, not for {detector.method}")
+    method_for, config, with_masks = _experiment(detector, batch)
+    size, data, devices = detector.size, config.data, jax.local_devices()[:1]
+    source = SyntheticSource(SceneConfig(height=size, width=size), 0, max(_EXAMPLES, batch))
+    order = Order(len(source), 0)
+    tx = config.optimizer.build(1000, 100)
+    initial = random_variables(method_for(None).model, jnp.zeros((1, size, size, detector.channels)))
+    traces: collections.Counter[str] = collections.Counter()
+
+    def counted(name: str) -> Callable[[str | None], Any]:
+        return lambda axis: _counting_traces(
+            make_train_step(method_for(axis), tx, seed_key=jax.random.key(0)), traces, name
+        )
+
+    on_cache = data_parallel(counted("device_cache"), devices, cached=True)
+    on_batch = data_parallel(counted("host_feed"), devices)
+    split = load_split(source, size, data.max_points, with_masks=with_masks, enlarge=data.enlarge)
+    cached = CachedFeed(split, order, batch, devices)
+    host = HostFeed(source, order, batch, data, 0, with_masks)
+    states = {name: replicate(TrainState.create(jax.tree.map(jnp.array, initial), tx, averaging=False), devices)
+              for name in ("device_cache", "host_feed")}  # fmt: skip
+
+    def run_cached() -> None:
+        states["device_cache"], metrics = on_cache(states["device_cache"], *cached.arguments(0, _CHUNK))
+        jax.block_until_ready(metrics)
+
+    def run_host() -> None:
+        for _ in range(_CHUNK):
+            states["host_feed"], metrics = on_batch(states["host_feed"], host.next())
+        jax.block_until_ready(metrics)
+
+    runs: dict[str, Run] = {"device_cache": run_cached, "host_feed": run_host}
+    if make_torch is not None:
+        runs["torch"] = torch_training(make_torch, detector.channels, size, batch, _CHUNK, config.loop.bf16)
+    run_host()
+    host.waited, begin = 0.0, time.perf_counter()
+    run_host()
+    wait = host.waited / (time.perf_counter() - begin)
+    seconds = {name: times / _CHUNK for name, times in in_turns(runs, max(2, repeats // _CHUNK)).items()}
+    return {"size": size, "batch": batch, "traces": dict(traces), **_figures(seconds, batch, wait)}
+
+
+def _experiment(detector: DetectorConfig, batch: int) -> tuple[Callable[[str | None], Any], Any, bool]:
+    """The method for a device axis, the config of the paper's recipe for this network, and whether it needs masks."""
+    from irjax.experiments import adsnet, mshnet, na_irstd, spire
+    from irjax.training.data import DataConfig
+    from irjax.training.loop import LoopConfig
+
+    known = {
+        "spire": (spire.paper, spire.spire_method),
+        "mshnet": (mshnet.official, mshnet.mshnet_method),
+        "adsnet": (adsnet.official, adsnet.adsnet_method),
+        "na_irstd": (na_irstd.official, na_irstd.na_irstd_method),
+    }
+    if detector.method not in known:
+        raise ValueError(f"training is timed for {', '.join(known)}, not for {detector.method}")
+    recipe, method = known[detector.method]
+    config = recipe()
+    names = {field.name for field in dataclasses.fields(config.model)}
+    options = {name: value for name, value in detector.model.items() if name in names}
+    bf16 = detector.model.get("dtype", "float32") == "bfloat16"
+    config = dataclasses.replace(
+        config,
+        data=DataConfig(size=detector.size),
+        model=dataclasses.replace(config.model, channels=detector.channels, **options),
+        loop=LoopConfig(batch_size=batch, bf16=bf16),
+    )
+    return lambda axis: method(config, axis), config, detector.method != "spire"
+
+
+def _figures(seconds: Mapping[str, np.ndarray], batch: int, wait: float) -> dict[str, Any]:
+    """What `time_training` says of the times of its feeds [n] each."""
+    result: dict[str, Any] = {
+        name: {**summary(times), "images_per_second": batch / np.median(times)} for name, times in seconds.items()
+    }
+    result["host_feed"]["data_wait"], result["device_cache"]["data_wait"] = wait, 0.0
+    if "torch" in seconds:
+        result["ratio_to_torch"] = np.median(seconds["device_cache"]) / np.median(seconds["torch"])
+    return result
+
+
+def _counting_traces(step: Callable[..., Any], traces: collections.Counter[str], name: str) -> Callable[..., Any]:
+    """The same step; `traces` counts how often JAX traces it."""
+
+    def traced(state: Any, examples: Any) -> Any:
+        traces[name] += 1  # Python runs when JAX traces, not when it computes
+        return step(state, examples)
+
+    return traced

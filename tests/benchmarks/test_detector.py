@@ -1,0 +1,53 @@
+"""Consistency of the benchmark's numbers; its times are not tested."""
+
+import json
+import pathlib
+
+import pytest
+
+from irjax import cli
+from irjax.benchmarks import detector
+from irjax.benchmarks.detector import benchmark
+from irjax.reports.benchmark import as_text
+
+TORCH_HRPE = pathlib.Path(__file__).parents[1] / "models/torch_hrpe.py"
+
+
+def test_report_of_a_tiny_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("irjax.training.allocator.keep_freed_memory", lambda: False)
+    monkeypatch.setitem(detector._MATMUL_SIDE, "cpu", 64)
+    file = tmp_path / "report.json"
+    cli.main(["benchmark", "--model", "hrpe", "--size", "32", "64", "--repeats", "2", "--json", str(file)])
+    report = json.loads(file.read_text())
+    assert report["parameters"] == 294_753 and [run["size"] for run in report["runs"]] == [32, 64]
+    small, large = report["runs"]
+    assert sum(large["layers"].values()) == large["multiply_adds"]
+    assert small["compiler_flops"] is None or 0.5 < small["compiler_flops"] / (2 * small["multiply_adds"]) < 2
+    for run in report["runs"]:
+        for name in ("predict_fn", "network"):
+            low, high = run[name]["quartiles"]
+            assert 0 < run[name]["least"] <= low <= run[name]["median"] <= high
+            assert run[name]["over_floor"] == pytest.approx(run[name]["median"] / run["floor"])
+        assert run["floor"] == pytest.approx(run["multiply_adds"] / run["peak_rate"])
+    text = capsys.readouterr().out
+    assert "parameters 294,753" in text and "predict_fn" in text and "floor" in text
+
+
+def test_comparison_with_pytorch(monkeypatch):
+    pytest.importorskip("torch", reason="compares with PyTorch (extra torch)")
+    monkeypatch.setitem(detector._MATMUL_SIDE, "cpu", 64)
+    report = benchmark(sizes=(32,), channels=1, repeats=2, torch=str(TORCH_HRPE))
+    (run,) = report["runs"]
+    assert report["parameters"] == 293_601
+    assert run["largest_difference"] < 1e-4  # of the heatmap's range: the two run the same network
+    assert run["ratio_to_torch"] == pytest.approx(run["predict_fn"]["median"] / run["torch"]["median"])
+    assert "x torch" in as_text(report)
+
+
+def test_what_is_wrong_is_said(tmp_path):
+    with pytest.raises(ValueError, match="'no-such-model' is neither"):
+        benchmark("no-such-model")
+    pytest.importorskip("torch")
+    (tmp_path / "net.py").write_text("TorchHRPE = 3\n")
+    with pytest.raises(ValueError, match="net.py has no torch.nn.Module called TorchHRPE"):
+        benchmark(torch=str(tmp_path / "net.py"))

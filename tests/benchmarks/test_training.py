@@ -1,0 +1,28 @@
+"""Training steps as they are timed; the times are not tested."""
+
+import types
+
+import pytest
+
+from irjax.benchmarks import training as training_module
+from irjax.benchmarks.training import time_training
+from irjax.inference import DetectorConfig
+
+NETWORKS = {"spire": {"width": 32}, "adsnet": {"width": 16, "widths": (8, 8, 8)}}
+
+
+@pytest.mark.parametrize("method", NETWORKS)
+def test_training_steps(method, monkeypatch, quick_compilation):
+    monkeypatch.setattr(training_module, "_CHUNK", 1)
+    monkeypatch.setattr(training_module, "_EXAMPLES", 2)
+    training = time_training(DetectorConfig(method=method, model=NETWORKS[method], size=32), 2, repeats=2)
+    assert training["traces"] == {"device_cache": 1, "host_feed": 1}
+    assert 0 <= training["host_feed"]["data_wait"] < 1
+    assert training["device_cache"]["images_per_second"] == pytest.approx(2 / training["device_cache"]["median"])
+
+
+def test_what_cannot_be_timed_is_said():
+    with pytest.raises(ValueError, match="timed for spire, mshnet, adsnet, na_irstd, not for other"):
+        time_training(types.SimpleNamespace(method="other"), 2)
+    with pytest.raises(ValueError, match="beside PyTorch is timed for spire, not for adsnet"):
+        time_training(types.SimpleNamespace(method="adsnet"), 2, make_torch=lambda channels: None)
