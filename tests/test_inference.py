@@ -212,6 +212,7 @@ def test_folded_batch_norm_changes_nothing(detector):
     assert jax.tree.structure(folded) == jax.tree.structure(dict(detector.variables))
     moved = folded["params"]["stem1"]["conv"]["kernel"] - detector.variables["params"]["stem1"]["conv"]["kernel"]
     assert float(jnp.abs(moved).max()) > 0.01
+    chex.assert_trees_all_equal(detector.folded().variables, folded)
     run = jax.jit(detector.module.apply)
     batch = np.random.default_rng(0).normal(size=(1, 64, 64, 1)).astype(np.float32)
     wanted = run(detector.variables, batch)

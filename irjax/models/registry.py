@@ -13,10 +13,11 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from irjax.layers.blocks import fold_batch_norm
 from irjax.models.adsnet import ADSNet
 from irjax.models.hrpe import HRPE
 from irjax.models.mshnet import MSHNet
-from irjax.models.na_irstd import NaIRSTD
+from irjax.models.na_irstd import NaIRSTD, reparameterize
 
 MODELS: Mapping[str, type[nn.Module]] = MappingProxyType(
     {"adsnet": ADSNet, "mshnet": MSHNet, "na_irstd": NaIRSTD, "spire": HRPE}
@@ -60,3 +61,21 @@ def build(method: str, **options: Any) -> nn.Module:
         except TypeError as error:
             raise ValueError(f"unknown dtype {options['dtype']!r} for {cls.__name__}") from error
     return cls(**options)
+
+
+def fold(method: str, variables: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The weights of a method with normalisations folded into convolutions, and the module's options for them.
+
+    Args:
+      method: its name, a key of `MODELS`.
+      variables: ``params`` and ``batch_stats`` of its network.
+
+    Returns:
+      The variables for prediction, and the fields of the module that differ.
+
+    Raises:
+      ValueError: if the weights are folded already, where that changes their names.
+    """
+    if method == "na_irstd":
+        return reparameterize(variables), {"folded": True}
+    return fold_batch_norm(variables), {}

@@ -1,0 +1,100 @@
+"""What a detector is beside its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from irjax.data.images import MIN_SIDE
+from irjax.models import registry
+from irjax.ops.normalize import NORMALIZATIONS
+from irjax.ops.windows import check_slide
+
+CONFIG_FILE = "detector.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectorConfig:
+    """Everything about a detector but its weights; saved beside them as JSON.
+
+    Attributes:
+      method: name in `irjax.models.registry`.
+      model: fields of the method's module that differ from its defaults, as JSON values.
+      size: side S of the letterboxed square in pixels; a multiple of what the network needs.
+      channels: input channels of the network, 1 or 3 equal ones.
+      normalization: name in `irjax.ops.normalize`.
+      threshold: lowest score of a detection, exclusive; of a segmentation network, lowest probability of its pixels.
+      max_detections: N, the most points an image can have.
+      relative_threshold: see `irjax.ops.peaks.decode_heatmap`.
+      enlarge: scale images smaller than the square up to it, rather than keep their resolution.
+      slide: cover images larger than the square by overlapping squares at their own resolution, rather than scale them
+        down; of segmentation networks, and without `enlarge`.
+
+    Raises:
+      ValueError: if a value is out of its range.
+    """
+
+    method: str = "spire"
+    model: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    size: int = 512
+    channels: int = 1
+    normalization: str = "unit"
+    threshold: float = 0.35
+    max_detections: int = 32
+    relative_threshold: float | None = None
+    enlarge: bool = True
+    slide: bool = False
+
+    def __post_init__(self) -> None:
+        module = self.module()
+        stride = getattr(module, "stride", 1)
+        multiple = getattr(module, "multiple", stride)
+        if self.size < MIN_SIDE or self.size % multiple:
+            raise ValueError(f"size must be a multiple of {multiple} and at least {MIN_SIDE}, got {self.size}")
+        check_slide(self.slide, self.enlarge)
+        if self.slide and stride > 1:
+            raise ValueError(f"slide is for segmentation networks, and {self.method} predicts heatmaps")
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels must be 1 or 3, got {self.channels}")
+        if self.normalization not in NORMALIZATIONS:
+            raise ValueError(f"normalization must be one of {NORMALIZATIONS}, got {self.normalization!r}")
+        if not 1 <= self.max_detections <= (self.size // stride) ** 2:
+            raise ValueError(f"max_detections must be in 1..{(self.size // stride) ** 2}, got {self.max_detections}")
+
+    def module(self) -> nn.Module:
+        """The network, without weights."""
+        return registry.build(self.method, **self.model)
+
+    def to_json(self) -> str:
+        """All fields as a JSON object."""
+        return json.dumps(dataclasses.asdict(self), indent=2, default=lambda value: jnp.dtype(value).name)
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "detector configuration") -> DetectorConfig:
+        """The inverse of `to_json`; fields that are absent keep their defaults.
+
+        Args:
+          text: a JSON object.
+          where: what to call it in errors, such as a file's name.
+
+        Raises:
+          ValueError: if the text is no JSON object, or has unknown keys or values out of range.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{where} is not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise ValueError(f"{where} must be a JSON object, got {type(values).__name__}")
+        unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise ValueError(f"{where} has unknown keys {unknown}; known: {[f.name for f in dataclasses.fields(cls)]}")
+        try:
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{where}: {error}") from error
