@@ -9,6 +9,13 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """A module's compiled programs go with it: those of all modules together are gigabytes."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="module")
 def quick_compilation(tmp_path_factory):
     """Programs are compiled with few optimisations, and each only once in a session: compiling outlasts tiny runs."""
