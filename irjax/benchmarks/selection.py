@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irjax.benchmarks.timing import circumstances, compare, random_variables
+from irjax.benchmarks.timing import Call, circumstances, compare, random_variables
 from irjax.losses.na_irstd import mask_loss
 from irjax.models.na_irstd import NaIRSTD
 from irjax.models.na_native import PATCH, Injection
@@ -22,8 +22,6 @@ from irjax.ops.patches import top_patches
 
 ALL = "all"
 _STRIDES = (4, 8, 16, 32)
-
-_Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 def benchmark_selection(
@@ -83,7 +81,7 @@ def _normal(*shape: int) -> jax.Array:
     return jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
 
 
-def _injections(size: int, batch: int, numbers: Sequence[int | str], dtype: Any) -> dict[str, _Call]:
+def _injections(size: int, batch: int, numbers: Sequence[int | str], dtype: Any) -> dict[str, Call]:
     grid = (size // PATCH, size // PATCH)
     patches = grid[0] * grid[1]
     maps = [
@@ -93,26 +91,21 @@ def _injections(size: int, batch: int, numbers: Sequence[int | str], dtype: Any)
     module = Injection(dtype)
     small = [x[:1, : 2 * PATCH // s, : 2 * PATCH // s] for x, s in zip(maps, _STRIDES, strict=True)]
     variables = random_variables(module, small, [x[:1, :4] for x in features], None, (2, 2))
-    calls = {}
-    for number in numbers:
-        indices = None if number == ALL else top_patches(_normal(batch, *grid), number)[:, None]
-        fn = lambda variables, maps, features, indices: module.apply(variables, maps, features, indices, grid)  # noqa: E731
-        calls[str(number)] = (fn, (variables, maps, features, indices))
-    return calls
+    scores = _normal(batch, *grid)
+    run = lambda variables, maps, features, indices: module.apply(variables, maps, features, indices, grid)  # noqa: E731
+    chosen = {number: None if number == ALL else top_patches(scores, number)[:, None] for number in numbers}
+    return {str(number): (run, (variables, maps, features, indices)) for number, indices in chosen.items()}
 
 
-def _networks(size: int, batch: int, numbers: Sequence[int | str], make: Callable[..., NaIRSTD]) -> dict[str, _Call]:
-    images, calls = _normal(batch, size, size, 1), {}
-    for number in numbers:
-        module = make(number)
-        fn = lambda variables, images, module=module: module.apply(variables, images).logits  # noqa: E731
-        calls[str(number)] = (fn, (_variables(make), images))
-    return calls
+def _networks(size: int, batch: int, numbers: Sequence[int | str], make: Callable[..., NaIRSTD]) -> dict[str, Call]:
+    given = _variables(make), _normal(batch, size, size, 1)
+    run = lambda module: lambda variables, images: module.apply(variables, images).logits  # noqa: E731
+    return {str(number): (run(make(number)), given) for number in numbers}
 
 
 def _gradients(
     size: int, batch: int, numbers: Sequence[int | str], make: Callable[..., NaIRSTD], remat: bool
-) -> dict[str, _Call]:
+) -> dict[str, Call]:
     images, calls = _normal(batch, size, size, 1), {}
     target = images[..., 0] > 3
     variables = _variables(make)

@@ -6,7 +6,7 @@ dropped patches computed and cleared (`masked_dense`), in turns within one proce
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irjax.benchmarks.timing import circumstances, compare, random_variables
+from irjax.benchmarks.timing import Call, circumstances, compare, random_variables
 from irjax.layers.masked_sparse import KeptPatches, WholeMap, kept_number
 from irjax.models.adsnet import STRIDES, Activation, ADSNet, Segmentation, depth_to_space
 from irjax.ops.patches import expand_mask, mask_of, top_patches
@@ -83,10 +83,7 @@ def benchmark_sparse(
     return {**where, "runs": runs}
 
 
-_Call = tuple[Callable[..., jax.Array], tuple[Any, ...]]
-
-
-def _stage(level: int, size: int, batch: int, dropped: float, width: int, dtype: Any) -> dict[str, _Call]:
+def _stage(level: int, size: int, batch: int, dropped: float, width: int, dtype: Any) -> dict[str, Call]:
     if size % STRIDES[4]:
         raise ValueError(f"a size must be a multiple of {STRIDES[4]}, got {size}")
     side, cells = size // STRIDES[level], size // STRIDES[4]
@@ -108,7 +105,7 @@ def _stage(level: int, size: int, batch: int, dropped: float, width: int, dtype:
     }
 
 
-def _network(size: int, batch: int, dropped: tuple[float, float], width: int, dtype: Any) -> dict[str, _Call]:
+def _network(size: int, batch: int, dropped: tuple[float, float], width: int, dtype: Any) -> dict[str, Call]:
     images = jnp.asarray(np.random.default_rng(0).normal(size=(batch, size, size, 1)), jnp.float32)
     calls = {}
     for form in FORMS:
@@ -121,7 +118,7 @@ def _network(size: int, batch: int, dropped: tuple[float, float], width: int, dt
     return calls
 
 
-def _time(what: str, size: int, batch: int, calls: dict[str, _Call], repeats: int) -> dict[str, Any]:
+def _time(what: str, size: int, batch: int, calls: dict[str, Call], repeats: int) -> dict[str, Any]:
     forms = compare(calls, repeats)
     ratio = lambda name: forms["gather_sparse"][name] / forms["nothing_dropped"][name]  # noqa: E731
     shape = {"size": size, "batch": batch, "what": what}

@@ -17,6 +17,7 @@ from irjax.benchmarks.counting import count_macs
 _CALLS = 5  # of one candidate before the next one's turn
 
 Run = Callable[[], Any]
+Call = tuple[Callable[..., Any], tuple[Any, ...]]  # a function and its arguments
 
 
 def circumstances(sizes: Sequence[int], batches: Sequence[int], bf16: bool) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def in_turns(runs: Mapping[str, Run], repeats: int) -> dict[str, np.ndarray]:
     return {name: np.array(seconds) for name, seconds in times.items()}
 
 
-def compare(calls: Mapping[str, tuple[Callable[..., Any], tuple[Any, ...]]], repeats: int) -> dict[str, dict[str, Any]]:
+def compare(calls: Mapping[str, Call], repeats: int) -> dict[str, dict[str, Any]]:
     """Compiles functions and times them in turns.
 
     Args:

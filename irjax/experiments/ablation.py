@@ -12,7 +12,7 @@ import numpy as np
 
 from irjax.reports.files import plain, write_json, write_text
 from irjax.reports.tables import markdown_table
-from irjax.training.configs import same_config
+from irjax.training.configs import changed, same_config
 
 Figures = Mapping[str, Mapping[str, Any]]
 
@@ -62,7 +62,7 @@ def ablate(
 
 def _result(run: pathlib.Path, config: Any, seed: int, run_one: Callable[[Any, pathlib.Path], Figures]) -> Figures:
     done = run / "result.json"
-    config = dataclasses.replace(config, loop=dataclasses.replace(config.loop, seed=seed))
+    config = changed(config, loop={"seed": seed})
     if not done.exists():
         write_json(done, {"config": plain(dataclasses.asdict(config)), "figures": run_one(config, run)})
     result = json.loads(done.read_text())

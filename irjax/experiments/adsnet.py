@@ -25,10 +25,11 @@ from irjax.experiments import command, common
 from irjax.experiments.command import Flags
 from irjax.experiments.common import MaskDecodeConfig
 from irjax.inference import DetectorConfig
-from irjax.losses.adsnet import adsnet_loss, target_patch_recall
+from irjax.losses.adsnet import SEGMENTATION, adsnet_loss, target_patch_recall
 from irjax.models import ADSNet
 from irjax.models.adsnet import AdsnetOutputs
 from irjax.models.resnet import WIDTHS
+from irjax.training.configs import changed
 from irjax.training.data import DataConfig, Split
 from irjax.training.loop import LoopConfig, Result
 from irjax.training.masks import score_masks
@@ -69,17 +70,22 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """What is minimised beside Equation 7.
+    """What Equation 7 leaves open.
 
     Attributes:
+      segmentation: what L_seg has beside the soft IoU: "focal", or "cross_entropy", both over the number of target
+        pixels.
       sparsity_weight: of the squared difference between kept and wanted fraction of patches.
       recall_weight: of the cross-entropy between decisions and the cells that have a target nearby.
     """
 
+    segmentation: str = "focal"
     sparsity_weight: float = 2.0
     recall_weight: float = 0.5
 
     def __post_init__(self) -> None:
+        if self.segmentation not in SEGMENTATION:
+            raise ValueError(f"loss.segmentation must be one of {tuple(SEGMENTATION)}, got {self.segmentation!r}")
         if min(self.sparsity_weight, self.recall_weight) < 0:
             raise ValueError("loss.sparsity_weight and loss.recall_weight must not be negative")
 
@@ -150,12 +156,11 @@ def sirst_tune() -> AdsnetConfig:
 
     Channel attention pools over all it sees, so it has to meet what it will see in prediction.
     """
-    first = sirst()
-    return dataclasses.replace(
-        first,
-        augment=dataclasses.replace(first.augment, crop=192, crop_on_target=0.5),
-        optimizer=dataclasses.replace(first.optimizer, rate=5e-4),
-        loop=dataclasses.replace(first.loop, steps=700, batch_size=6, eval_epochs=100),
+    return changed(
+        sirst(),
+        augment={"crop": 192, "crop_on_target": 0.5},
+        optimizer={"rate": 5e-4},
+        loop={"steps": 700, "batch_size": 6, "eval_epochs": 100},
     )
 
 
@@ -203,6 +208,7 @@ def adsnet_method(config: AdsnetConfig, axis_name: str | None = None) -> Method:
             adsnet_loss,
             cell=config.model.cell,
             dropped=config.model.dropped,
+            segmentation=config.loss.segmentation,
             sparsity_weight=config.loss.sparsity_weight,
             recall_weight=config.loss.recall_weight,
         ),
@@ -267,10 +273,7 @@ def ablation(name: str, base: AdsnetConfig) -> dict[str, AdsnetConfig]:
     """
     if name not in ABLATIONS:
         raise ValueError(f"there is no ablation {name!r}; there are {tuple(ABLATIONS)}")
-    return {
-        variant: dataclasses.replace(base, model=dataclasses.replace(base.model, **changes))
-        for variant, changes in ABLATIONS[name].items()
-    }
+    return {variant: changed(base, model=changes) for variant, changes in ABLATIONS[name].items()}
 
 
 # --- command ----------------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from irjax.losses.segmentation import soft_iou
 from irjax.models import MSHNet
 from irjax.models.mshnet import DEPTHS, WIDTHS
 from irjax.ops.patches import largest_in
+from irjax.training.configs import changed
 from irjax.training.data import DataConfig
 from irjax.training.loop import LoopConfig, Result
 from irjax.training.masks import score_masks
@@ -189,13 +190,12 @@ def sirst_tune() -> MshnetConfig:
     Channel attention pools over all it sees, so it has to meet what it will see in prediction: whole windows, with
     fewer targets to the area.
     """
-    first = sirst()
-    return dataclasses.replace(
-        first,
-        loss=dataclasses.replace(first.loss, warm_epochs=0),
-        augment=dataclasses.replace(first.augment, crop=224, crop_on_target=0.5, zoom=(0.8, 1.25)),
-        optimizer=dataclasses.replace(first.optimizer, rate=7e-4),
-        loop=dataclasses.replace(first.loop, steps=800, batch_size=6),
+    return changed(
+        sirst(),
+        loss={"warm_epochs": 0},
+        augment={"crop": 224, "crop_on_target": 0.5, "zoom": (0.8, 1.25)},
+        optimizer={"rate": 7e-4},
+        loop={"steps": 800, "batch_size": 6},
     )
 
 
@@ -299,7 +299,7 @@ def ablation(name: str, base: MshnetConfig) -> dict[str, MshnetConfig]:
     if name == "loss":
         if base.loss.name == "soft_iou":
             raise ValueError("the ablation loss varies the weight of the IoU, and loss.name soft_iou has none")
-        return {v: dataclasses.replace(base, loss=dataclasses.replace(base.loss, variant=v)) for v in VARIANTS}
+        return {v: changed(base, loss={"variant": v}) for v in VARIANTS}
     if name == "attention":
         replace = lambda kind: dataclasses.replace(base.model, spatial_attention=kind)  # noqa: E731
         return {kind: dataclasses.replace(base, model=replace(kind)) for kind in SPATIAL_KINDS}

@@ -31,6 +31,7 @@ from irjax.models import NaIRSTD
 from irjax.models.na_irstd import NaIrstdOutputs
 from irjax.models.repvit import DEPTHS, WIDTHS
 from irjax.targets.relevance import relevance
+from irjax.training.configs import changed
 from irjax.training.data import DataConfig, Split
 from irjax.training.loop import LoopConfig, Result
 from irjax.training.masks import score_masks
@@ -299,11 +300,11 @@ def train(config: NaIrstdConfig, run: pathlib.Path) -> Result:
 
 
 def _of_model(**changes: Any) -> Callable[[NaIrstdConfig], NaIrstdConfig]:
-    return lambda base: dataclasses.replace(base, model=dataclasses.replace(base.model, **changes))
+    return lambda base: changed(base, model=changes)
 
 
 def _of_label(label: str) -> Callable[[NaIrstdConfig], NaIrstdConfig]:
-    return lambda base: dataclasses.replace(base, relevance=dataclasses.replace(base.relevance, label=label))
+    return lambda base: changed(base, relevance={"label": label})
 
 
 def _one_stage(base: NaIrstdConfig) -> NaIrstdConfig:

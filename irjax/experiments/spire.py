@@ -28,6 +28,7 @@ from irjax.models import HRPE
 from irjax.ops.normalize import normalize, to_unit
 from irjax.ops.peaks import decode_heatmap
 from irjax.targets import prps
+from irjax.training.configs import changed
 from irjax.training.data import DataConfig
 from irjax.training.loop import LoopConfig, Result
 from irjax.training.optimizers import OptimizerConfig
@@ -175,14 +176,17 @@ def sirst_tune() -> SpireConfig:
     The first stage draws its crops around targets, so targets are about ten times as dense there as in whole images and
     scores come out too high; this stage settles them.
     """
-    first = sirst()
-    return dataclasses.replace(
-        first,
-        augment=dataclasses.replace(
-            first.augment, crop=320, crop_on_target=0.3, zoom=(0.75, 1.33), inject_share=0.1, inject_scr=(6.0, 30.0)
-        ),
-        optimizer=dataclasses.replace(first.optimizer, rate=1.5e-3, warmup_epochs=0.5),
-        loop=dataclasses.replace(first.loop, steps=5000, batch_size=4, eval_epochs=3),
+    return changed(
+        sirst(),
+        augment={
+            "crop": 320,
+            "crop_on_target": 0.3,
+            "zoom": (0.75, 1.33),
+            "inject_share": 0.1,
+            "inject_scr": (6.0, 30.0),
+        },
+        optimizer={"rate": 1.5e-3, "warmup_epochs": 0.5},
+        loop={"steps": 5000, "batch_size": 4, "eval_epochs": 3},
     )
 
 
@@ -262,8 +266,8 @@ def ablation(name: str, base: SpireConfig) -> dict[str, SpireConfig]:
     Raises:
       ValueError: if there is no such ablation.
     """
-    target = lambda **changes: dataclasses.replace(base, target=dataclasses.replace(base.target, **changes))  # noqa: E731
-    model = lambda **changes: dataclasses.replace(base, model=dataclasses.replace(base.model, **changes))  # noqa: E731
+    target = lambda **changes: changed(base, target=changes)  # noqa: E731
+    model = lambda **changes: changed(base, model=changes)  # noqa: E731
     if name == "supervision":
         return {form: target(form=form) for form in ("impulse", "gaussian", "prps")}
     if name == "scale":

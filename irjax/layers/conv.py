@@ -58,22 +58,52 @@ def _depthwise_shifted(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.
     return functools.reduce(jnp.add, shifted)
 
 
+def _divisor(number: int, most: int) -> int:
+    """The largest divisor that is at most `most`, or 1."""
+    return next(d for d in range(max(1, min(most, number)), 0, -1) if number % d == 0)
+
+
+def _sum_over_rows(
+    product: Callable[[jax.Array, jax.Array], jax.Array],
+    around: jax.Array,
+    other: jax.Array,
+    rows: int,
+    size: int,
+    stride: int = 1,
+) -> jax.Array:
+    """A sum over blocks of rows of all images, small enough to stay in cache.
+
+    Args:
+      product: what is summed, of rows [stride (rows - 1) + size, W', C'] and [rows, W, C], float32.
+      around: [B, H', W', C'], padded by size // 2.
+      other: [B, H, W, C]; H a multiple of rows.
+      rows: of `other` in a block.
+      size: of the kernel.
+      stride: rows of `around` for each of `other`.
+    """
+    batch, blocks = other.shape[0], other.shape[1] // rows
+    tall = stride * (rows - 1) + size
+
+    def part(index: jax.Array) -> jax.Array:
+        image, top = index // blocks, index % blocks * rows
+        window = lax.dynamic_slice(around, (image, stride * top, 0, 0), (1, tall, *around.shape[2:]))[0]
+        return product(window, lax.dynamic_slice(other, (image, top, 0, 0), (1, rows, *other.shape[2:]))[0])
+
+    zeros = jnp.zeros(jax.eval_shape(part, jax.ShapeDtypeStruct((), jnp.int32)).shape, jnp.float32)
+    return lax.scan(lambda total, index: (total + part(index), None), zeros, jnp.arange(batch * blocks))[0]
+
+
 def _depthwise_kernel_grad_blocked(x: jax.Array, grad: jax.Array, size: int) -> jax.Array:
     """Weight gradient of a depthwise convolution, summed over row blocks small enough to stay in cache."""
-    batch, height, width, channels = x.shape
-    rows = next(r for r in range(min(8, height), 0, -1) if height % r == 0)
-    blocks = height // rows
-    padded = _pad(x, size // 2)
+    height, width, channels = x.shape[1:]
+    rows = _divisor(height, 8)
 
-    def block(total: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
-        image, top = index // blocks, index % blocks * rows
-        around = (1, rows + size - 1, width + size - 1, channels)
-        window = lax.dynamic_slice(padded, (image, top, 0, 0), around)[0].astype(jnp.float32)
-        part = lax.dynamic_slice(grad, (image, top, 0, 0), (1, rows, width, channels))[0].astype(jnp.float32)
+    def product(window: jax.Array, part: jax.Array) -> jax.Array:
+        window, part = window.astype(jnp.float32), part.astype(jnp.float32)
         sums = [jnp.sum(window[i : i + rows, j : j + width] * part, (0, 1)) for i in range(size) for j in range(size)]
-        return total + jnp.stack(sums), None
+        return jnp.stack(sums)
 
-    total, _ = lax.scan(block, jnp.zeros((size * size, channels), jnp.float32), jnp.arange(batch * blocks))
+    total = _sum_over_rows(product, _pad(x, size // 2), grad, rows, size)
     return total.reshape(size, size, 1, channels).astype(x.dtype)
 
 
@@ -168,7 +198,6 @@ def _planes_kernel_grad(x: jax.Array, grad: jax.Array, size: int) -> jax.Array:
 
 # --- dense ----------------------------------------------------------------------------------------------------------
 
-
 _IN_CACHE = 1 << 19  # elements of the shifted copies: few products, and still in cache
 
 
@@ -181,28 +210,19 @@ def _taps(padded: jax.Array, size: int, stride: int, height: int, width: int) ->
 
 def _kernel_grad_blocked(x: jax.Array, grad: jax.Array, size: int, stride: int) -> jax.Array:
     """Weight gradient of a convolution as a matrix product every few rows, so that shifted copies stay in cache."""
-    batch, height, width, features = grad.shape
+    height, width, features = grad.shape[1:]
     channels = x.shape[-1]
     # At stride 1 the narrower side is copied: sum_n x[n + k] g[n] = sum_n x[n] g[n - k].
     shift_grad = stride == 1 and features <= channels
     copied, other = (grad, x) if shift_grad else (x, grad)
-    row_of_copies = width * size * size * copied.shape[-1]
-    rows = next(r for r in range(height, 0, -1) if height % r == 0 and (r == 1 or r * row_of_copies <= _IN_CACHE))
-    blocks = height // rows
-    padded = _pad(copied, size // 2)
+    rows = _divisor(height, _IN_CACHE // (width * size * size * copied.shape[-1]))
 
-    def block(total: jax.Array, index: jax.Array) -> tuple[jax.Array, None]:
-        image, top = index // blocks, index % blocks * rows
-        around = (1, stride * (rows - 1) + size, *padded.shape[2:])
-        taps = _taps(lax.dynamic_slice(padded, (image, stride * top, 0, 0), around)[0], size, stride, rows, width)
-        part = lax.dynamic_slice(other, (image, top, 0, 0), (1, rows, *other.shape[2:]))[0]
+    def product(window: jax.Array, part: jax.Array) -> jax.Array:
+        taps = _taps(window, size, stride, rows, width)
         pair = (part, taps) if shift_grad else (taps, part)
-        product = lax.dot_general(*pair, (((0, 1), (0, 1)), ((), ())), preferred_element_type=jnp.float32)
-        return total + product, None
+        return lax.dot_general(*pair, (((0, 1), (0, 1)), ((), ())), preferred_element_type=jnp.float32)
 
-    taps = size * size
-    shape = (channels, taps * features) if shift_grad else (taps * channels, features)
-    total, _ = lax.scan(block, jnp.zeros(shape, jnp.float32), jnp.arange(batch * blocks))
+    total = _sum_over_rows(product, _pad(copied, size // 2), other, rows, size, stride)
     if shift_grad:
         total = total.reshape(channels, size, size, features)[:, ::-1, ::-1].transpose(1, 2, 0, 3)
     return total.reshape(size, size, channels, features).astype(x.dtype)

@@ -2,7 +2,7 @@
 
 Source: "ADSNet" (doi 10.1109/ACCESS.2024.3373436), Equation 7: L = L_cls + L_IoU + L_seg, with RetinaNet's focal loss.
 The equation has no term for the masks; the two here are irjax's own, the first after DynamicViT (Rao et al., NeurIPS
-2021). The form of L_seg, focal plus soft IoU, is irjax's own as well.
+2021). The form of L_seg, focal loss or cross-entropy plus soft IoU, is irjax's own as well.
 """
 
 from __future__ import annotations
@@ -22,9 +22,12 @@ def dilated(cells: jax.Array) -> jax.Array:
     return jax.lax.reduce_window(cells, -jnp.inf, jax.lax.max, (1, 3, 3), (1, 1, 1), "SAME")
 
 
-def focal_by_positives(logits: jax.Array, target: jax.Array) -> jax.Array:
-    """The focal loss, summed and divided by the number of positives, at least 1: [B, H, W] twice to [B]."""
-    return focal(logits, target) * target[0].size / jnp.maximum(jnp.sum(target, axis=(1, 2)), 1.0)
+SEGMENTATION = {"focal": focal, "cross_entropy": binary_cross_entropy}  # the pixels' part of L_seg
+
+
+def by_positives(values: jax.Array, target: jax.Array) -> jax.Array:
+    """Means over pixels as sums divided by the number of positives, at least 1: [B] and [B, H, W] to [B]."""
+    return values * target[0].size / jnp.maximum(jnp.sum(target, axis=(1, 2)), 1.0)
 
 
 def neighbourhood_iou(logits: jax.Array, target: jax.Array, cell: int) -> tuple[jax.Array, jax.Array]:
@@ -57,6 +60,7 @@ def adsnet_loss(
     *,
     cell: int = 16,
     dropped: Sequence[float | None] = (0.25, 0.5),
+    segmentation: str = "focal",
     sparsity_weight: float = 2.0,
     recall_weight: float = 0.5,
 ) -> jax.Array:
@@ -67,6 +71,7 @@ def adsnet_loss(
       target: [B, H, W] bool.
       cell: side of a patch in pixels.
       dropped: fractions of the patches that levels 3 and 2 should drop.
+      segmentation: "focal" or "cross_entropy", the pixels' part of L_seg.
       sparsity_weight: of the squared difference between kept and wanted fraction.
       recall_weight: of the cross-entropy between decisions and the cells that have a target nearby.
 
@@ -74,18 +79,20 @@ def adsnet_loss(
       [B] float32.
 
     Raises:
-      ValueError: if the heads said nothing.
+      ValueError: if the heads said nothing, or there is no such form of L_seg.
     """
+    if segmentation not in SEGMENTATION:
+        raise ValueError(f"segmentation must be one of {tuple(SEGMENTATION)}, got {segmentation!r}")
     if not outputs.classes:
         raise ValueError("the loss needs the heads: ADSNet in training, or with heads=True")
     target = target.astype(jnp.float32)
     side = lambda values: target.shape[1] // values.shape[1]  # noqa: E731
-    values = [focal_by_positives(site, largest_in(target, side(site))) for site in outputs.classes]
-    loss = sum(values) / len(values)
+    sites = [(site, largest_in(target, side(site))) for site in outputs.classes]
+    loss = sum(by_positives(focal(*site), site[1]) for site in sites) / len(sites)
     if outputs.scores is not None:
         wanted, defined = neighbourhood_iou(outputs.logits, target, cell)
         loss += sum(_score_loss(score, wanted, defined) for score in outputs.scores) / len(outputs.scores)
-    loss += focal_by_positives(outputs.logits, target) + soft_iou(outputs.logits, target)
+    loss += by_positives(SEGMENTATION[segmentation](outputs.logits, target), target) + soft_iou(outputs.logits, target)
     occupied = dilated(largest_in(target, cell))
     for decision, mask, fraction in zip(outputs.decisions, outputs.masks, dropped, strict=True):
         if decision is not None:

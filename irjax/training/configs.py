@@ -1,12 +1,26 @@
-"""Configs as they are saved beside what they made."""
+"""Configs: changing their parts, and comparing them with saved ones."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from irjax.reports.files import plain
+
+Config = TypeVar("Config")
+
+
+def changed(config: Config, **parts: Mapping[str, Any]) -> Config:
+    """The config with fields of its parts replaced.
+
+    Args:
+      config: a dataclass of dataclasses.
+      **parts: {field: value} for each part, such as ``loop={"steps": 4}``.
+    """
+    return dataclasses.replace(
+        config, **{name: dataclasses.replace(getattr(config, name), **values) for name, values in parts.items()}
+    )
 
 
 def same_config(saved: Any, config: Any) -> bool:

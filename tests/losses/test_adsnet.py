@@ -9,12 +9,12 @@ import pytest
 
 from irjax.losses.adsnet import (
     adsnet_loss,
+    by_positives,
     dilated,
-    focal_by_positives,
     neighbourhood_iou,
     target_patch_recall,
 )
-from irjax.losses.segmentation import soft_iou
+from irjax.losses.segmentation import focal, soft_iou
 from irjax.ops.patches import largest_in
 
 
@@ -49,12 +49,31 @@ def test_pooling_and_dilation(target):
     assert np.asarray(dilated(cells))[0].tolist() == [[1, 1, 1, 1]] * 3 + [[0, 0, 0, 0]]
 
 
+def by_hand(form, logits, target):
+    """Summed over the pixels, divided by the positives: 24 and, in the second image, none."""
+    p, y = sigmoid(logits), target.astype(float)
+    value = {
+        "focal": -0.25 * y * (1 - p) ** 2 * np.log(p) - 0.75 * (1 - y) * p**2 * np.log(1 - p),
+        "cross_entropy": -y * np.log(p) - (1 - y) * np.log(1 - p),
+    }[form]
+    return value.sum(axis=(1, 2)) / [24, 1]
+
+
 def test_focal_loss_is_divided_by_the_positives(target):
     logits = np.asarray(jax.random.normal(jax.random.key(0), target.shape))
-    p, y = sigmoid(logits), target.astype(float)
-    value = -0.25 * y * (1 - p) ** 2 * np.log(p) - 0.75 * (1 - y) * p**2 * np.log(1 - p)
-    got = focal_by_positives(jnp.asarray(logits), jnp.asarray(target, jnp.float32))
-    np.testing.assert_allclose(got, value.sum(axis=(1, 2)) / [24, 1], rtol=1e-4)
+    y = jnp.asarray(target, jnp.float32)
+    np.testing.assert_allclose(
+        by_positives(focal(jnp.asarray(logits), y), y), by_hand("focal", logits, target), rtol=1e-4
+    )
+
+
+def test_forms_of_the_segmentation_loss(target):
+    out = outputs(classes=outputs().classes[:1], scores=None, decisions=(None, None))
+    focal_loss, cross_entropy = (adsnet_loss(out, target, segmentation=form) for form in ("focal", "cross_entropy"))
+    wanted = by_hand("cross_entropy", out.logits, target) - by_hand("focal", out.logits, target)
+    np.testing.assert_allclose(cross_entropy - focal_loss, wanted, rtol=1e-4)
+    with pytest.raises(ValueError, match="'dice'"):
+        adsnet_loss(out, target, segmentation="dice")
 
 
 def test_iou_of_neighbourhoods(target):
@@ -86,8 +105,9 @@ def test_the_parts_add_up(target):
         p = sigmoid(decision[..., 0] - decision[..., 1])
         wanted += 0.5 * -(occupied * np.log(p) + (1 - occupied) * np.log(1 - p)).mean(axis=(1, 2))
     np.testing.assert_allclose(whole - no_masks, wanted, rtol=1e-4)
-    segmentation = focal_by_positives(out.logits, y.astype(jnp.float32)) + soft_iou(out.logits, y)
-    classes = [focal_by_positives(x, largest_in(target, 64 // x.shape[1])) for x in out.classes]
+    segmentation = by_hand("focal", out.logits, target) + soft_iou(out.logits, y)
+    sites = [(x, largest_in(target, 64 // x.shape[1])) for x in out.classes]
+    classes = [by_positives(focal(x, y), y) for x, y in sites]
     bare = adsnet_loss(outputs(decisions=(None, None), scores=None), y)
     np.testing.assert_allclose(bare, segmentation + sum(classes) / 3, rtol=1e-5)
     assert (np.asarray(no_masks) > np.asarray(bare)).all()

@@ -17,6 +17,7 @@ from irjax.data.synthetic import SceneConfig
 from irjax.experiments.spire import SpireConfig, TargetConfig, spire_method
 from irjax.layers.conv import Conv
 from irjax.layers.norm import BatchNorm
+from irjax.training import configs
 from irjax.training import loop as training
 from irjax.training.data import DataConfig
 from irjax.training.optimizers import OptimizerConfig
@@ -61,9 +62,7 @@ def method(axis_name=None, *, config=CONFIG, **changes):
 
 def changed(config=CONFIG, **parts):
     """The config with fields of its parts replaced: changed(loop={"steps": 4})."""
-    return dataclasses.replace(
-        config, **{name: dataclasses.replace(getattr(config, name), **values) for name, values in parts.items()}
-    )
+    return configs.changed(config, **parts)
 
 
 def fit(run, config=CONFIG, *, method_for=None, **options):
