@@ -9,9 +9,8 @@ import importlib.metadata
 import json
 import pathlib
 import platform
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -20,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.data.pipeline import Order
-from irjax.reports.files import plain, write_json, write_text
+from irjax.reports.files import plain, write_json
 from irjax.training.checkpoints import CheckpointError, Checkpoints, saved_steps
 from irjax.training.configs import same_config
 from irjax.training.data import (
@@ -33,6 +32,7 @@ from irjax.training.data import (
     open_splits,
     target_flags,
 )
+from irjax.training.log import Log
 from irjax.training.optimizers import OptimizerConfig, Plateau
 from irjax.training.parallel import data_parallel, replicate
 from irjax.training.state import TrainState, Variables
@@ -135,63 +135,6 @@ def validate(
     return float(np.mean(stack(*losses), dtype=np.float64)), jax.tree.map(stack, *parts)
 
 
-def _lines_until(path: pathlib.Path, step: int) -> list[str]:
-    """The log's lines up to the step that a run resumes from; later ones will be written again."""
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except json.JSONDecodeError:  # torn by a kill or a full disk
-            break
-    return kept
-
-
-class _Log:
-    """metrics.jsonl, TensorBoard and the progress bar of a run."""
-
-    def __init__(self, run: pathlib.Path, start: int, steps: int, *, tensorboard: bool):
-        from tqdm import tqdm
-
-        self._path = run / "metrics.jsonl"
-        if self._path.exists():
-            write_text(self._path, "".join(f"{line}\n" for line in _lines_until(self._path, start)))
-        self._file = self._path.open("a", buffering=1)
-        self._writer = None
-        if tensorboard:
-            with contextlib.suppress(ImportError):  # an accelerator machine may lack it
-                from tensorboardX import SummaryWriter
-
-                self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
-        self._bar = tqdm(total=steps, initial=start, disable=not sys.stderr.isatty(), unit="step", dynamic_ncols=True)
-
-    def write(self, step: int, values: dict[str, float], *, group: str) -> None:
-        """One line; `group` is ``train`` or ``val``."""
-        self._file.write(json.dumps({"step": step, "group": group, **plain(values)}) + "\n")
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(f"{group}/{name}", value, step)
-
-    def advance(self, count: int, **shown: str) -> None:
-        self._bar.update(count)
-        self._bar.set_postfix(shown, refresh=False)
-
-    def validation(self, step: int, metrics: dict[str, float]) -> None:
-        """Logs and prints a validation."""
-        self.write(step, metrics, group="val")
-        self.say(f"step {step}: validation " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-
-    def say(self, text: str) -> None:
-        self._bar.write(text, file=sys.stdout)
-        sys.stdout.flush()
-
-    def close(self) -> None:
-        self._bar.close()
-        self._file.close()
-        if self._writer is not None:
-            self._writer.close()
-
-
 def versions() -> dict[str, str]:
     """The versions that a run's results depend on."""
     found = {"python": platform.python_version(), "platform": jax.default_backend()}
@@ -250,12 +193,24 @@ def _variables(model: nn.Module, shape: tuple[int, int, int], key: jax.Array, gi
     return jax.tree.map(jnp.array, given)
 
 
-def _order(train: Source, split: Split | None, data: DataConfig, seed: int) -> Order:
-    """The order in which training images are drawn."""
-    if not data.balance:
-        return Order(len(train), seed)
-    flags = target_flags(train) if split is None else split.data.mask.any(axis=1)
-    return Order(len(train), seed, balanced_weights(train, flags))
+def _feed(
+    train: Source,
+    split: Split | None,
+    data: DataConfig,
+    loop: LoopConfig,
+    devices: list[jax.Device],
+    step: int,
+    with_masks: bool,
+) -> CachedFeed | HostFeed:
+    """What draws the training batches from this step on: from the split on the device, or from the host's files."""
+    weights = None
+    if data.balance:
+        flags = target_flags(train) if split is None else split.data.mask.any(axis=1)
+        weights = balanced_weights(train, flags)
+    order = Order(len(train), loop.seed, weights)
+    if split is not None:
+        return CachedFeed(split, order, loop.batch_size, devices)
+    return HostFeed(train, order, loop.batch_size, data, step, with_masks)
 
 
 def _read(train: Source, val: Source, data: DataConfig, with_masks: bool) -> tuple[Split | None, Split]:
@@ -264,6 +219,70 @@ def _read(train: Source, val: Source, data: DataConfig, with_masks: bool) -> tup
         load_split, size=data.size, max_points=data.max_points, with_masks=with_masks, enlarge=data.enlarge
     )
     return read(train) if data.cache == "device" else None, read(val, slide=data.slide)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Schedule:
+    """Optimiser steps: of the whole run, of an epoch, and from one validation to the next."""
+
+    steps: int
+    per_epoch: int
+    validation: int
+
+    @classmethod
+    def of(cls, loop: LoopConfig, examples: int) -> _Schedule:
+        per_epoch = -(-examples // loop.batch_size)
+        steps = loop.steps or max(1, round(loop.epochs * per_epoch))
+        return cls(steps, per_epoch, max(1, min(steps, round(loop.eval_epochs * per_epoch))))
+
+    def rounds(self, step: int) -> Iterator[tuple[int, int]]:
+        """From and until which step to go before each validation that is left."""
+        while step < self.steps:
+            until = min(self.steps, (step // self.validation + 1) * self.validation)
+            yield step, until
+            step = until
+
+
+class _Record:
+    """The checkpoints of a run, and the history of its validations beside them."""
+
+    def __init__(self, run: pathlib.Path, select: str, plateau: Plateau):
+        self._path, self._select, self._plateau = run / "validation.json", select, plateau
+        self._checkpoints = Checkpoints(run)
+
+    def resume(self, state: TrainState) -> TrainState:
+        """The newest checkpoint's state, or the given one if there is none."""
+        restored = self._checkpoints.restore(state)
+        if restored is None:
+            return state
+        state, record = restored
+        self._plateau = Plateau(**record["plateau"])
+        return state
+
+    def rate_scale(self, loss: float) -> float:
+        """The factor on the learning rate after a validation of this loss."""
+        return self._plateau.update(loss)
+
+    def save(self, state: TrainState, metrics: dict[str, float]) -> None:
+        """Writes the checkpoint, and its validation."""
+        step = int(state.step)
+        history = json.loads(self._path.read_text()) if self._path.exists() else {}
+        try:
+            write_json(self._path, {**{k: v for k, v in history.items() if int(k) < step}, str(step): metrics})
+        except OSError as error:
+            raise CheckpointError(f"could not write {self._path}: {error}; the checkpoints are intact") from error
+        chosen = metrics[self._select]
+        record = {"plateau": dataclasses.asdict(self._plateau)}
+        # An undefined metric, such as F1 without any detection, is never the best.
+        self._checkpoints.save(state, record, select=chosen if np.isfinite(chosen) else -1.0, loss=metrics["loss"])
+
+    def best(self) -> tuple[int, dict[str, float], Variables]:
+        """Step, validation metrics and weights of the chosen checkpoint."""
+        step, variables = self._checkpoints.variables("best")
+        return step, json.loads(self._path.read_text())[str(step)], variables
+
+    def close(self) -> None:
+        self._checkpoints.close()
 
 
 def fit(
@@ -311,53 +330,32 @@ def fit(
     _open_run(run, config, about, on_start)
 
     split, val_split = _read(train, val, data, with_masks)
-    order = _order(train, split, data, loop.seed)
-    steps_per_epoch = -(-len(train) // loop.batch_size)
-    steps = loop.steps or max(1, round(loop.epochs * steps_per_epoch))
-    eval_every = max(1, min(steps, round(loop.eval_epochs * steps_per_epoch)))
-
+    schedule = _Schedule.of(loop, len(train))
     init_key, seed_key = jax.random.split(jax.random.key(loop.seed))
-    tx = optimizer.build(steps, steps_per_epoch)
+    tx = optimizer.build(schedule.steps, schedule.per_epoch)
     initial = _variables(one.model, (data.size, data.size, input_channels), init_key, initial)
-    state = TrainState.create(initial, tx, averaging=bool(loop.averaging))
-    plateau = Plateau(optimizer.plateau_factor, optimizer.plateau_patience)
-    checkpoints = Checkpoints(run)
-    restored = checkpoints.restore(state)
-    if restored is not None:
-        state, record = restored
-        plateau = Plateau(**record["plateau"])
-    state, step = replicate(state, devices), int(state.step)
+    record = _Record(run, one.select, Plateau(optimizer.plateau_factor, optimizer.plateau_patience))
+    state = record.resume(TrainState.create(initial, tx, averaging=bool(loop.averaging)))
+    state, start = replicate(state, devices), int(state.step)
 
-    if split is not None:
-        feed = CachedFeed(split, order, loop.batch_size, devices)
-    else:
-        feed = HostFeed(train, order, loop.batch_size, data, step, with_masks)
-    rate, warm_steps = optimizer.learning_rate(steps, steps_per_epoch), round(one.warm_epochs * steps_per_epoch)
-    runner = _Runner(method_for, tx, seed_key, loop, devices, rate, warm_steps)
+    feed = _feed(train, split, data, loop, devices, start, with_masks)
+    rate = optimizer.learning_rate(schedule.steps, schedule.per_epoch)
+    runner = _Runner(method_for, tx, seed_key, loop, devices, rate, round(one.warm_epochs * schedule.per_epoch))
     evaluate = _Evaluator(one, val_split, loop.eval_batch_size, devices[0])
-    log = _Log(run, step, steps, tensorboard=loop.tensorboard)
-    trained = 0.0
+    log = Log(run, start, schedule.steps, tensorboard=loop.tensorboard)
     try:
-        if step:
-            log.say(f"resuming {run} at step {step} of {steps}")
-        while step < steps:
-            clock = time.perf_counter()
-            until = min(steps, (step // eval_every + 1) * eval_every)
+        for step, until in schedule.rounds(start):
             state = runner.advance(state, feed, step, until, log)
-            trained += time.perf_counter() - clock
-            step = until
             metrics = evaluate(state.eval_variables)
-            scale = jnp.asarray(plateau.update(metrics["loss"]), jnp.float32)
+            scale = jnp.asarray(record.rate_scale(metrics["loss"]), jnp.float32)
             state = state.replace(rate_scale=replicate(scale, devices))
-            log.validation(step, metrics)
-            _save(run, checkpoints, state, plateau, metrics, select=one.select)
-        best_step, variables = checkpoints.variables("best")
-        best = json.loads((run / "validation.json").read_text())[str(best_step)]
+            log.validation(until, metrics)
+            record.save(state, metrics)
+        wait = feed.waited / max(runner.seconds, 1e-9)
+        return Result(run, *record.best(), time.perf_counter() - begin, wait)
     finally:
         log.close()
-        checkpoints.close()
-    wait = feed.waited / max(trained, 1e-9)
-    return Result(run, best_step, best, variables, time.perf_counter() - begin, wait)
+        record.close()
 
 
 class _Evaluator:
@@ -375,28 +373,6 @@ class _Evaluator:
         loss, predictions = validate(self._step, variables, self._data, self._batch_size)
         metrics = {"loss": loss, **self._method.score(predictions, self._split)}
         return {**metrics, "seconds": time.perf_counter() - begin}
-
-
-def _save(
-    run: pathlib.Path,
-    checkpoints: Checkpoints,
-    state: TrainState,
-    plateau: Plateau,
-    metrics: dict[str, float],
-    select: str,
-) -> None:
-    """Writes the checkpoint, and the history of validations beside it."""
-    step = int(state.step)
-    path = run / "validation.json"
-    history = json.loads(path.read_text()) if path.exists() else {}
-    try:
-        write_json(path, {**{k: v for k, v in history.items() if int(k) < step}, str(step): metrics})
-    except OSError as error:
-        raise CheckpointError(f"could not write {path}: {error}; the checkpoints are intact") from error
-    chosen = metrics[select]
-    record = {"plateau": dataclasses.asdict(plateau)}
-    # An undefined metric, such as F1 without any detection, is never the best.
-    checkpoints.save(state, record, select=chosen if np.isfinite(chosen) else -1.0, loss=metrics["loss"])
 
 
 class _Runner:
@@ -425,8 +401,9 @@ class _Runner:
         self._on_batch = data_parallel(make_step, devices)
         self._on_cache = data_parallel(make_step, devices, cached=True)
         self._loop, self._rate = loop, rate
+        self.seconds = 0.0  # spent in steps
 
-    def advance(self, state: TrainState, feed: CachedFeed | HostFeed, step: int, until: int, log: _Log) -> TrainState:
+    def advance(self, state: TrainState, feed: CachedFeed | HostFeed, step: int, until: int, log: Log) -> TrainState:
         """Runs the steps from `step` up to `until`."""
         chunk = self._loop.steps_per_dispatch
         while step < until:
@@ -443,6 +420,7 @@ class _Runner:
                 metrics = jax.tree.map(lambda *x: np.stack(x), *jax.device_get(parts))
             step += count
             seconds = time.perf_counter() - begin
+            self.seconds += seconds
             good = metrics["skipped"] == 0
             values = {
                 "loss": float(np.mean(metrics["loss"][good])) if good.any() else float("nan"),

@@ -223,14 +223,14 @@ def test_no_program_is_compiled_between_dispatches_or_epochs(tiny, tmp_path, cac
 
     late = []
     monitoring.register_event_duration_secs_listener(note)
-    write = training._Log.write
+    write = training.Log.write
 
     def noting(self, step, values, *, group):
         late.append((step, group, len(compiled)))
         write(self, step, values, group=group)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training._Log, "write", noting)
+        patch.setattr(training.Log, "write", noting)
         tiny.fit(tmp_path / "run", config, method_for=method_for)
     monitoring.unregister_event_duration_listener(note)
     assert counts == {False: 2 if cache == "device" else 1, True: 1}

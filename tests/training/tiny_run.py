@@ -84,7 +84,7 @@ def _die() -> None:
 def _die_at(moment: str) -> None:
     """Moments: ``step`` amid an epoch, ``log`` half a line, ``commit`` of a checkpoint, ``remove`` of an old one."""
     if moment in ("step", "log"):
-        write = training._Log.write
+        write = training.Log.write
 
         def dying(self, step, values, *, group):
             if step >= 7:
@@ -94,7 +94,7 @@ def _die_at(moment: str) -> None:
                 _die()
             write(self, step, values, group=group)
 
-        training._Log.write = dying
+        training.Log.write = dying
         return
     seen = []
 

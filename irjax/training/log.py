@@ -1,0 +1,72 @@
+"""What a run writes while it goes on: metrics.jsonl, TensorBoard and the progress bar."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pathlib
+import sys
+
+from irjax.reports.files import plain, write_text
+
+
+def _lines_until(path: pathlib.Path, step: int) -> list[str]:
+    """The log's lines up to the step that a run resumes from; later ones will be written again."""
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+        except json.JSONDecodeError:  # torn by a kill or a full disk
+            break
+    return kept
+
+
+class Log:
+    """metrics.jsonl, TensorBoard and the progress bar of a run."""
+
+    def __init__(self, run: pathlib.Path, start: int, steps: int, *, tensorboard: bool):
+        from tqdm import tqdm
+
+        self._path = run / "metrics.jsonl"
+        if self._path.exists():
+            write_text(self._path, "".join(f"{line}\n" for line in _lines_until(self._path, start)))
+        self._file = self._path.open("a", buffering=1)
+        self._writer = None
+        if tensorboard:
+            with contextlib.suppress(ImportError):  # an accelerator machine may lack it
+                from tensorboardX import SummaryWriter
+
+                self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
+        self._bar = tqdm(total=steps, initial=start, disable=not sys.stderr.isatty(), unit="step", dynamic_ncols=True)
+        if start:
+            self.say(f"resuming {run} at step {start} of {steps}")
+
+    def write(self, step: int, values: dict[str, float], *, group: str) -> None:
+        """One line; `group` is ``train`` or ``val``."""
+        self._file.write(json.dumps({"step": step, "group": group, **plain(values)}) + "\n")
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(f"{group}/{name}", value, step)
+
+    def advance(self, count: int, **shown: str) -> None:
+        """Moves the bar by `count` steps."""
+        self._bar.update(count)
+        self._bar.set_postfix(shown, refresh=False)
+
+    def validation(self, step: int, metrics: dict[str, float]) -> None:
+        """Logs and prints a validation."""
+        self.write(step, metrics, group="val")
+        self.say(f"step {step}: validation " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+
+    def say(self, text: str) -> None:
+        """Prints a line, above the bar."""
+        self._bar.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Ends the bar and the files."""
+        self._bar.close()
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
