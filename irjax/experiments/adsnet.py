@@ -73,8 +73,7 @@ class LossConfig:
     """What Equation 7 leaves open.
 
     Attributes:
-      segmentation: what L_seg has beside the soft IoU: "focal", or "cross_entropy", both over the number of target
-        pixels.
+      segmentation: what L_seg has beside the soft IoU: "focal" or "cross_entropy" (`irjax.losses.adsnet.adsnet_loss`).
       sparsity_weight: of the squared difference between kept and wanted fraction of patches.
       recall_weight: of the cross-entropy between decisions and the cells that have a target nearby.
     """

@@ -16,18 +16,20 @@ import jax.numpy as jnp
 from irjax.losses.segmentation import binary_cross_entropy, focal, soft_iou
 from irjax.ops.patches import largest_in
 
+SEGMENTATION = {"focal": focal, "cross_entropy": binary_cross_entropy}  # the pixels' part of L_seg
+# A target's area, about. With fewer, images without targets would weigh more than all others in the cross-entropy,
+# which does not discount, as the focal loss does, the many pixels that are nearly right.
+_LEAST_PIXELS = {"focal": 1, "cross_entropy": 32}
+
 
 def dilated(cells: jax.Array) -> jax.Array:
     """The largest value of each cell and its eight neighbours: [B, h, w] to the same."""
     return jax.lax.reduce_window(cells, -jnp.inf, jax.lax.max, (1, 3, 3), (1, 1, 1), "SAME")
 
 
-SEGMENTATION = {"focal": focal, "cross_entropy": binary_cross_entropy}  # the pixels' part of L_seg
-
-
-def by_positives(values: jax.Array, target: jax.Array) -> jax.Array:
-    """Means over pixels as sums divided by the number of positives, at least 1: [B] and [B, H, W] to [B]."""
-    return values * target[0].size / jnp.maximum(jnp.sum(target, axis=(1, 2)), 1.0)
+def by_positives(values: jax.Array, target: jax.Array, *, least: float = 1) -> jax.Array:
+    """Means over pixels as sums divided by the number of positives, at least `least`: [B] and [B, H, W] to [B]."""
+    return values * target[0].size / jnp.maximum(jnp.sum(target, axis=(1, 2)), least)
 
 
 def neighbourhood_iou(logits: jax.Array, target: jax.Array, cell: int) -> tuple[jax.Array, jax.Array]:
@@ -71,7 +73,8 @@ def adsnet_loss(
       target: [B, H, W] bool.
       cell: side of a patch in pixels.
       dropped: fractions of the patches that levels 3 and 2 should drop.
-      segmentation: "focal" or "cross_entropy", the pixels' part of L_seg.
+      segmentation: "focal" or "cross_entropy", the pixels' part of L_seg: over the number of target pixels, at least 1,
+        and for the cross-entropy at least 32.
       sparsity_weight: of the squared difference between kept and wanted fraction.
       recall_weight: of the cross-entropy between decisions and the cells that have a target nearby.
 
@@ -92,7 +95,8 @@ def adsnet_loss(
     if outputs.scores is not None:
         wanted, defined = neighbourhood_iou(outputs.logits, target, cell)
         loss += sum(_score_loss(score, wanted, defined) for score in outputs.scores) / len(outputs.scores)
-    loss += by_positives(SEGMENTATION[segmentation](outputs.logits, target), target) + soft_iou(outputs.logits, target)
+    pixels = SEGMENTATION[segmentation](outputs.logits, target)
+    loss += by_positives(pixels, target, least=_LEAST_PIXELS[segmentation]) + soft_iou(outputs.logits, target)
     occupied = dilated(largest_in(target, cell))
     for decision, mask, fraction in zip(outputs.decisions, outputs.masks, dropped, strict=True):
         if decision is not None:

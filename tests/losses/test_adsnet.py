@@ -50,13 +50,12 @@ def test_pooling_and_dilation(target):
 
 
 def by_hand(form, logits, target):
-    """Summed over the pixels, divided by the positives: 24 and, in the second image, none."""
+    """Summed over the pixels, divided by the positives, 24 and none, or the least that counts."""
     p, y = sigmoid(logits), target.astype(float)
-    value = {
-        "focal": -0.25 * y * (1 - p) ** 2 * np.log(p) - 0.75 * (1 - y) * p**2 * np.log(1 - p),
-        "cross_entropy": -y * np.log(p) - (1 - y) * np.log(1 - p),
-    }[form]
-    return value.sum(axis=(1, 2)) / [24, 1]
+    if form == "focal":
+        value = -0.25 * y * (1 - p) ** 2 * np.log(p) - 0.75 * (1 - y) * p**2 * np.log(1 - p)
+        return value.sum(axis=(1, 2)) / [24, 1]
+    return (-y * np.log(p) - (1 - y) * np.log(1 - p)).sum(axis=(1, 2)) / [32, 32]
 
 
 def test_focal_loss_is_divided_by_the_positives(target):
