@@ -16,7 +16,7 @@ from irjax.data import open_source
 from irjax.inference import Detector, load
 from irjax.models import NaIRSTD
 from irjax.models.na_native import PATCH
-from irjax.ops.normalize import normalize
+from irjax.ops.normalize import normalize, to_unit
 from irjax.ops.patches import expand_mask, join_patches, largest_in
 from irjax.ops.regions import find_regions
 from irjax.reports.curves import COLOURS, figure_of, plot_selection, save_figure
@@ -105,7 +105,7 @@ def analyse_relevance(
 
 def _measure(detector: Detector, split: Split) -> dict[str, Any]:
     """Coverage and recall on the canvases or windows of a split."""
-    scores_of = jax.jit(lambda variables, images: _scores(detector, variables, images))
+    scores_of = jax.jit(lambda variables, images: relevance_scores(detector, variables, images))
     truth = split.data.segmentation
     scores = np.concatenate([np.asarray(scores_of(detector.variables, image[None])) for image in split.data.images])
     positive = np.asarray(largest_in(jnp.asarray(truth, jnp.float32), PATCH)).reshape(len(truth), -1) > 0
@@ -122,9 +122,9 @@ def _shown(found: Mapping[str, Any]) -> tuple[str, ...]:
     return ("all",) if found["few"] == found["all"] else ("all", "few")
 
 
-def _scores(detector: Detector, variables: Mapping[str, Any], images: jax.Array) -> jax.Array:
-    """Relevance logits [B, N] of canvases [B, S, S]."""
-    inputs = normalize(images.astype(jnp.float32), detector.config.normalization, detector.config.channels)
+def relevance_scores(detector: Detector, variables: Mapping[str, Any], images: jax.Array) -> jax.Array:
+    """Relevance logits [B, N] of the patches of canvases [B, S, S] as they are stored."""
+    inputs = normalize(to_unit(images), detector.config.normalization, detector.config.channels)
     outputs = detector.module.clone(only_scores=True).apply(variables, inputs, train=False)
     return _last(outputs.scores).reshape(len(images), -1)
 

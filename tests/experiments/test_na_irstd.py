@@ -13,7 +13,7 @@ import pytest
 import irjax
 from irjax import cli
 from irjax.experiments import na_irstd
-from irjax.reports.relevance import analyse_relevance, selection_curve
+from irjax.reports.relevance import analyse_relevance, relevance_scores, selection_curve
 from irjax.training.checkpoints import load_variables
 from irjax.training.data import DataConfig
 
@@ -94,6 +94,17 @@ def test_what_it_selects_is_measured_and_drawn(trained, two_images, tmp_path, ca
     found = json.loads((out / "selection.json").read_text())
     assert found["images"] == 2 and found["all"]["recall"][-1] == 1.0  # all four patches
     assert found["all"] == found["few"]
+
+
+def test_measured_scores_are_those_of_the_detector(trained):
+    detector = irjax.load(str(trained[0]))
+    stored = np.random.default_rng(0).integers(0, 256, (1, 64, 64), np.uint8)
+    scores = relevance_scores(detector, detector.variables, jnp.asarray(stored))
+    seen = lambda module, variables, inputs: jnp.repeat(  # noqa: E731
+        jnp.repeat(module.apply(variables, inputs, train=False).scores[:, None], 32, 2), 32, 3
+    )
+    np.testing.assert_allclose(scores.reshape(2, 2), detector.look(stored[0], seen)[0, ::32, ::32], atol=1e-5)
+    assert np.ptp(scores) > 1e-3
 
 
 def test_selection_of_a_network_that_selects_nothing(two_images, tmp_path):
