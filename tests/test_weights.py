@@ -45,6 +45,19 @@ def test_float16_halves_the_file(tmp_path, variables, monkeypatch):
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(loaded))
 
 
+def test_small_kernels_keep_32_bits_as_far_as_the_file_stays_small(monkeypatch):
+    kernels = {name: np.ones((size, 10), np.float32) for name, size in {"c": 7, "b": 2, "a": 4, "d": 30}.items()}
+    tree = {"params": {**kernels, "bias": np.ones(50, np.float32)}}
+    types = lambda: {  # noqa: E731
+        name: value.dtype.itemsize for name, value in weights.on_disk(tree, "float16")["params"].items()
+    }
+    monkeypatch.setattr(weights, "_SMALL", 200)
+    assert types() == {"a": 4, "b": 4, "c": 4, "d": 2, "bias": 4}
+    monkeypatch.setattr(weights, "_LARGEST", 4 * 50 + 2 * 430 + 2 * 60)  # room for b and a
+    assert types() == {"a": 4, "b": 4, "c": 2, "d": 2, "bias": 4}
+    assert {value.dtype for value in weights.on_disk(tree, "float32")["params"].values()} == {np.dtype("float32")}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

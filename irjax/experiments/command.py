@@ -167,8 +167,8 @@ def _ship(experiment: Experiment, command: Flags) -> None:
         raise ValueError("--ship needs a run directory as --eval-only, and --data.root for the figures of its card")
     detector, facts = experiment.settle(run)
     # The figures are those of the weights as they are written.
-    round_trip = lambda value: on_disk(value, experiment.dtype).astype(np.float32)  # noqa: E731
-    written = dataclasses.replace(detector, variables=jax.tree.map(round_trip, detector.variables))
+    stored = on_disk(detector.variables, experiment.dtype)
+    written = dataclasses.replace(detector, variables=jax.tree.map(lambda x: x.astype(np.float32), stored))
     tests = _tests(command, command.test or command.data.val)
     figures = _test_each(experiment, tests, written, run)
     if experiment.dtype != "float32":

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 CARD_FIELDS = ("data", "licence", "recipe", "seed", "command", "validation")
 
 _FORMAT = "irjax-weights-1"
-_SMALL = 80_000  # values
+_SMALL = 80_000  # values of a kernel
+_LARGEST = 24_800_000  # bytes of arrays in a file: it is to stay below 25 MB
 _ON_DISK = ("float32", "float16")
 
 
@@ -72,9 +73,10 @@ def save_weights(
         raise ValueError(f"the card of {path.name} lacks {missing}")
     check_variables(config, variables, path.name)
     tensors = {}
-    for name, value in flax.traverse_util.flatten_dict(dict(variables), sep="/").items():
-        with np.errstate(over="ignore"):  # reported below
-            tensors[name] = np.ascontiguousarray(on_disk(value, dtype))
+    with np.errstate(over="ignore"):  # reported below
+        stored = on_disk(variables, dtype)
+    for name, value in flax.traverse_util.flatten_dict(stored, sep="/").items():
+        tensors[name] = np.ascontiguousarray(value)
         if not np.isfinite(tensors[name]).all():
             raise ValueError(f"{path.name}: {name} has values that are not finite in {dtype}")
     metadata = {"format": _FORMAT, "config": config.to_json(), "card": json.dumps(dict(card))}
@@ -84,14 +86,33 @@ def save_weights(
     return path
 
 
-def on_disk(value: Any, dtype: str) -> np.ndarray:
-    """An array as a weight file of this dtype has it.
+def on_disk(variables: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+    """Variables as a weight file of this dtype has them.
 
-    Vectors and small kernels stay float32. They are few, and what rounding changes is mostly theirs: in MSHNet,
-    probabilities would change by up to .008 instead of .0014.
+    In a file of float16, vectors and small kernels stay float32, the smallest first, as far as the file stays below
+    25 MB. They are few, and what rounding changes is mostly theirs: in MSHNet, probabilities would change by up to .008
+    instead of .0014.
+
+    Args:
+      variables: nested dicts of arrays.
+      dtype: "float32" or "float16".
+
+    Returns:
+      The same tree, numpy.
     """
-    value = np.asarray(value)
-    return value.astype(dtype if value.ndim > 1 and value.size >= _SMALL else "float32")
+    import jax
+
+    leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, dict(variables)))
+    bits = np.dtype(dtype).itemsize
+    room = _LARGEST - sum(leaf.size * (bits if leaf.ndim > 1 else 4) for leaf in leaves)
+    wide = {index for index, leaf in enumerate(leaves) if leaf.ndim <= 1}
+    for index in sorted(set(range(len(leaves))) - wide, key=lambda index: leaves[index].size):
+        room -= leaves[index].size * (4 - bits)
+        if room < 0 or leaves[index].size >= _SMALL:
+            break
+        wide.add(index)
+    types = ("float32" if index in wide else dtype for index in range(len(leaves)))
+    return structure.unflatten(leaf.astype(kind) for leaf, kind in zip(leaves, types, strict=True))
 
 
 def load_weights(path: str | os.PathLike) -> tuple[dict[str, Any], DetectorConfig, dict[str, Any]]:
