@@ -45,6 +45,15 @@ def test_float16_halves_the_file(tmp_path, variables, monkeypatch):
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(loaded))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_scalars_stay_scalars(tmp_path, monkeypatch, dtype):
+    monkeypatch.setattr("irjax.inference.check_variables", lambda *_: None)
+    tree = {"params": {"gate": np.float32(0.25), "kernel": np.arange(6, dtype=np.float32).reshape(3, 2).T}}
+    loaded = weights.load_weights(weights.save_weights(tmp_path / "a.safetensors", tree, CONFIG, CARD, dtype=dtype))[0]
+    jax.tree.map(np.testing.assert_array_equal, loaded, tree)
+    assert loaded["params"]["gate"].shape == ()
+
+
 def test_small_kernels_keep_32_bits_as_far_as_the_file_stays_small(monkeypatch):
     kernels = {name: np.ones((size, 10), np.float32) for name, size in {"c": 7, "b": 2, "a": 4, "d": 30}.items()}
     tree = {"params": {**kernels, "bias": np.ones(50, np.float32)}}
@@ -125,4 +134,4 @@ def test_shipped_weights_fit_their_configuration():
         _, _, card = weights.load_weights(path)
         assert set(weights.CARD_FIELDS) <= set(card)
         assert path.with_suffix(".md").is_file()
-        assert load(name).config.method in name
+        assert load(name).config.method.replace("_", "-") in name

@@ -57,7 +57,7 @@ def _about(name: str, variables: Mapping[str, Any], config: Any, megabytes: floa
     number = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     return (
         f"{name}: {config.method}, {number:,} parameters, {megabytes:.1f} MB; "
-        f"images fitted into {config.size}x{config.size}, threshold {config.threshold:g}"
+        f"{'windows of' if config.slide else 'images fitted into'} {config.size}x{config.size}, threshold {config.threshold:g}"
     )
 
 

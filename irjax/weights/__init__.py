@@ -76,7 +76,7 @@ def save_weights(
     with np.errstate(over="ignore"):  # reported below
         stored = on_disk(variables, dtype)
     for name, value in flax.traverse_util.flatten_dict(stored, sep="/").items():
-        tensors[name] = np.ascontiguousarray(value)
+        tensors[name] = np.asarray(value, order="C")  # ascontiguousarray would make a vector of a scalar
         if not np.isfinite(tensors[name]).all():
             raise ValueError(f"{path.name}: {name} has values that are not finite in {dtype}")
     metadata = {"format": _FORMAT, "config": config.to_json(), "card": json.dumps(dict(card))}
