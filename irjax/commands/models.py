@@ -55,9 +55,10 @@ def _about(name: str, variables: Mapping[str, Any], config: Any, megabytes: floa
     import jax
 
     number = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    shown = "windows of" if config.slide else "images fitted into"
     return (
         f"{name}: {config.method}, {number:,} parameters, {megabytes:.1f} MB; "
-        f"{'windows of' if config.slide else 'images fitted into'} {config.size}x{config.size}, threshold {config.threshold:g}"
+        f"{shown} {config.size}x{config.size}, threshold {config.threshold:g}"
     )
 
 
