@@ -36,6 +36,11 @@ from irjax.types import Array, Detections
 # --- pure functions ---------------------------------------------------------------------------------------------------
 
 
+def network_inputs(config: DetectorConfig, canvases: Array) -> Array:
+    """What the network sees of canvases [B, S, S], as they are stored or in [0, 1]: [B, S, S, C] float32; pure."""
+    return normalize(to_unit(canvases), config.normalization, config.channels)
+
+
 def run_network(config: DetectorConfig, variables: Mapping[str, Any], canvases: Array) -> tuple[Array, bool]:
     """Runs the network on letterboxed images; pure.
 
@@ -47,8 +52,7 @@ def run_network(config: DetectorConfig, variables: Mapping[str, Any], canvases: 
     Returns:
       Target probabilities [B, S, S] and True of a segmentation network; heatmaps [B, S / s, S / s] and False else.
     """
-    inputs = normalize(canvases, config.normalization, config.channels)
-    output = config.module().apply(variables, inputs, train=False)
+    output = config.module().apply(variables, network_inputs(config, canvases), train=False)
     if hasattr(output, "logits"):
         return jax.nn.sigmoid(output.logits), True
     return output, False
@@ -281,8 +285,7 @@ class Detector:
     @functools.cached_property
     def _look(self) -> Any:
         def run(inside: Callable[..., Array], variables: Mapping[str, Any], canvases: Array) -> Array:
-            inputs = normalize(canvases, self.config.normalization, self.config.channels)
-            return inside(self.module, variables, inputs)
+            return inside(self.module, variables, network_inputs(self.config, canvases))
 
         return jax.jit(run, static_argnums=0)
 

@@ -301,8 +301,7 @@ def ablation(name: str, base: MshnetConfig) -> dict[str, MshnetConfig]:
             raise ValueError("the ablation loss varies the weight of the IoU, and loss.name soft_iou has none")
         return {v: changed(base, loss={"variant": v}) for v in VARIANTS}
     if name == "attention":
-        replace = lambda kind: dataclasses.replace(base.model, spatial_attention=kind)  # noqa: E731
-        return {kind: dataclasses.replace(base, model=replace(kind)) for kind in SPATIAL_KINDS}
+        return {kind: changed(base, model={"spatial_attention": kind}) for kind in SPATIAL_KINDS}
     raise ValueError(f"there is no ablation {name!r}; there are {ABLATIONS}")
 
 

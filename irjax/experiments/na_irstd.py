@@ -257,16 +257,15 @@ def first_stage(config: NaIrstdConfig) -> NaIrstdConfig:
     """The config of the first stage by itself."""
     own = config.relevance
     groups = (*config.optimizer.groups, "backbone=0", "injection=0", "decoder=0")
-    optimizer = dataclasses.replace(config.optimizer, rate=own.rate, groups=groups)
-    loop = dataclasses.replace(config.loop, steps=own.steps, epochs=own.epochs, eval_epochs=own.eval_epochs)
-    return dataclasses.replace(config, stage=1, optimizer=optimizer, loop=loop)
+    loop = {"steps": own.steps, "epochs": own.epochs, "eval_epochs": own.eval_epochs}
+    return dataclasses.replace(changed(config, optimizer={"rate": own.rate, "groups": groups}, loop=loop), stage=1)
 
 
 def second_stage(config: NaIrstdConfig, first: pathlib.Path) -> NaIrstdConfig:
     """The config of the second stage, which starts from the first's run; the scorer stays as it is."""
     groups = (*config.optimizer.groups, "scorer=0", f"native={config.relevance.native_rate:g}")
-    optimizer = dataclasses.replace(config.optimizer, groups=groups)
-    return dataclasses.replace(config, stage=2, initial=config.initial or str(first), optimizer=optimizer)
+    config = changed(config, optimizer={"groups": groups})
+    return dataclasses.replace(config, stage=2, initial=config.initial or str(first))
 
 
 def train(config: NaIrstdConfig, run: pathlib.Path) -> Result:
@@ -310,8 +309,8 @@ def _of_label(label: str) -> Callable[[NaIrstdConfig], NaIrstdConfig]:
 def _one_stage(base: NaIrstdConfig) -> NaIrstdConfig:
     """As many steps as the two have."""
     loop, first = base.loop, base.relevance
-    loop = dataclasses.replace(loop, steps=loop.steps and loop.steps + first.steps, epochs=loop.epochs + first.epochs)
-    return dataclasses.replace(base, stages="one", loop=loop)
+    both = {"steps": loop.steps and loop.steps + first.steps, "epochs": loop.epochs + first.epochs}
+    return dataclasses.replace(changed(base, loop=both), stages="one")
 
 
 # The paper's Tables IV and V and its Figure 7.

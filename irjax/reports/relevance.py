@@ -13,10 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.data import open_source
-from irjax.inference import Detector, load
+from irjax.inference import Detector, load, network_inputs
 from irjax.models import NaIRSTD
 from irjax.models.na_native import PATCH
-from irjax.ops.normalize import normalize, to_unit
 from irjax.ops.patches import expand_mask, join_patches, largest_in
 from irjax.ops.regions import find_regions
 from irjax.reports.curves import COLOURS, figure_of, plot_selection, save_figure
@@ -124,7 +123,7 @@ def _shown(found: Mapping[str, Any]) -> tuple[str, ...]:
 
 def relevance_scores(detector: Detector, variables: Mapping[str, Any], images: jax.Array) -> jax.Array:
     """Relevance logits [B, N] of the patches of canvases [B, S, S] as they are stored."""
-    inputs = normalize(to_unit(images), detector.config.normalization, detector.config.channels)
+    inputs = network_inputs(detector.config, images)
     outputs = detector.module.clone(only_scores=True).apply(variables, inputs, train=False)
     return _last(outputs.scores).reshape(len(images), -1)
 

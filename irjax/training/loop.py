@@ -347,8 +347,7 @@ def fit(
         for step, until in schedule.rounds(start):
             state = runner.advance(state, feed, step, until, log)
             metrics = evaluate(state.eval_variables)
-            scale = jnp.asarray(record.rate_scale(metrics["loss"]), jnp.float32)
-            state = state.replace(rate_scale=replicate(scale, devices))
+            state = state.replace(rate_scale=replicate(jnp.float32(record.rate_scale(metrics["loss"])), devices))
             log.validation(until, metrics)
             record.save(state, metrics)
         wait = feed.waited / max(runner.seconds, 1e-9)

@@ -103,11 +103,11 @@ def on_disk(variables: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     import jax
 
     leaves, structure = jax.tree.flatten(jax.tree.map(np.asarray, dict(variables)))
-    bits = np.dtype(dtype).itemsize
-    room = _LARGEST - sum(leaf.size * (bits if leaf.ndim > 1 else 4) for leaf in leaves)
+    narrow = np.dtype(dtype).itemsize  # bytes of a value
+    room = _LARGEST - sum(leaf.size * (narrow if leaf.ndim > 1 else 4) for leaf in leaves)
     wide = {index for index, leaf in enumerate(leaves) if leaf.ndim <= 1}
     for index in sorted(set(range(len(leaves))) - wide, key=lambda index: leaves[index].size):
-        room -= leaves[index].size * (4 - bits)
+        room -= leaves[index].size * (4 - narrow)
         if room < 0 or leaves[index].size >= _SMALL:
             break
         wide.add(index)
