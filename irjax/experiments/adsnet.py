@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -296,29 +296,17 @@ class Command(Flags, AdsnetConfig):
     ablation: Literal["", "attention", "distribution", "score", "grid", "ratios"] = ""
 
 
-def experiment() -> command.Experiment:
-    """ADSNet as the shared command sees it."""
-    return command.Experiment(
-        "adsnet",
-        Command,
-        RECIPES,
-        train,
-        summary=functools.partial(common.mask_summary, "ADSNet"),
-        ablation=ablation,
-        columns=_COLUMNS,
-        **common.MASKS,
-    )
-
-
-def parse(arguments: Sequence[str]) -> Command:
-    """The command line; the recipe sets the defaults of the other flags."""
-    return command.parse(experiment(), arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command."""
-    command.main(experiment(), arguments)
-
+EXPERIMENT = command.Experiment(
+    "adsnet",
+    Command,
+    RECIPES,
+    train,
+    summary=functools.partial(common.mask_summary, "ADSNet"),
+    ablation=ablation,
+    columns=_COLUMNS,
+    **common.MASKS,
+)
+parse, main = EXPERIMENT.parse, EXPERIMENT.main
 
 if __name__ == "__main__":
     main()

@@ -97,26 +97,24 @@ class Experiment:
         """How the command is called."""
         return f"python -m irjax.experiments.{self.name}"
 
+    def parse(self, arguments: Sequence[str]) -> Flags:
+        """The command line; the recipe sets the defaults of the other flags."""
+        import tyro
 
-def parse(experiment: Experiment, arguments: Sequence[str]) -> Flags:
-    """The command line; the recipe sets the defaults of the other flags."""
-    import tyro
+        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        first.add_argument("--recipe", default="quick")
+        name = first.parse_known_args(arguments)[0].recipe
+        name = name if name in self.recipes else "quick"  # refused below; a default would not be checked
+        default = self.command(**vars(self.recipes[name]()), recipe=name)
+        return tyro.cli(self.command, args=list(arguments), default=default, prog=self.program)
 
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--recipe", default="quick")
-    name = first.parse_known_args(arguments)[0].recipe
-    name = name if name in experiment.recipes else "quick"  # refused below; a default would not be checked
-    default = experiment.command(**vars(experiment.recipes[name]()), recipe=name)
-    return tyro.cli(experiment.command, args=list(arguments), default=default, prog=experiment.program)
-
-
-def main(experiment: Experiment, arguments: Sequence[str] | None = None) -> None:
-    """Runs the command; errors that a user can mend become one line."""
-    command = parse(experiment, sys.argv[1:] if arguments is None else arguments)
-    try:
-        _run(experiment, command)
-    except (ValueError, OSError, CheckpointError, TrainingError) as error:
-        sys.exit(f"error: {error}")
+    def main(self, arguments: Sequence[str] | None = None) -> None:
+        """Runs the command; errors that a user can mend become one line."""
+        command = self.parse(sys.argv[1:] if arguments is None else arguments)
+        try:
+            _run(self, command)
+        except (ValueError, OSError, CheckpointError, TrainingError) as error:
+            sys.exit(f"error: {error}")
 
 
 def _run(experiment: Experiment, command: Flags) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import jax
@@ -329,29 +329,17 @@ class Command(Flags, MshnetConfig):
     ablation: Literal["", "loss", "attention"] = ""
 
 
-def experiment() -> command.Experiment:
-    """MSHNet as the shared command sees it."""
-    return command.Experiment(
-        "mshnet",
-        Command,
-        RECIPES,
-        train,
-        summary=functools.partial(common.mask_summary, "MSHNet"),
-        ablation=ablation,
-        columns=_COLUMNS,
-        **common.MASKS,
-    )
-
-
-def parse(arguments: Sequence[str]) -> Command:
-    """The command line; the recipe sets the defaults of the other flags."""
-    return command.parse(experiment(), arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command."""
-    command.main(experiment(), arguments)
-
+EXPERIMENT = command.Experiment(
+    "mshnet",
+    Command,
+    RECIPES,
+    train,
+    summary=functools.partial(common.mask_summary, "MSHNet"),
+    ablation=ablation,
+    columns=_COLUMNS,
+    **common.MASKS,
+)
+parse, main = EXPERIMENT.parse, EXPERIMENT.main
 
 if __name__ == "__main__":
     main()

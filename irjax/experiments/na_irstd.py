@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -357,30 +357,18 @@ class Command(Flags, NaIrstdConfig):
     ablation: Literal["", "branch", "stages", "labels", "k"] = ""
 
 
-def experiment() -> command.Experiment:
-    """Na-IRSTD as the shared command sees it."""
-    return command.Experiment(
-        "na_irstd",
-        Command,
-        RECIPES,
-        train,
-        summary=functools.partial(common.mask_summary, "Na-IRSTD"),
-        ablation=ablation,
-        columns=_COLUMNS,
-        untested=lambda config: "stage 1 finds no targets yet: go on with --stage 2" if config.stage == 1 else "",
-        **common.MASKS,
-    )
-
-
-def parse(arguments: Sequence[str]) -> Command:
-    """The command line; the recipe sets the defaults of the other flags."""
-    return command.parse(experiment(), arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command."""
-    command.main(experiment(), arguments)
-
+EXPERIMENT = command.Experiment(
+    "na_irstd",
+    Command,
+    RECIPES,
+    train,
+    summary=functools.partial(common.mask_summary, "Na-IRSTD"),
+    ablation=ablation,
+    columns=_COLUMNS,
+    untested=lambda config: "stage 1 finds no targets yet: go on with --stage 2" if config.stage == 1 else "",
+    **common.MASKS,
+)
+parse, main = EXPERIMENT.parse, EXPERIMENT.main
 
 if __name__ == "__main__":
     main()

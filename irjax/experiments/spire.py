@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import jax
@@ -315,20 +315,8 @@ def _summary(report: dict[str, Any], detector: Detector, tophat: dict[str, float
     ]
 
 
-def experiment() -> command.Experiment:
-    """SPIRE as the shared command sees it."""
-    return command.Experiment("spire", Command, RECIPES, train, test, _summary, ablation, _COLUMNS)
-
-
-def parse(arguments: Sequence[str]) -> Command:
-    """The command line; the recipe sets the defaults of the other flags."""
-    return command.parse(experiment(), arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command."""
-    command.main(experiment(), arguments)
-
+EXPERIMENT = command.Experiment("spire", Command, RECIPES, train, test, _summary, ablation, _COLUMNS)
+parse, main = EXPERIMENT.parse, EXPERIMENT.main
 
 if __name__ == "__main__":
     main()

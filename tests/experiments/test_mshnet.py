@@ -277,7 +277,7 @@ def test_the_protocol_of_tiny_targets_takes_some_images(tmp_path):
 
 
 @pytest.mark.parametrize("name, count", [("loss", 5), ("attention", 4)])
-def test_an_ablation_trains_every_variant(name, count, tmp_path, monkeypatch):
+def test_an_ablation_trains_every_variant(name, count, tmp_path):
     base = mshnet.quick()
     variants = mshnet.ablation(name, base)
     assert len(variants) == count and base in variants.values()
@@ -289,8 +289,8 @@ def test_an_ablation_trains_every_variant(name, count, tmp_path, monkeypatch):
         assert isinstance(run, pathlib.Path)
         return types.SimpleNamespace(best=dict.fromkeys(("miou", "niou", "pd", "fa", "f1"), float(len(seen))))
 
-    monkeypatch.setattr(mshnet, "train", train)
-    mshnet.main([*SMALL, "--ablation", name, "--seeds", "0", "1", "--run", str(tmp_path)])
+    experiment = dataclasses.replace(mshnet.EXPERIMENT, train=train)
+    experiment.main([*SMALL, "--ablation", name, "--seeds", "0", "1", "--run", str(tmp_path)])
     assert len(set(seen)) == 2 * count
     written = json.loads((tmp_path / "ablation.json").read_text())["variants"]["validation"]
     assert set(written) == set(variants) and written[next(iter(variants))]["miou"]["mean"] == 1.5

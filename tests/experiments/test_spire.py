@@ -140,8 +140,7 @@ def test_an_ablation_writes_its_table_and_goes_on(tmp_path, monkeypatch, capsys)
     }
     assert len(list((tmp_path / "ablation").glob("*-seed?/checkpoints"))) == 6
     capsys.readouterr()
-    monkeypatch.setattr(spire, "train", None)
-    spire.main(arguments)
+    dataclasses.replace(spire.EXPERIMENT, train=None).main(arguments)
     assert table.strip() in capsys.readouterr().out
 
 
@@ -183,10 +182,12 @@ def dataset(root, *, masks, names=12):
 @pytest.mark.parametrize("masks", [True, False])
 def test_training_on_own_images(tmp_path, monkeypatch, capsys, masks):
     monkeypatch.setattr(spire, "HRPE", Small)
-    monkeypatch.setattr(spire, "test", lambda *a, **k: {"metrics": {"F1": 0.5}, "best": {"f1": 0.5}})
+    test = lambda *a, **k: {"metrics": {"F1": 0.5}, "best": {"f1": 0.5}}  # noqa: E731
     monkeypatch.setattr(command, "load", lambda run: type("D", (), {"config": spire.detector_config(spire.quick())}))
     root, run = dataset(tmp_path / "data", masks=masks), tmp_path / "run"
-    spire.main([*SMALL, "--data.root", str(root), "--data.cache", "host" if masks else "device", "--run", str(run)])
+    experiment = dataclasses.replace(spire.EXPERIMENT, test=test)
+    flags = ["--data.root", str(root), "--data.cache", "host" if masks else "device", "--run", str(run)]
+    experiment.main([*SMALL, *flags])
     about = json.loads((run / "config.json").read_text())["data"]
     assert about["train"]["examples"] + about["val"]["examples"] == 12 and about["val"]["examples"] >= 2
     assert "the validation split val" in capsys.readouterr().out
