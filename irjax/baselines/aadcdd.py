@@ -1,4 +1,4 @@
-"""Absolute average difference weighted by cumulative directional derivatives (SPEC B11).
+"""Absolute average difference weighted by cumulative directional derivatives.
 
 Source: the formulas of a third-party MATLAB collection; the publication itself was not seen.
 """

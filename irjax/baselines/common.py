@@ -88,7 +88,7 @@ def box_sum(padded: jax.Array, size: int) -> jax.Array:
 
 
 def customary_threshold(response: jax.Array, fraction: float = 0.5) -> jax.Array:
-    """The threshold classical detectors are used with, mean + fraction (max - mean), per image (SPEC B11).
+    """The threshold classical detectors are used with, mean + fraction (max - mean), per image.
 
     Args:
       response: [B, H, W] float32.

@@ -1,4 +1,4 @@
-"""Local energy factor: how unlike its surroundings a pixel's cell is, in structure and in brightness (SPEC B11).
+"""Local energy factor: how unlike its surroundings a pixel's cell is, in structure and in brightness.
 
 Source: the formulas of a third-party MATLAB collection; the publication itself was not seen.
 """

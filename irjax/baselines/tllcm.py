@@ -1,4 +1,4 @@
-"""Three-layer local contrast: a smoothed pixel against the bright pixels of the cells around it (SPEC B11).
+"""Three-layer local contrast: a smoothed pixel against the bright pixels of the cells around it.
 
 Source: the formulas of a third-party MATLAB collection; the publication itself was not seen.
 """

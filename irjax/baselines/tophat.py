@@ -1,4 +1,4 @@
-"""White top-hat filter: what is brighter than its surroundings and does not hold the structuring square (SPEC B11)."""
+"""White top-hat filter: what is brighter than its surroundings and does not hold the structuring square."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from irjax.models.hrpe import HRPE
 MODULE = HRPE()
 FIRST_KERNEL = "conv1.weight"
 CHANNELS = (1, 3)
-# The published evaluation keeps 8 peaks and drops weaker ones beside strong ones; irjax does neither (SPEC S6).
+# The published evaluation keeps 8 peaks and drops weaker ones beside strong ones; irjax does neither.
 SETTINGS = {"size": 512, "normalization": "imagenet", "threshold": 0.35}
 
 _BOTTLENECK = {

@@ -166,7 +166,7 @@ class PinwheelConv(nn.Module):
       axis_name: device axis to synchronise the statistics over.
       dtype: type of the computation; parameters stay float32.
 
-    Source: Yang et al., AAAI 2025 (PConv); paddings as in its published code (SPEC C4).
+    Source: Yang et al., AAAI 2025 (PConv); paddings as in its published code.
     """
 
     features: int

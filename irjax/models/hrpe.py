@@ -1,7 +1,7 @@
 """HRPE, the encoder-only network of SPIRE: an image in, one target heatmap at a quarter of its size out.
 
 Source: "Rethinking IRSTD: Single-Point Supervision Guided Encoder-only Framework is Enough for Infrared Small Target
-Detection", arXiv 2604.05363, Section 3; layer sizes from its published checkpoint (SPEC S2).
+Detection", arXiv 2604.05363, Section 3; layer sizes from its published checkpoint.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """MSHNet: a U-Net of residual blocks with channel and spatial attention, and one mask at each of four scales.
 
 Source: Liu et al., "Infrared Small Target Detection with Scale and Location Sensitivity", CVPR 2024, and its published
-code (Lliu666/MSHNet) for layer sizes (SPEC C1). The kinds of spatial attention other than `plain` are those of
+code (Lliu666/MSHNet) for layer sizes. The kinds of spatial attention other than `plain` are those of
 `irjax.layers.gaussian_pinwheel`.
 """
 

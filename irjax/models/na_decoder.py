@@ -1,9 +1,9 @@
 """The decoder of Na-IRSTD: a pyramid that talks to a few tokens, and one mask from a two-way transformer.
 
-Source: SimIR, the detector that Na-IRSTD (arXiv 2605.05804) builds on (SPEC A8); the transformer is that
-of Kirillov et al., "Segment Anything", ICCV 2023. There is one mask and no class, so nothing is matched. Where the
-sources are silent, the choices are irjax's own: sine positions in every attention to the map, residuals around every
-attention, and upscaling to pixels after the transformer as in Segment Anything, by as much as the finest map needs.
+Source: SimIR, the detector that Na-IRSTD (arXiv 2605.05804) builds on; the transformer is that of Kirillov et al.,
+"Segment Anything", ICCV 2023. There is one mask and no class, so nothing is matched. Where the sources are silent, the
+choices are irjax's own: sine positions in every attention to the map, residuals around every attention, and upscaling
+to pixels after the transformer as in Segment Anything, by as much as the finest map needs.
 """
 
 from __future__ import annotations

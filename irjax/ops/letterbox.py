@@ -1,4 +1,4 @@
-"""Letterboxing: an image of any size onto a square canvas, and points there and back (SPEC S1).
+"""Letterboxing: an image of any size onto a square canvas, and points there and back.
 
 The image [H, W] is scaled by r = min(S/H, S/W), centred, and surrounded by zeros; with ``enlarge=False`` r is at most
 1, and an image that fits is copied as it is. Interpolation is bilinear, without antialiasing, and sees zeros outside

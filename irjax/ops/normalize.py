@@ -1,4 +1,4 @@
-"""Pixel values to network input: the scale of each storage type, and named normalisations (SPEC S1).
+"""Pixel values to network input: the scale of each storage type, and named normalisations.
 
 A normalisation has a name so that it can be saved with the weights that were trained under it.
 """

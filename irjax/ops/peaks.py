@@ -1,4 +1,4 @@
-"""Heatmap to points: non-maximum suppression, the N highest peaks, sub-cell refinement (SPEC S6).
+"""Heatmap to points: non-maximum suppression, the N highest peaks, sub-cell refinement.
 
 Source: the decoding of SPIRE's published evaluation code; deviations are named in `decode_heatmap`.
 """

@@ -1,4 +1,4 @@
-"""The numbers of METRICS.md, "Numbers that a right implementation gives". All recorded ones: test_golden_table.py."""
+"""What a right implementation gives for predictions of published programs. All recorded ones: test_golden_table.py."""
 
 import dataclasses
 import json

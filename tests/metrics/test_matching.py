@@ -25,7 +25,7 @@ def brute_force(inside):
 
 
 def test_greedy_rules_miss_pairs_that_the_optimum_finds():
-    # (x, y); both examples are those of METRICS.md.
+    # (x, y); the optimum pairs both, the greedy rules one.
     truths, predictions = [(10, 10), (14, 10)], [(12, 9), (8, 11)]
     assert len(match(truths, predictions, limit=3)) == 2
     assert len(match(truths, predictions, limit=3, method="first")) == 1

@@ -86,7 +86,7 @@ def test_parameters_in_millions_and_multiply_adds_in_billions(options, parameter
     model = NaIRSTD(**options)
     variables, images = shapes(model)
     macs = by_module(count_macs(model.apply, variables, images))
-    digits = lambda value: 1 if value >= 2 and value not in (7.77, 4.25) else 2  # noqa: E731  as SPEC prints them
+    digits = lambda value: 1 if value >= 2 and value not in (7.77, 4.25) else 2  # noqa: E731  figures known
     for name, wanted in parameters.items():
         assert round(count(variables["params"][name]) / 1e6, digits(wanted)) == wanted, name
     for name, wanted in giga.items():

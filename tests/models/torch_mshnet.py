@@ -1,4 +1,4 @@
-"""A PyTorch MSHNet with the published layer names, written from the paper and SPEC C1 for comparison in tests."""
+"""A PyTorch MSHNet with the published layer names, written from the paper for comparison in tests."""
 
 import torch
 from torch import nn

@@ -42,7 +42,7 @@ def reference(image, size):
 @given(SIDES, SIDES, st.sampled_from([64, 512, 640]))
 @settings(max_examples=50, deadline=None)
 def test_corners(height, width, size):
-    """Corner centres go where the published program sends them (SPEC S1)."""
+    """Corner centres go where the published program sends them."""
     ratio = min(size / height, size / width)
     pad_x, pad_y = (size - width * ratio) / 2, (size - height * ratio) / 2
     scale, offset = letterbox_affine(height, width, size)

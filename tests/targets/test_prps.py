@@ -15,7 +15,7 @@ def gaussian_patch(sigma=2.0):
 
 
 def reference(image, points, *, stride=4, sigma=2.0, aggregate="max"):
-    """SPEC S3 step by step, in plain loops."""
+    """Equations 2 to 6 step by step, in plain loops."""
     side, reach = 2 * round(3 * sigma) + 1, round(3 * sigma)
     height, width = image.shape
     heat = np.zeros((height // stride, width // stride))

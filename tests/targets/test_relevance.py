@@ -11,7 +11,7 @@ from irjax.targets.relevance import centred_relevance, relevance
 
 
 def reference(mask, decay, patch):
-    """SPEC A4 with scipy."""
+    """The definition with scipy."""
     labels, number = ndimage.label(mask, np.ones((3, 3)))
     if not number:
         return np.zeros((mask.shape[0] // patch, mask.shape[1] // patch))
