@@ -102,6 +102,17 @@ class RelevanceConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """The loss of the masks.
+
+    Attributes:
+      cross_entropy: what its sum over the pixels is divided by: all `pixels`, or those of `targets`, at least 32.
+    """
+
+    cross_entropy: Literal["pixels", "targets"] = "pixels"
+
+
+@dataclasses.dataclass(frozen=True)
 class NaIrstdConfig:
     """Everything a run depends on; saved in it.
 
@@ -118,6 +129,7 @@ class NaIrstdConfig:
     data: DataConfig = dataclasses.field(default_factory=lambda: DataConfig(size=256))
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     relevance: RelevanceConfig = dataclasses.field(default_factory=RelevanceConfig)
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
@@ -228,7 +240,8 @@ def na_irstd_method(config: NaIrstdConfig, axis_name: str | None = None) -> Meth
     def loss(outputs: NaIrstdOutputs, target: jax.Array) -> jax.Array:
         scored = config.stages == "one" and outputs.scores is not None
         labels = _labels(config, target) if scored else None
-        return na_irstd_loss(outputs, target, labels, score_weight=config.relevance.weight)
+        options = {"score_weight": config.relevance.weight, "cross_entropy": config.loss.cross_entropy}
+        return na_irstd_loss(outputs, target, labels, **options)
 
     def decode(outputs: NaIrstdOutputs) -> dict[str, jax.Array]:
         return {"maps": jax.nn.sigmoid(outputs.logits).astype(jnp.float16), **_masks(outputs)}

@@ -13,23 +13,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from irjax.losses.segmentation import binary_cross_entropy, focal, soft_iou
+from irjax.losses.segmentation import FEWEST_PIXELS, binary_cross_entropy, by_positives, focal, soft_iou
 from irjax.ops.patches import largest_in
 
 SEGMENTATION = {"focal": focal, "cross_entropy": binary_cross_entropy}  # the pixels' part of L_seg
-# A target's area, about. With fewer, images without targets would weigh more than all others in the cross-entropy,
-# which does not discount, as the focal loss does, the many pixels that are nearly right.
-_LEAST_PIXELS = {"focal": 1, "cross_entropy": 32}
+_LEAST_PIXELS = {"focal": 1, "cross_entropy": FEWEST_PIXELS}
 
 
 def dilated(cells: jax.Array) -> jax.Array:
     """The largest value of each cell and its eight neighbours: [B, h, w] to the same."""
     return jax.lax.reduce_window(cells, -jnp.inf, jax.lax.max, (1, 3, 3), (1, 1, 1), "SAME")
-
-
-def by_positives(values: jax.Array, target: jax.Array, *, least: float = 1) -> jax.Array:
-    """Means over pixels as sums divided by the number of positives, at least `least`: [B] and [B, H, W] to [B]."""
-    return values * target[0].size / jnp.maximum(jnp.sum(target, axis=(1, 2)), least)
 
 
 def neighbourhood_iou(logits: jax.Array, target: jax.Array, cell: int) -> tuple[jax.Array, jax.Array]:

@@ -1,8 +1,8 @@
 """The losses of Na-IRSTD: the masks, the relevance of the patches, and how good a selection of patches is.
 
 Source: Na-IRSTD (arXiv 2605.05804): cross-entropy plus Dice, and cross-entropy with the relevance of each patch. Their
-weights are not in the paper; equal ones, the loss of the coarse logits and the sum for training in one stage are
-irjax's own.
+weights are not in the paper; equal ones, what the cross-entropy is divided by, the loss of the coarse logits and the
+sum for training in one stage are irjax's own.
 """
 
 from __future__ import annotations
@@ -14,24 +14,39 @@ import jax
 import jax.numpy as jnp
 
 from irjax.losses.adsnet import target_patch_recall
-from irjax.losses.segmentation import binary_cross_entropy, dice
+from irjax.losses.segmentation import FEWEST_PIXELS, binary_cross_entropy, by_positives, dice
 from irjax.ops.patches import largest_in
 
+CROSS_ENTROPIES = ("pixels", "targets")
 
-def mask_loss(outputs: Any, target: jax.Array) -> jax.Array:
+
+def mask_loss(outputs: Any, target: jax.Array, *, cross_entropy: str = "pixels") -> jax.Array:
     """Cross-entropy plus Dice over all pixels, of the final and of the coarse logits, all with weight 1.
 
     Args:
       outputs: `irjax.models.na_irstd.NaIrstdOutputs`.
       target: [B, H, W] bool; a site of the coarse logits is a target where one of its pixels is.
+      cross_entropy: what its sum is divided by: the number of ``pixels``, or that of ``targets``' pixels, at least 32
+        (of sites as many as 32 pixels are). With few target pixels the first is next to nothing beside Dice.
 
     Returns:
       [B] float32. Dice is of each image, with 1 pixel added to both areas.
+
+    Raises:
+      ValueError: if there is no such divisor.
     """
+    if cross_entropy not in CROSS_ENTROPIES:
+        raise ValueError(f"cross_entropy must be one of {CROSS_ENTROPIES}, got {cross_entropy!r}")
     target = target.astype(jnp.float32)
-    sites = largest_in(target, target.shape[1] // outputs.coarse.shape[1])
-    pairs = ((outputs.logits, target), (outputs.coarse, sites))
-    return sum(binary_cross_entropy(logits, wanted) + dice(logits, wanted) for logits, wanted in pairs)
+    stride = target.shape[1] // outputs.coarse.shape[1]
+
+    def loss(logits: jax.Array, wanted: jax.Array, area: int) -> jax.Array:
+        entropy = binary_cross_entropy(logits, wanted)
+        if cross_entropy == "targets":
+            entropy = by_positives(entropy, wanted, least=FEWEST_PIXELS / area)
+        return entropy + dice(logits, wanted)
+
+    return loss(outputs.logits, target, 1) + loss(outputs.coarse, largest_in(target, stride), stride**2)
 
 
 def score_loss(outputs: Any, relevance: jax.Array) -> jax.Array:
@@ -54,7 +69,12 @@ def score_loss(outputs: Any, relevance: jax.Array) -> jax.Array:
 
 
 def na_irstd_loss(
-    outputs: Any, target: jax.Array, relevance: jax.Array | None = None, *, score_weight: float = 1.0
+    outputs: Any,
+    target: jax.Array,
+    relevance: jax.Array | None = None,
+    *,
+    score_weight: float = 1.0,
+    cross_entropy: str = "pixels",
 ) -> jax.Array:
     """The loss of training in one stage: that of the masks plus that of the scores.
 
@@ -63,14 +83,15 @@ def na_irstd_loss(
       target: [B, H, W] bool.
       relevance: [B, h, w] in [0, 1]; None leaves the scores out, as in the second of two stages.
       score_weight: of the scores' loss.
+      cross_entropy: as for `mask_loss`.
 
     Returns:
       [B] float32.
 
     Raises:
-      ValueError: as `score_loss`.
+      ValueError: as `mask_loss` and `score_loss`.
     """
-    loss = mask_loss(outputs, target)
+    loss = mask_loss(outputs, target, cross_entropy=cross_entropy)
     return loss if relevance is None else loss + score_weight * score_loss(outputs, relevance)
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+# A target's area, about. With fewer, images without targets would weigh more than all others in a cross-entropy by
+# positives, which does not discount, as the focal loss does, the many pixels that are nearly right.
+FEWEST_PIXELS = 32
+
 
 def checked(logits: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Both as float32.
@@ -97,3 +101,8 @@ def focal(logits: jax.Array, target: jax.Array, *, alpha: float = 0.25, gamma: f
     positive = alpha * jax.nn.sigmoid(-logits) ** gamma * jax.nn.log_sigmoid(logits)
     negative = (1 - alpha) * jax.nn.sigmoid(logits) ** gamma * jax.nn.log_sigmoid(-logits)
     return -jnp.mean(target * positive + (1 - target) * negative, axis=(-2, -1))
+
+
+def by_positives(values: jax.Array, target: jax.Array, *, least: float = 1) -> jax.Array:
+    """Means over pixels as sums divided by the number of positives, at least `least`: [B] and [B, H, W] to [B]."""
+    return values * target[0].size / jnp.maximum(jnp.sum(target, axis=(1, 2)), least)

@@ -33,7 +33,8 @@ class OptimizerConfig:
       plateau_patience: validations without a relative fall of 1e-4 before that.
       clip_norm: highest norm of the gradient; 0 is off.
       groups: parts of the network that learn at another rate, as `PATH=FACTOR`: the path of a part's parameters, such
-        as `backbone` or `backbone/stem`, and what its updates are multiplied by; 0 freezes it. The first that fits.
+        as `backbone` or `backbone/stem`, and what its updates are multiplied by; 0 freezes it, at no cost. The first
+        that fits.
     """
 
     name: str = "adamw"
@@ -99,27 +100,34 @@ class OptimizerConfig:
             optimiser = optax.chain(optax.add_decayed_weights(self.weight_decay), optax.sgd(rate, momentum=0.9))
         else:
             optimiser = optax.adam(rate)
-        parts = [optax.clip_by_global_norm(self.clip_norm)] if self.clip_norm else []
-        parts.append(optimiser)
-        if self.groups:
-            parts.append(_scale_groups(self.factors()))
-        return optax.chain(*parts) if len(parts) > 1 else optimiser
+        if self.clip_norm:
+            optimiser = optax.chain(optax.clip_by_global_norm(self.clip_norm), optimiser)
+        return _in_groups(optimiser, self.factors()) if self.groups else optimiser
 
 
-def _scale_groups(factors: Mapping[str, float]) -> optax.GradientTransformation:
-    """Multiplies the updates of the parameters below these paths, after the optimiser: their rates."""
+def _in_groups(optimiser: optax.GradientTransformation, factors: Mapping[str, float]) -> optax.GradientTransformation:
+    """The optimiser with the updates of the parameters below these paths multiplied: their rates.
 
-    def scale(updates: Any, parameters: Any = None) -> Any:
-        flat = flax.traverse_util.flatten_dict(updates, sep="/")
+    It never sees frozen parameters: they have no moments and take no time, and their gradients are not in the norm.
+    """
+
+    def factor_of(parameters: Any) -> Any:
+        flat = flax.traverse_util.flatten_dict(parameters, sep="/")
         groups = {path: next((g for g in factors if f"{path}/".startswith(f"{g}/")), None) for path in flat}
         unknown = set(factors) - set(groups.values())
         if unknown:
             parts = ", ".join(sorted({path.partition("/")[0] for path in flat}))
             raise ValueError(f"optimizer.groups: no parameters are left for {sorted(unknown)}; the network has {parts}")
-        scaled = {path: u if groups[path] is None else factors[groups[path]] * u for path, u in flat.items()}
-        return flax.traverse_util.unflatten_dict(scaled, sep="/")
+        return flax.traverse_util.unflatten_dict({p: factors.get(g, 1.0) for p, g in groups.items()}, sep="/")
 
-    return optax.stateless(scale)
+    def kinds(parameters: Any) -> Any:
+        return jax.tree.map(lambda factor: "learning" if factor else "frozen", factor_of(parameters))
+
+    def scale(updates: Any, parameters: Any = None) -> Any:
+        return jax.tree.map(lambda update, factor: factor * update, updates, factor_of(updates))
+
+    parts = optax.partition({"learning": optimiser, "frozen": optax.set_to_zero()}, kinds)
+    return optax.chain(parts, optax.stateless(scale))
 
 
 # --- Muon -------------------------------------------------------------------------------------------------------------

@@ -9,12 +9,11 @@ import pytest
 
 from irjax.losses.adsnet import (
     adsnet_loss,
-    by_positives,
     dilated,
     neighbourhood_iou,
     target_patch_recall,
 )
-from irjax.losses.segmentation import focal, soft_iou
+from irjax.losses.segmentation import by_positives, focal, soft_iou
 from irjax.ops.patches import largest_in
 
 

@@ -36,16 +36,24 @@ def cross_entropy(logits, y):
     return -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean(axis=(1, 2)), p
 
 
-def test_masks(target):
+@pytest.mark.parametrize("form", ["pixels", "targets"])
+def test_masks(target, form):
     wanted = 0
-    for logits, y in (
-        (outputs().logits, target.astype(float)),
-        (outputs().coarse, target.reshape(2, 16, 4, 24, 4).any(axis=(2, 4)).astype(float)),
+    for logits, y, least in (
+        (outputs().logits, target.astype(float), 32),
+        (outputs().coarse, target.reshape(2, 16, 4, 24, 4).any(axis=(2, 4)).astype(float), 2),
     ):
         entropy, p = cross_entropy(logits, y)
+        if form == "targets":
+            entropy = entropy * y[0].size / np.maximum(y.sum(axis=(1, 2)), least)
         both, sums = (p * y).sum(axis=(1, 2)), (p + y).sum(axis=(1, 2))
         wanted = wanted + entropy + 1 - (2 * both + 1) / (sums + 1)
-    np.testing.assert_allclose(mask_loss(outputs(), jnp.asarray(target)), wanted, rtol=1e-5)
+    np.testing.assert_allclose(mask_loss(outputs(), jnp.asarray(target), cross_entropy=form), wanted, rtol=1e-5)
+
+
+def test_no_such_cross_entropy(target):
+    with pytest.raises(ValueError, match="cross_entropy must be one of"):
+        mask_loss(outputs(), jnp.asarray(target), cross_entropy="sites")
 
 
 def test_scores_of_one_or_all_stages():
