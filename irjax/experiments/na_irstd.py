@@ -175,11 +175,12 @@ def official() -> NaIrstdConfig:
 def sirst() -> NaIrstdConfig:
     """For SIRST-v2 and NUDT-SIRST together: native windows, balanced draws, small crops, Muon.
 
-    Crops of 128x128 have 16 patches, windows in validation 64.
+    Crops of 128x128 have 16 patches, windows in validation 64. The cross-entropy is over the pixels of targets.
     """
     return NaIrstdConfig(
         data=DataConfig(size=256, enlarge=False, slide=True, balance=True),
         relevance=RelevanceConfig(steps=1500, eval_epochs=100, rate=2e-3),
+        loss=LossConfig(cross_entropy="targets"),
         augment=AugmentConfig(crop=128, flips=True, rotations=True, gain=0.15, offset=0.05),
         optimizer=OptimizerConfig(name="muon", rate=2e-3, weight_decay=0.01, warmup_epochs=0.2, clip_norm=1.0),
         loop=LoopConfig(steps=6000, batch_size=4, eval_epochs=1.76, averaging=0.998),

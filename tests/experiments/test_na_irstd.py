@@ -13,8 +13,10 @@ import pytest
 import irjax
 from irjax import cli
 from irjax.experiments import na_irstd
+from irjax.losses.na_irstd import mask_loss
 from irjax.reports.relevance import analyse_relevance, relevance_scores, selection_curve
 from irjax.training.checkpoints import load_variables
+from irjax.training.configs import changed
 from irjax.training.data import DataConfig
 
 SMALL = [
@@ -141,6 +143,16 @@ def test_recipes_can_start(recipe):
     for size in (config.data.size, side):
         images = jax.ShapeDtypeStruct((1, size, size, config.model.channels), jnp.float32)
         jax.eval_shape(na_irstd.na_irstd_method(config).model.init, jax.random.key(0), images)
+
+
+def test_the_loss_is_the_configs():
+    logits = jax.random.normal(jax.random.key(0), (2, 64, 64))
+    outputs = na_irstd.NaIrstdOutputs(logits, logits[:, ::4, ::4])
+    target = jnp.zeros((2, 64, 64), bool).at[0, 20:23, 30:32].set(True)
+    for form in ("pixels", "targets"):
+        config = changed(na_irstd.quick(), loss={"cross_entropy": form})
+        wanted = mask_loss(outputs, target, cross_entropy=form)
+        np.testing.assert_array_equal(na_irstd.na_irstd_method(config).loss(outputs, target), wanted)
 
 
 def test_one_stage_is_as_long_as_two():
