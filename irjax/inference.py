@@ -366,16 +366,16 @@ def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
       ValueError: if a name is unknown (the known ones are listed), an override is no field of `DetectorConfig`, or the
         weights are not those of the configured network.
     """
-    from irjax import weights
-
     fields = [field.name for field in dataclasses.fields(DetectorConfig)]
     unknown = sorted(set(overrides) - set(fields))
     if unknown:
         raise ValueError(f"unknown options {unknown}; a detector has {fields}")
-    path = _resolve(name_or_path, weights.names())
+    path = resolve(name_or_path)
     if path.is_dir():
         config, variables = _load_run(path)
     elif path.suffix == ".safetensors":
+        from irjax import weights
+
         variables, config, _ = weights.load_weights(path)
     elif path.suffix in (".pth", ".pt"):
         from irjax import convert
@@ -390,9 +390,16 @@ def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
     return Detector(config, variables)
 
 
-def _resolve(name_or_path: str | os.PathLike, shipped: Mapping[str, pathlib.Path]) -> pathlib.Path:
-    """The file or directory that is meant; a shipped name wins over a relative path of one part."""
-    text = os.fspath(name_or_path)
+def resolve(name_or_path: str | os.PathLike) -> pathlib.Path:
+    """The file or directory that `load` takes; a shipped name wins over a relative path of one part.
+
+    Raises:
+      FileNotFoundError: if a path does not exist.
+      ValueError: if a name is unknown; the known ones are listed.
+    """
+    from irjax import weights
+
+    text, shipped = os.fspath(name_or_path), weights.names()
     if text in shipped:
         return shipped[text]
     path = pathlib.Path(text).expanduser()

@@ -16,7 +16,7 @@ import numpy as np
 
 from irjax.baselines import detect
 from irjax.data.augment import augment
-from irjax.inference import CONFIG_FILE, Detector, DetectorConfig, load
+from irjax.inference import CONFIG_FILE, Detector, DetectorConfig, load, resolve
 from irjax.metrics import PointPredictions, PointTruth, centroid_sweep, from_detections
 from irjax.ops.normalize import normalize, to_unit
 from irjax.reports.evaluate import report_maps, report_points
@@ -28,6 +28,7 @@ from irjax.training.checkpoints import Checkpoints
 from irjax.training.loop import Result, fit
 from irjax.training.steps import Method
 from irjax.types import Batch, Source
+from irjax.weights import load_weights
 
 MASK_PROTOCOLS = ("irjax", "basicirstd", "adsnet")
 ROUNDING_IMAGES = 32
@@ -291,6 +292,20 @@ def largest_difference(one: Detector, other: Detector, source: Source) -> float:
     return max(float(np.abs(a - b).max()) for a, b in pairs)
 
 
+def _stages(start: str | None) -> list[dict[str, Any]]:
+    """The configs of the trainings behind weights to start from, earliest first, as far as they can be read."""
+    try:
+        path = resolve(start) if start else None
+    except (FileNotFoundError, ValueError):  # moved or removed since: its name is in the config that started from it
+        return []
+    if path and path.suffix == ".safetensors":
+        return load_weights(path)[2]["recipe"].get("stages", [])
+    if path and (path / "config.json").is_file():
+        config = json.loads((path / "config.json").read_text())["config"]
+        return [*_stages(config.get("initial")), config]
+    return []
+
+
 def card(run: pathlib.Path, facts: dict[str, Any], figures: dict[str, Any], command: str) -> dict[str, Any]:
     """The card of a run's weights (`irjax.weights.CARD_FIELDS`).
 
@@ -301,14 +316,11 @@ def card(run: pathlib.Path, facts: dict[str, Any], figures: dict[str, Any], comm
       command: that wrote the weights.
     """
     record = json.loads((run / "config.json").read_text())
-    stages, start = [record["config"]], record["config"].get("initial")
-    while start and (pathlib.Path(start) / "config.json").is_file():
-        stages.insert(0, json.loads((pathlib.Path(start) / "config.json").read_text())["config"])
-        start = stages[0].get("initial")
+    stages = [*_stages(record["config"].get("initial")), record["config"]]
     names = [pathlib.Path(root).name for root in record["config"]["data"]["root"]]
     for stage in stages:  # the sets, not where they lay on the machine that trained
         stage["data"]["root"] = [pathlib.Path(root).name for root in stage["data"]["root"]]
-        del stage["data"]["scenes"]  # of synthetic data only
+        stage["data"].pop("scenes", None)  # of synthetic data only
     return {
         "data": {"sets": names, **record["data"]},
         "licence": "The weights are under irjax's licence. The publications of the training images state no licence.",

@@ -18,7 +18,7 @@ from irjax import weights
 from irjax.data.augment import AugmentConfig
 from irjax.data.pipeline import load_all
 from irjax.data.synthetic import SceneConfig, SyntheticSource
-from irjax.experiments import command, mshnet
+from irjax.experiments import command, common, mshnet
 from irjax.experiments.mshnet import LossConfig, ModelConfig, mshnet_method
 from irjax.losses.scale import VARIANTS
 from irjax.metrics import evaluate
@@ -256,6 +256,15 @@ def test_eval_only_and_shipped_weights(trained, tmp_path, capsys, monkeypatch):
     assert config == irjax.load(str(run)).config and path.stat().st_size < 40_000  # 2 bytes a value
     assert {"IoU", "nIoU"} <= set(card["validation"]["data val"]["metrics"])
     assert "experiments.mshnet" in card["command"] and "score_factor" not in card["recipe"]
+
+    # a run that went on from these weights tells of both trainings, one whose start is gone of itself alone
+    record = json.loads((run / "config.json").read_text())
+    for start, count in ((path, 2), (run, 2), (tmp_path / "gone.safetensors", 1)):
+        record["config"]["initial"] = str(start)
+        (tmp_path / "config.json").write_text(json.dumps(record))
+        stages = common.card(tmp_path, {}, {"val": {}}, "command")["recipe"]["stages"]
+        assert len(stages) == count and stages[-1]["initial"] == str(start)
+        assert stages[0]["data"]["root"] == [root.name]
 
 
 def test_the_protocol_of_tiny_targets_takes_some_images(tmp_path):
