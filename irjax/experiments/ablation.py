@@ -23,11 +23,12 @@ def ablate(
     run_one: Callable[[Any, pathlib.Path], Figures],
     folder: pathlib.Path,
     columns: Sequence[str],
+    titles: Sequence[str] = ("validation",),
 ) -> str:
     """Trains every variant with every seed and tables the mean and deviation over the seeds.
 
     A finished run is kept in its own directory and not repeated, so that an interrupted ablation goes on under the same
-    flags.
+    flags; one that was not measured on all that is now asked for is measured again.
 
     Args:
       variants: {name: config with a `loop.seed`}.
@@ -36,19 +37,22 @@ def ablate(
         {"metrics": {name: value}, "intervals": {name: (low, high)}}}``; intervals may be absent.
       folder: where the runs, ablation.json and ablation.md go.
       columns: metrics in the tables; those that a set of images has.
+      titles: of the sets of images to table, which `run_one` returns, perhaps with others.
 
     Returns:
-      A table for each set of images, as Markdown.
+      A table for each title, as Markdown.
 
     Raises:
       ValueError: if the folder holds the result of another config.
     """
     results = {
-        name: [_result(folder / f"{name.replace(' ', '_')}-seed{seed}", config, seed, run_one) for seed in seeds]
+        name: [
+            _result(folder / f"{name.replace(' ', '_')}-seed{seed}", config, seed, run_one, titles) for seed in seeds
+        ]
         for name, config in variants.items()
     }
     tables, values = [], {}
-    for title in next(iter(results.values()))[0]:
+    for title in titles:
         parts = {name: [result[title] for result in several] for name, several in results.items()}
         shown = [c for c in columns if c in next(iter(parts.values()))[0]["metrics"]]
         rows = [[name, *(_cell(several, column) for column in shown)] for name, several in parts.items()]
@@ -60,15 +64,22 @@ def ablate(
     return text
 
 
-def _result(run: pathlib.Path, config: Any, seed: int, run_one: Callable[[Any, pathlib.Path], Figures]) -> Figures:
-    done = run / "result.json"
+def _result(
+    run: pathlib.Path,
+    config: Any,
+    seed: int,
+    run_one: Callable[[Any, pathlib.Path], Figures],
+    titles: Sequence[str],
+) -> Figures:
+    file = run / "result.json"
     config = changed(config, loop={"seed": seed})
-    if not done.exists():
-        write_json(done, {"config": plain(dataclasses.asdict(config)), "figures": run_one(config, run)})
-    result = json.loads(done.read_text())
-    if not same_config(result["config"], config):
-        raise ValueError(f"{done} is of another config; give the same flags to go on, or another --run")
-    return result["figures"]
+    done = json.loads(file.read_text()) if file.exists() else None
+    if done and not same_config(done["config"], config):
+        raise ValueError(f"{file} is of another config; give the same flags to go on, or another --run")
+    if not done or not set(titles) <= set(done["figures"]):
+        done = {"config": plain(dataclasses.asdict(config)), "figures": plain(run_one(config, run))}
+        write_json(file, done)
+    return done["figures"]
 
 
 def _values(results: Sequence[Mapping[str, Any]], metric: str) -> np.ndarray:

@@ -127,7 +127,7 @@ def _run(experiment: Experiment, command: Flags) -> None:
         variants = experiment.ablation(command.ablation, config)
         tests = _tests(command, command.test) if command.test else {}
         run_one = functools.partial(_figures, experiment, tests)
-        print(ablate(variants, command.seeds, run_one, folder, experiment.columns))
+        print(ablate(variants, command.seeds, run_one, folder, experiment.columns, ("validation", *tests)))
         print(f"runs and tables: {folder}")
         return
 
