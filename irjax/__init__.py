@@ -6,6 +6,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from irjax.errors import UserError
+
 if TYPE_CHECKING:
     from irjax.inference import Detector
 
@@ -17,7 +19,7 @@ _PARTS = (
     *("reports", "targets", "training", "types", "weights"),
 )
 
-__all__ = ["__version__", "load"]
+__all__ = ["UserError", "__version__", "load"]
 
 
 def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:

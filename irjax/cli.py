@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import irjax
 from irjax.commands import COMMANDS
+from irjax.errors import UserError
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,13 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         # The reader of a pipe, such as head, has seen enough. Python would complain again when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, OSError, ImportError) as error:
-        raise SystemExit(f"error: {_line(error)}") from error
-    except RuntimeError as error:
-        from irjax.training.checkpoints import CheckpointError
-
-        if not isinstance(error, CheckpointError):
-            raise
+    except UserError as error:
         raise SystemExit(f"error: {_line(error)}") from error
 
 

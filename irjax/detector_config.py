@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from irjax.data.images import MIN_SIDE
+from irjax.errors import UserError
 from irjax.models import registry
 from irjax.ops.normalize import NORMALIZATIONS
 from irjax.ops.windows import check_slide
@@ -36,7 +37,7 @@ class DetectorConfig:
         down; of segmentation networks, and without `enlarge`.
 
     Raises:
-      ValueError: if a value is out of its range.
+      UserError: if a value is out of its range.
     """
 
     method: str = "spire"
@@ -55,16 +56,16 @@ class DetectorConfig:
         stride = getattr(module, "stride", 1)
         multiple = getattr(module, "multiple", stride)
         if self.size < MIN_SIDE or self.size % multiple:
-            raise ValueError(f"size must be a multiple of {multiple} and at least {MIN_SIDE}, got {self.size}")
+            raise UserError(f"size must be a multiple of {multiple} and at least {MIN_SIDE}, got {self.size}")
         check_slide(self.slide, self.enlarge)
         if self.slide and stride > 1:
-            raise ValueError(f"slide is for segmentation networks, and {self.method} predicts heatmaps")
+            raise UserError(f"slide is for segmentation networks, and {self.method} predicts heatmaps")
         if self.channels not in (1, 3):
-            raise ValueError(f"channels must be 1 or 3, got {self.channels}")
+            raise UserError(f"channels must be 1 or 3, got {self.channels}")
         if self.normalization not in NORMALIZATIONS:
-            raise ValueError(f"normalization must be one of {NORMALIZATIONS}, got {self.normalization!r}")
+            raise UserError(f"normalization must be one of {NORMALIZATIONS}, got {self.normalization!r}")
         if not 1 <= self.max_detections <= (self.size // stride) ** 2:
-            raise ValueError(f"max_detections must be in 1..{(self.size // stride) ** 2}, got {self.max_detections}")
+            raise UserError(f"max_detections must be in 1..{(self.size // stride) ** 2}, got {self.max_detections}")
 
     def module(self) -> nn.Module:
         """The network, without weights."""
@@ -83,18 +84,18 @@ class DetectorConfig:
           where: what to call it in errors, such as a file's name.
 
         Raises:
-          ValueError: if the text is no JSON object, or has unknown keys or values out of range.
+          UserError: if the text is no JSON object, or has unknown keys or values out of range.
         """
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{where} is not JSON: {error}") from error
+            raise UserError(f"{where} is not JSON: {error}") from error
         if not isinstance(values, dict):
-            raise ValueError(f"{where} must be a JSON object, got {type(values).__name__}")
+            raise UserError(f"{where} must be a JSON object, got {type(values).__name__}")
         unknown = sorted(set(values) - {field.name for field in dataclasses.fields(cls)})
         if unknown:
-            raise ValueError(f"{where} has unknown keys {unknown}; known: {[f.name for f in dataclasses.fields(cls)]}")
+            raise UserError(f"{where} has unknown keys {unknown}; known: {[f.name for f in dataclasses.fields(cls)]}")
         try:
             return cls(**values)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{where}: {error}") from error
+            raise UserError(f"{where}: {error}") from error

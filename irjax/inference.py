@@ -23,6 +23,7 @@ import numpy as np
 from irjax.data.arrays import Images, as_gray_images, unit_range
 from irjax.data.images import MIN_SIDE
 from irjax.detector_config import CONFIG_FILE, DetectorConfig
+from irjax.errors import MissingFileError, UserError
 from irjax.models import registry
 from irjax.ops.components import decode_mask
 from irjax.ops.letterbox import letterbox, letterbox_affine, letterbox_host, unletterbox, unletterbox_host
@@ -101,7 +102,7 @@ def predict(
       threshold, scores the highest probability of each.
 
     Raises:
-      ValueError: at tracing, if the images have another rank or type, a side below 16 pixels, or none are given.
+      UserError: at tracing, if the images have another rank or type, a side below 16 pixels, or none are given.
     """
     images = to_unit(jnp.asarray(images))
     if images.ndim == 2:
@@ -110,10 +111,10 @@ def predict(
     if images.ndim == 4 and images.shape[-1] == 1:
         images = images[..., 0]
     if images.ndim != 3:
-        raise ValueError(f"images must be [B, H, W], [B, H, W, 1] or [H, W], got shape {images.shape}")
+        raise UserError(f"images must be [B, H, W], [B, H, W, 1] or [H, W], got shape {images.shape}")
     batch, height, width = images.shape
     if batch == 0 or min(height, width) < MIN_SIDE:
-        raise ValueError(f"images must be at least one, of at least {MIN_SIDE}x{MIN_SIDE} pixels, got {images.shape}")
+        raise UserError(f"images must be at least one, of at least {MIN_SIDE}x{MIN_SIDE} pixels, got {images.shape}")
     threshold = config.threshold if threshold is None else threshold
     if config.slide:
         maps = _run_windows(config, variables, images)
@@ -175,7 +176,7 @@ class Detector:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}")
+            raise UserError(f"batch_size must be at least 1, got {self.batch_size}")
         # Once, so that calls do not carry them to the device again.
         object.__setattr__(self, "variables", jax.tree.map(jnp.asarray, self.variables))
 
@@ -190,7 +191,7 @@ class Detector:
         Na-IRSTD's backbone loses its parallel branches, too. The weights are for prediction only.
 
         Raises:
-          ValueError: if they are folded already.
+          UserError: if they are folded already.
         """
         variables, options = registry.fold(self.config.method, self.variables)
         config = dataclasses.replace(self.config, model={**self.config.model, **options})
@@ -230,7 +231,7 @@ class Detector:
           also masks, the target probabilities: [B, H, W], or a tuple of B arrays [H, W] where sizes differ.
 
         Raises:
-          ValueError: if there is no image, one is smaller than 16 pixels, has another type, or is floating point with
+          UserError: if there is no image, one is smaller than 16 pixels, has another type, or is floating point with
             NaN or values outside [0, 1] (the message gives its index); for a 3-D array whose last axis is 3 or 4,
             which could mean several gray images or one in colour; for any other rank.
         """
@@ -260,7 +261,7 @@ class Detector:
           where windows overlap and do not agree or the image was resized.
 
         Raises:
-          ValueError: if the image cannot be used, or the network drops no patches.
+          UserError: if the image cannot be used, or the network drops no patches.
         """
         return self.look(image, _kept_pixels)
 
@@ -275,7 +276,7 @@ class Detector:
           [L, H, W] float32, averaged where windows overlap.
 
         Raises:
-          ValueError: if the image cannot be used.
+          UserError: if the image cannot be used.
         """
         (array,) = as_gray_images(image)
         canvases = np.stack([canvas for canvas, _, _ in self._pieces(array)]).astype(np.float32)
@@ -321,7 +322,7 @@ def _kept_pixels(module: nn.Module, variables: Mapping[str, Any], inputs: Array)
     """A network's masks of patches, at every pixel."""
     masks = getattr(module.apply(variables, inputs, train=False), "masks", ())
     if not masks:
-        raise ValueError(f"{type(module).__name__} drops no patches")
+        raise UserError(f"{type(module).__name__} drops no patches")
     return jnp.stack([expand_mask(mask, inputs.shape[1] // mask.shape[1])[..., 0] for mask in masks], axis=1)
 
 
@@ -362,14 +363,14 @@ def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
       The detector.
 
     Raises:
-      FileNotFoundError: if a path does not exist or a directory is no run.
-      ValueError: if a name is unknown (the known ones are listed), an override is no field of `DetectorConfig`, or the
+      MissingFileError: if a path does not exist or a directory is no run.
+      UserError: if a name is unknown (the known ones are listed), an override is no field of `DetectorConfig`, or the
         weights are not those of the configured network.
     """
     fields = [field.name for field in dataclasses.fields(DetectorConfig)]
     unknown = sorted(set(overrides) - set(fields))
     if unknown:
-        raise ValueError(f"unknown options {unknown}; a detector has {fields}")
+        raise UserError(f"unknown options {unknown}; a detector has {fields}")
     path = resolve(name_or_path)
     if path.is_dir():
         config, variables = _load_run(path)
@@ -384,7 +385,7 @@ def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
         variables = convert.from_torch(method, path)
         config = DetectorConfig(method=method, **convert.published_settings(method, variables))
     else:
-        raise ValueError(f"{path} is neither a run directory nor a .safetensors, .pth or .pt file")
+        raise UserError(f"{path} is neither a run directory nor a .safetensors, .pth or .pt file")
     config = dataclasses.replace(config, **overrides)
     check_variables(config, variables, os.fspath(path))
     return Detector(config, variables)
@@ -394,8 +395,8 @@ def resolve(name_or_path: str | os.PathLike) -> pathlib.Path:
     """The file or directory that `load` takes; a shipped name wins over a relative path of one part.
 
     Raises:
-      FileNotFoundError: if a path does not exist.
-      ValueError: if a name is unknown; the known ones are listed.
+      MissingFileError: if a path does not exist.
+      UserError: if a name is unknown; the known ones are listed.
     """
     from irjax import weights
 
@@ -406,15 +407,15 @@ def resolve(name_or_path: str | os.PathLike) -> pathlib.Path:
     if path.exists():
         return path
     if path.suffix or len(path.parts) > 1:
-        raise FileNotFoundError(f"no file or directory {text}")
+        raise MissingFileError(f"no file or directory {text}")
     known = ", ".join(shipped) or "none in this installation"
-    raise ValueError(f"{text!r} is neither the name of shipped weights ({known}) nor an existing path")
+    raise UserError(f"{text!r} is neither the name of shipped weights ({known}) nor an existing path")
 
 
 def _load_run(directory: pathlib.Path) -> tuple[DetectorConfig, Mapping[str, Any]]:
     file = directory / CONFIG_FILE
     if not file.is_file():
-        raise FileNotFoundError(f"{directory} is no run directory: it has no {CONFIG_FILE}")
+        raise MissingFileError(f"{directory} is no run directory: it has no {CONFIG_FILE}")
     config = DetectorConfig.from_json(file.read_text(encoding="utf-8"), os.fspath(file))
     from irjax.training import checkpoints
 
@@ -422,7 +423,7 @@ def _load_run(directory: pathlib.Path) -> tuple[DetectorConfig, Mapping[str, Any
 
 
 def check_variables(config: DetectorConfig, variables: Mapping[str, Any], where: str) -> None:
-    """Raises ValueError, naming the first differences, unless the variables are those of the configured network."""
+    """Raises UserError, naming the first differences, unless the variables are those of the configured network."""
     images = jnp.zeros((1, config.size, config.size, config.channels))
     template = jax.eval_shape(config.module().init, jax.random.key(0), images)
     wanted = {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(template, sep="/").items()}
@@ -431,7 +432,7 @@ def check_variables(config: DetectorConfig, variables: Mapping[str, Any], where:
     names = [path for path in sorted({*wanted, *shapes}) if wanted.get(path) != shapes.get(path)]
     if names:
         found = [f"{n}: {shapes.get(n, 'absent')}, wanted {wanted.get(n, 'absent')}" for n in names[:4]]
-        raise ValueError(
+        raise UserError(
             f"{where}: not the weights of {config.method} with {config.channels} channels and options "
             f"{dict(config.model)}; {len(names)} of {len(wanted)} differ: {'; '.join(found)}"
         )

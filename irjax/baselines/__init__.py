@@ -16,6 +16,7 @@ from irjax.baselines.common import customary_threshold, decode_response
 from irjax.baselines.lef import lef
 from irjax.baselines.tllcm import tllcm
 from irjax.baselines.tophat import tophat, tophat_detect
+from irjax.errors import UserError
 from irjax.types import Array, Detections
 
 BASELINES: Mapping[str, Callable[..., jax.Array]] = MappingProxyType(
@@ -39,10 +40,10 @@ def detect(
       Detections in pixels of the images: points [B, N, 2], scores [B, N] (responses), valid [B, N].
 
     Raises:
-      ValueError: an unknown name, or what the detector refuses.
+      UserError: an unknown name, or what the detector refuses.
     """
     if name not in BASELINES:
-        raise ValueError(f"unknown baseline {name!r}; there are {sorted(BASELINES)}")
+        raise UserError(f"unknown baseline {name!r}; there are {sorted(BASELINES)}")
     return decode_response(BASELINES[name](images, **options), threshold, max_detections=max_detections)
 
 

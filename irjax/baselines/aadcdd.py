@@ -57,7 +57,7 @@ def aadcdd(images: Array, *, sizes: tuple[int, ...] = (3, 5, 7, 9), outer: int =
       it changes nothing.
 
     Raises:
-      ValueError: images of another rank or type, or options out of range.
+      UserError: images of another rank or type, or options out of range.
 
     Note:
       Our choice where the formulas are open: the four directions are right, left, down and up, so that a line of the

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from irjax.errors import UserError
 from irjax.ops.peaks import decode_heatmap
 from irjax.types import Array, Detections
 
@@ -23,16 +24,16 @@ def as_float(images: Array) -> tuple[jax.Array, float]:
       The images [B, H, W] float32, and their full scale: 255, 65535 or 1.
 
     Raises:
-      ValueError: another rank or another type.
+      UserError: another rank or another type.
     """
     images = jnp.asarray(images)
     if images.ndim != 3:
-        raise ValueError(f"a baseline takes images [B, H, W], got shape {images.shape}")
+        raise UserError(f"a baseline takes images [B, H, W], got shape {images.shape}")
     if images.dtype in (jnp.uint8, jnp.uint16):
         return images.astype(jnp.float32), float(jnp.iinfo(images.dtype).max)
     if jnp.issubdtype(images.dtype, jnp.floating):
         return images.astype(jnp.float32), 1.0
-    raise ValueError(f"a baseline takes uint8, uint16 or floating images, got {images.dtype}")
+    raise UserError(f"a baseline takes uint8, uint16 or floating images, got {images.dtype}")
 
 
 def check_sizes(name: str, sizes: Sequence[int], least: int, below: int | None = None) -> None:
@@ -45,11 +46,11 @@ def check_sizes(name: str, sizes: Sequence[int], least: int, below: int | None =
       below: the sides must be smaller than this; None allows any.
 
     Raises:
-      ValueError: no sizes at all, or one that is even or out of range.
+      UserError: no sizes at all, or one that is even or out of range.
     """
     if not sizes or any(size < least or size % 2 == 0 or (below is not None and size >= below) for size in sizes):
         limit = "" if below is None else f" and below {below}"
-        raise ValueError(f"{name} must be odd numbers of at least {least}{limit}, got {tuple(sizes)}")
+        raise UserError(f"{name} must be odd numbers of at least {least}{limit}, got {tuple(sizes)}")
 
 
 def pad_symmetric(images: jax.Array, margin: int) -> jax.Array:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from irjax.baselines.common import as_float, box_sum, check_sizes, crop, pad_symmetric
+from irjax.errors import UserError
 from irjax.types import Array
 
 
@@ -68,7 +69,7 @@ def lef(
       [B, H, W] float32 in 0..1, without unit. A positive factor on an image or a constant added to it changes nothing.
 
     Raises:
-      ValueError: images of another rank or type, or options out of range.
+      UserError: images of another rank or type, or options out of range.
 
     Note:
       Our choice where the formulas are open: the largest of the published P = 9 sizes is 9; variances are divided by n,
@@ -77,9 +78,9 @@ def lef(
     """
     check_sizes("sizes", sizes, 1)
     if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha must be in 0..1, got {alpha}")
+        raise UserError(f"alpha must be in 0..1, got {alpha}")
     if bandwidth <= 0:
-        raise ValueError(f"bandwidth must be positive, got {bandwidth}")
+        raise UserError(f"bandwidth must be positive, got {bandwidth}")
     values, _ = as_float(images)
     padded = pad_symmetric(values, (3 * max(sizes) - 1) // 2)
     cut = [(crop(padded, 3 * (max(sizes) - size) // 2), size) for size in sizes]

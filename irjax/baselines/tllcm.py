@@ -89,7 +89,7 @@ def tllcm(images: Array, *, sizes: tuple[int, ...] = (5, 7, 9)) -> jax.Array:
       a constant is added.
 
     Raises:
-      ValueError: images of another rank or type, or sizes out of range.
+      UserError: images of another rank or type, or sizes out of range.
 
     Note:
       Our choice where the formulas are open: the cells are those of the image before the filter; m is at least 1/255 of

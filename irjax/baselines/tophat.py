@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from irjax.baselines.common import as_float, decode_response
+from irjax.errors import UserError
 from irjax.types import Array, Detections
 
 
@@ -35,10 +36,10 @@ def tophat(images: Array, *, size: int = 5) -> jax.Array:
       [B, H, W] float32, not negative, in fractions of the full scale.
 
     Raises:
-      ValueError: images of another rank or type, or a size that is even or below 3.
+      UserError: images of another rank or type, or a size that is even or below 3.
     """
     if size < 3 or size % 2 == 0:
-        raise ValueError(f"size must be odd and at least 3, got {size}")
+        raise UserError(f"size must be odd and at least 3, got {size}")
     values, full_scale = as_float(images)
     opened = _slide(_slide(values, size, largest=False), size, largest=True)
     return (values - opened) / full_scale
@@ -61,6 +62,6 @@ def tophat_detect(
       Detections in pixels of the images: points [B, N, 2], scores [B, N] (responses), valid [B, N].
 
     Raises:
-      ValueError: as `tophat`.
+      UserError: as `tophat`.
     """
     return decode_response(tophat(images, size=size), threshold, max_detections=max_detections)

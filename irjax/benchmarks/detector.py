@@ -52,8 +52,8 @@ def benchmark(
       and batch) and, if asked, "training". Times are in seconds.
 
     Raises:
-      FileNotFoundError: if the PyTorch module does not exist.
-      ValueError: if the model, a size or a batch is not usable, or the PyTorch module has no such class.
+      MissingFileError: if the PyTorch module does not exist.
+      UserError: if the model, a size or a batch is not usable, or the PyTorch module has no such class.
     """
     where = circumstances(sizes, batches, bf16)
     detectors = [_detector(model, size, channels, bf16) for size in sizes]

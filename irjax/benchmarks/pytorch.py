@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from irjax.benchmarks.timing import Run
+from irjax.errors import MissingFileError, MissingPackageError, UserError
 from irjax.inference import DetectorConfig
 
 
@@ -21,20 +22,20 @@ def torch_class(spec: str) -> Callable[[int], Any]:
     file, _, name = spec.partition(":")
     path = pathlib.Path(file)
     if not path.is_file():
-        raise FileNotFoundError(f"no PyTorch module {path}")
+        raise MissingFileError(f"no PyTorch module {path}")
     try:
         import torch
     except ImportError as error:
-        raise ImportError("a comparison with PyTorch needs it: pip install 'irjax[torch]'") from error
+        raise MissingPackageError("a comparison with PyTorch needs it: pip install 'irjax[torch]'") from error
 
     found = importlib.util.spec_from_file_location(f"_irjax_benchmark_{path.stem}", path)
     if found is None or found.loader is None:
-        raise ValueError(f"{path} is no Python file")
+        raise UserError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     cls = getattr(module, name or "TorchHRPE", None)
     if not (inspect.isclass(cls) and issubclass(cls, torch.nn.Module)):
-        raise ValueError(f"{path} has no torch.nn.Module called {name or 'TorchHRPE'}")
+        raise UserError(f"{path} has no torch.nn.Module called {name or 'TorchHRPE'}")
     return cls
 
 

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.benchmarks.timing import Call, circumstances, compare, random_variables
+from irjax.errors import UserError
 from irjax.losses.na_irstd import mask_loss
 from irjax.models.na_irstd import NaIRSTD
 from irjax.models.na_native import PATCH, Injection
@@ -52,7 +53,7 @@ def benchmark_selection(
       {K or "all": what `irjax.benchmarks.timing.compare` gives}.
 
     Raises:
-      ValueError: if a size, a batch or a K cannot be used.
+      UserError: if a size, a batch or a K cannot be used.
     """
     where = circumstances(sizes, batches, bf16)
     dtype = jnp.bfloat16 if bf16 else jnp.float32
@@ -63,7 +64,7 @@ def benchmark_selection(
     runs = []
     for size in sizes:
         if size % PATCH or max(selected) > (size // PATCH) ** 2:
-            raise ValueError(f"a size must be a multiple of {PATCH} with at least {max(selected)} patches, got {size}")
+            raise UserError(f"a size must be a multiple of {PATCH} with at least {max(selected)} patches, got {size}")
         for batch in batches:
             shape = {"size": size, "batch": batch}
             runs += [

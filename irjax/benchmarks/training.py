@@ -14,6 +14,7 @@ import numpy as np
 
 from irjax.benchmarks.pytorch import torch_training
 from irjax.benchmarks.timing import Run, in_turns, random_variables, summary
+from irjax.errors import UserError
 from irjax.inference import DetectorConfig
 
 _CHUNK = 5  # steps from one synchronisation to the next
@@ -36,7 +37,7 @@ def time_training(
       "data_wait", the share of the time spent waiting for data) and "torch" (without augmentation and targets).
 
     Raises:
-      ValueError: for a method that is not trained here, or a PyTorch network beside another method than SPIRE.
+      UserError: for a method that is not trained here, or a PyTorch network beside another method than SPIRE.
     """
     from irjax.data.pipeline import Order
     from irjax.data.synthetic import SceneConfig, SyntheticSource
@@ -46,7 +47,7 @@ def time_training(
     from irjax.training.steps import make_train_step
 
     if make_torch is not None and detector.method != "spire":
-        raise ValueError(f"training beside PyTorch is timed for spire, not for {detector.method}")
+        raise UserError(f"training beside PyTorch is timed for spire, not for {detector.method}")
     method_for, config, with_masks = _experiment(detector, batch)
     size, data, devices = detector.size, config.data, jax.local_devices()[:1]
     source = SyntheticSource(SceneConfig(height=size, width=size), 0, max(_EXAMPLES, batch))
@@ -101,7 +102,7 @@ def _experiment(detector: DetectorConfig, batch: int) -> tuple[Callable[[str | N
         "na_irstd": (na_irstd.official, na_irstd.na_irstd_method),
     }
     if detector.method not in known:
-        raise ValueError(f"training is timed for {', '.join(known)}, not for {detector.method}")
+        raise UserError(f"training is timed for {', '.join(known)}, not for {detector.method}")
     recipe, method = known[detector.method]
     config = recipe()
     names = {field.name for field in dataclasses.fields(config.model)}

@@ -6,6 +6,8 @@ import argparse
 import os
 from typing import Any
 
+from irjax.errors import UserError
+
 SUMMARY = "time a detector, and say how far from the machine's peak it is"
 DESCRIPTION = (
     "Prints parameters, multiply-adds, latency and throughput of predict_fn (letterbox, network, decoding) and of "
@@ -96,7 +98,7 @@ def _sparse(command: argparse.Namespace) -> dict[str, Any]:
 
     for flag in ("train", "torch", "selection"):
         if getattr(command, flag) not in (None, False):
-            raise ValueError(f"--{flag} does not go with --sparse")
+            raise UserError(f"--{flag} does not go with --sparse")
     return benchmark_sparse(sizes=command.size, batches=command.batch, repeats=command.repeats, bf16=command.bf16)
 
 
@@ -104,7 +106,7 @@ def _selection(command: argparse.Namespace) -> dict[str, Any]:
     from irjax.benchmarks.selection import benchmark_selection
 
     if command.torch:
-        raise ValueError("--torch does not go with --selection")
+        raise UserError("--torch does not go with --selection")
     return benchmark_selection(
         sizes=command.size,
         batches=command.batch,
@@ -118,8 +120,8 @@ def _selection(command: argparse.Namespace) -> dict[str, Any]:
 def _limit_processors(number: int) -> None:
     """Leaves this process so many processors, before JAX makes its threads."""
     if not hasattr(os, "sched_setaffinity"):
-        raise ValueError("--threads needs Linux")
+        raise UserError("--threads needs Linux")
     available = sorted(os.sched_getaffinity(0))
     if not 1 <= number <= len(available):
-        raise ValueError(f"--threads must be in 1..{len(available)}, got {number}")
+        raise UserError(f"--threads must be in 1..{len(available)}, got {number}")
     os.sched_setaffinity(0, available[:number])

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from irjax.errors import UserError
+
 SUMMARY = "list the weights that ship with irjax, and what they were made of"
 DESCRIPTION = (
     "Lists the weights that ship with irjax and what they reached on validation images (masks by regions, under the "
@@ -29,7 +31,7 @@ def run(command: argparse.Namespace) -> None:
     shipped = weights.names()
     unknown = [name for name in command.name if name not in shipped]
     if unknown:
-        raise ValueError(f"there are no weights {', '.join(unknown)}; there are {', '.join(shipped) or 'none'}")
+        raise UserError(f"there are no weights {', '.join(unknown)}; there are {', '.join(shipped) or 'none'}")
     if not shipped:
         print("no weights ship with this installation")
         return

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 import irjax
+from irjax.errors import UserError
 
 SUMMARY = "detect targets in image files"
 DESCRIPTION = (
@@ -55,7 +56,7 @@ def run(command: argparse.Namespace) -> None:
 
     keep_freed_memory()
     if command.overlays < 0:
-        raise ValueError(f"--overlays must not be negative, got {command.overlays}")
+        raise UserError(f"--overlays must not be negative, got {command.overlays}")
     if command.split is None:
         files = find_images(command.images, recursive=command.recursive)
     else:
@@ -71,7 +72,7 @@ def run(command: argparse.Namespace) -> None:
         for reason in outcome.failures.values():
             print(f"not read: {' '.join(reason.split())}", file=sys.stderr)
         first = next(iter(outcome.failures.values()))
-        raise ValueError(f"{len(outcome.failures)} of {len(files)} images could not be read; the first: {first}")
+        raise UserError(f"{len(outcome.failures)} of {len(files)} images could not be read; the first: {first}")
 
 
 def _detect(command: argparse.Namespace):
@@ -90,7 +91,7 @@ def _detect(command: argparse.Namespace):
         return lambda images: detector(images, threshold=command.threshold)
     if "size" in options or command.native:
         flag = "--native" if command.native else "--size"
-        raise ValueError(f"{flag}: {command.model} works at the images' own size")
+        raise UserError(f"{flag}: {command.model} works at the images' own size")
 
     def detect_each(images):
         found = [detect(command.model, image[None], command.threshold, **options) for image in images]

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from irjax.errors import MissingFileError, MissingPackageError, UserError
 from irjax.types import Array
 
 _TABLES = {"mshnet": "irjax.convert.mshnet", "spire": "irjax.convert.spire"}
@@ -39,9 +40,9 @@ def from_torch(method: str, file_or_state_dict: str | os.PathLike | Mapping[str,
       ``{"params": ..., "batch_stats": ...}``, nested dicts of float32 numpy arrays, for the method's module.
 
     Raises:
-      FileNotFoundError: if there is no such file.
+      MissingFileError: if there is no such file.
       ImportError: if a file is given and PyTorch is not installed.
-      ValueError: if the method is unknown, the file is no checkpoint, or keys are missing, extra or misshaped; the
+      UserError: if the method is unknown, the file is no checkpoint, or keys are missing, extra or misshaped; the
         message lists them.
     """
     table = _table(method)
@@ -64,7 +65,7 @@ def to_torch(method: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]
       PyTorch key to array, float32 in PyTorch's layouts; batch counters, which irjax does not keep, are int64 zeros.
 
     Raises:
-      ValueError: if the method is unknown or the variables have a submodule its table does not know.
+      UserError: if the method is unknown or the variables have a submodule its table does not know.
     """
     table = _table(method)
     state = {}
@@ -87,7 +88,7 @@ def published_settings(method: str, variables: Mapping[str, Any]) -> dict[str, A
       Field name to value.
 
     Raises:
-      ValueError: if the method is unknown.
+      UserError: if the method is unknown.
     """
     table = _table(method)
     by_key = {_torch_key(table.MODULES, path): value for path, value in _flatten(variables).items()}
@@ -96,23 +97,23 @@ def published_settings(method: str, variables: Mapping[str, Any]) -> dict[str, A
 
 def _table(method: str) -> Any:
     if method not in _TABLES:
-        raise ValueError(f"no converter for method {method!r}; known: {', '.join(sorted(_TABLES))}")
+        raise UserError(f"no converter for method {method!r}; known: {', '.join(sorted(_TABLES))}")
     return importlib.import_module(_TABLES[method])
 
 
 def _read_pth(path: str | os.PathLike) -> Any:
     """The object in a ``.pth`` file; only tensors and plain containers are unpickled, so a file cannot run code."""
     if not pathlib.Path(path).is_file():
-        raise FileNotFoundError(f"no checkpoint file {os.fspath(path)}")
+        raise MissingFileError(f"no checkpoint file {os.fspath(path)}")
     try:
         import torch
     except ImportError as error:
-        raise ImportError(f"reading {os.fspath(path)} needs PyTorch: pip install 'irjax[torch]'") from error
+        raise MissingPackageError(f"reading {os.fspath(path)} needs PyTorch: pip install 'irjax[torch]'") from error
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).split("\n")[0]
-        raise ValueError(f"{os.fspath(path)} is not a PyTorch checkpoint of plain tensors: {reason}") from error
+        raise UserError(f"{os.fspath(path)} is not a PyTorch checkpoint of plain tensors: {reason}") from error
 
 
 def _state_dict(loaded: Any, where: str) -> dict[str, np.ndarray]:
@@ -122,7 +123,7 @@ def _state_dict(loaded: Any, where: str) -> dict[str, np.ndarray]:
             loaded = loaded[key]
     named = isinstance(loaded, Mapping) and all(isinstance(k, str) and hasattr(v, "shape") for k, v in loaded.items())
     if not named:
-        raise ValueError(f"{where}: a state_dict (name to tensor), alone or under the key 'model', was expected")
+        raise UserError(f"{where}: a state_dict (name to tensor), alone or under the key 'model', was expected")
     drop = "module." if loaded and all(key.startswith("module.") for key in loaded) else ""
     state = {key.removeprefix(drop): value for key, value in loaded.items() if not key.endswith(_COUNTER)}
     # PyTorch tensors turn into arrays by themselves once they are detached from the graph.
@@ -133,7 +134,7 @@ def _convert(method: str, table: Any, state: Mapping[str, np.ndarray], where: st
     first = state.get(table.FIRST_KERNEL)
     channels = first.shape[1] if first is not None and first.ndim == 4 else table.CHANNELS[-1]
     if channels not in table.CHANNELS:
-        raise ValueError(f"{where}: {method} takes {table.CHANNELS} channels, {table.FIRST_KERNEL} has {channels}")
+        raise UserError(f"{where}: {method} takes {table.CHANNELS} channels, {table.FIRST_KERNEL} has {channels}")
     wanted = {_torch_key(table.MODULES, path): (path, leaf) for path, leaf in _template(table.MODULE, channels).items()}
     problems = _listed("missing", sorted(set(wanted) - set(state))) + _listed("extra", sorted(set(state) - set(wanted)))
     flat, misshaped = {}, []
@@ -148,7 +149,7 @@ def _convert(method: str, table: Any, state: Mapping[str, np.ndarray], where: st
             misshaped.append(f"{key} {state[key].shape} instead of {shape}")
     problems += _listed("misshaped", misshaped)
     if problems:
-        raise ValueError(f"{where} is not a {method} checkpoint: {'; '.join(problems)}")
+        raise UserError(f"{where} is not a {method} checkpoint: {'; '.join(problems)}")
     return flax.traverse_util.unflatten_dict(flat)
 
 
@@ -166,7 +167,7 @@ def _torch_key(modules: Mapping[str, str], path: tuple[str, ...]) -> str:
     """("params", "stem1", "conv", "kernel") to "conv1.weight"."""
     module, leaf = "/".join(path[1:-1]), path[-1]
     if module not in modules or leaf not in _LEAVES:
-        raise ValueError(f"no published counterpart for the variable {'/'.join(path)}")
+        raise UserError(f"no published counterpart for the variable {'/'.join(path)}")
     return f"{modules[module]}.{_LEAVES[leaf]}"
 
 

@@ -11,6 +11,8 @@ import pathlib
 
 import numpy as np
 
+from irjax.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class CocoPoints:
@@ -33,7 +35,7 @@ class CocoPoints:
         """The names behind the entries of a split list, which are image ids or, if any is not, file names.
 
         Raises:
-          ValueError: if an entry is neither; the message names it and the list.
+          UserError: if an entry is neither; the message names it and the list.
         """
         if all(entry in self.by_id for entry in listed):
             return tuple(self.by_id[entry] for entry in listed)
@@ -41,7 +43,7 @@ class CocoPoints:
         strange = [entry for entry, name in zip(listed, names, strict=True) if name not in self.by_name]
         # Ids among names are as wrong as the unknown: say the unknown first.
         if unknown := [entry for entry in strange if entry not in self.by_id] or strange:
-            raise ValueError(
+            raise UserError(
                 f"{os.fspath(where)}: {unknown[0]} is neither an image id nor a file name of the annotations, "
                 "or the list mixes the two"
             )
@@ -67,13 +69,13 @@ class CocoFile:
     annotations: list[dict]
 
     def name_of(self, number: int) -> str:
-        """The image that annotation `number` is of; ValueError, naming the file, if it is of none that is listed."""
+        """The image that annotation `number` is of; UserError, naming the file, if it is of none that is listed."""
         annotation = self.annotations[number]
         if not isinstance(annotation, dict) or "image_id" not in annotation:
-            raise ValueError(f"{self.path}: annotations[{number}] needs image_id")
+            raise UserError(f"{self.path}: annotations[{number}] needs image_id")
         key = str(annotation["image_id"])
         if key not in self.by_id:
-            raise ValueError(f"{self.path}: annotations[{number}] is for image {key}, which is not among the images")
+            raise UserError(f"{self.path}: annotations[{number}] is for image {key}, which is not among the images")
         return self.by_id[key]
 
 
@@ -81,26 +83,26 @@ def load_coco(path: str | os.PathLike) -> CocoFile:
     """Reads a COCO file, whatever its annotations hold.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if it is not JSON or not COCO, or lists an image twice; the message names the file and the entry.
+      MissingFileError: if there is no such file.
+      UserError: if it is not JSON or not COCO, or lists an image twice; the message names the file and the entry.
     """
     path = pathlib.Path(path)
     try:
         content = json.loads(path.read_bytes())
     except ValueError as error:  # also UnicodeDecodeError
-        raise ValueError(f"{path}: not a JSON file ({error})") from error
+        raise UserError(f"{path}: not a JSON file ({error})") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
-        raise ValueError(f"{path}: not a COCO file: lists named 'images' and 'annotations' are wanted")
+        raise UserError(f"{path}: not a COCO file: lists named 'images' and 'annotations' are wanted")
     found = CocoFile(path, {}, {}, {}, content["annotations"])
     for number, image in enumerate(content["images"]):
         try:
             file_name, key = str(image["file_name"]), str(image["id"])
             size = (int(image["height"]), int(image["width"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: images[{number}] needs id, file_name, height and width ({error!r})") from error
+            raise UserError(f"{path}: images[{number}] needs id, file_name, height and width ({error!r})") from error
         name = pathlib.PurePosixPath(file_name).stem
         if key in found.by_id or name in found.sizes:
-            raise ValueError(f"{path}: images[{number}] repeats the id {key} or the file name {name}")
+            raise UserError(f"{path}: images[{number}] repeats the id {key} or the file name {name}")
         found.by_id[key], found.files[name], found.sizes[name] = name, file_name, size
     return found
 
@@ -111,8 +113,8 @@ def read_coco(path: str | os.PathLike) -> CocoPoints:
     Keypoints are (x, y, v); those with v = 0 are unlabelled by COCO's definition and left out.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if it is not JSON, or not COCO with keypoints; the message names the file and what is missing.
+      MissingFileError: if there is no such file.
+      UserError: if it is not JSON, or not COCO with keypoints; the message names the file and what is missing.
     """
     content = load_coco(path)
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in content.sizes}
@@ -130,9 +132,9 @@ def coco_keypoints(annotation: dict, where: str) -> list[tuple[float, float]]:
     try:
         values = np.array(annotation["keypoints"], np.float64).reshape(-1, 3)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{where} needs keypoints as x, y, v triples ({error!r})") from error
+        raise UserError(f"{where} needs keypoints as x, y, v triples ({error!r})") from error
     if not np.isfinite(values).all():
-        raise ValueError(f"{where} has keypoints that are not finite")
+        raise UserError(f"{where} has keypoints that are not finite")
     return [(x, y) for x, y, visible in values if visible > 0]
 
 
@@ -147,8 +149,8 @@ def read_points_csv(path: str | os.PathLike, known: frozenset[str] | None = None
       Name -> [K, 2] float32 (x, y) in pixels, for the names that have rows.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if a column is missing, a name unknown or a coordinate not a finite number; the message has
+      MissingFileError: if there is no such file.
+      UserError: if a column is missing, a name unknown or a coordinate not a finite number; the message has
         file and line.
     """
     path = pathlib.Path(path)
@@ -158,7 +160,7 @@ def read_points_csv(path: str | os.PathLike, known: frozenset[str] | None = None
             rows = csv.DictReader(file, skipinitialspace=True)
             columns = [column.strip() for column in rows.fieldnames or ()]
             if missing := [column for column in ("name", "x", "y") if column not in columns]:
-                raise ValueError(f"{path}: columns name, x, y are wanted; {', '.join(missing)} not among {columns}")
+                raise UserError(f"{path}: columns name, x, y are wanted; {', '.join(missing)} not among {columns}")
             rows.fieldnames = columns
             for row in rows:
                 where = f"{path}, line {rows.line_num}"
@@ -166,10 +168,10 @@ def read_points_csv(path: str | os.PathLike, known: frozenset[str] | None = None
                 if known is not None and name not in known:
                     name = pathlib.PurePath(name).stem
                 if not name or (known is not None and name not in known):
-                    raise ValueError(f"{where}: there is no image for the name {row['name']!r}")
+                    raise UserError(f"{where}: there is no image for the name {row['name']!r}")
                 found.setdefault(name, []).append(_coordinates(row, where))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: not a csv file ({error})") from error
+        raise UserError(f"{path}: not a csv file ({error})") from error
     return {name: np.array(points, np.float32) for name, points in found.items()}
 
 
@@ -179,7 +181,7 @@ def _coordinates(row: dict[str, str | None], where: str) -> tuple[float, float]:
     except ValueError:
         x = y = math.nan
     if not (math.isfinite(x) and math.isfinite(y)):
-        raise ValueError(f"{where}: x and y must be finite numbers, got {row['x']!r} and {row['y']!r}")
+        raise UserError(f"{where}: x and y must be finite numbers, got {row['x']!r} and {row['y']!r}")
     return x, y
 
 
@@ -190,6 +192,4 @@ def check_points(points: np.ndarray, size: tuple[int, int], where: str | os.Path
     inside = np.all((points >= -0.5) & (points < np.array([width, height]) - 0.5), axis=1)
     if not inside.all():
         x, y = points[np.argmin(inside)]
-        raise ValueError(
-            f"{os.fspath(where)}: the point ({x:g}, {y:g}) is outside the image of {width}x{height} pixels"
-        )
+        raise UserError(f"{os.fspath(where)}: the point ({x:g}, {y:g}) is outside the image of {width}x{height} pixels")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.data.images import MIN_SIDE, to_gray
+from irjax.errors import UserError
 from irjax.types import Array
 
 Images = Array | Sequence[Array]
@@ -24,16 +25,16 @@ def unit_range(image: np.ndarray) -> np.ndarray:
 def as_gray_images(images: Images) -> list[np.ndarray]:
     """The images of a `Detector` call as a list of checked 2-D arrays; arguments and errors as there."""
     if isinstance(images, str | os.PathLike):
-        raise ValueError(f"images must be arrays; read {os.fspath(images)!r} with irjax.data.images.read_image")
+        raise UserError(f"images must be arrays; read {os.fspath(images)!r} with irjax.data.images.read_image")
     if isinstance(images, list | tuple):
         arrays = [np.asarray(image) for image in images]
         for i, array in enumerate(arrays):
             if array.ndim != 2:
-                raise ValueError(f"a list must hold 2-D images, number {i} has shape {array.shape}")
+                raise UserError(f"a list must hold 2-D images, number {i} has shape {array.shape}")
     else:
         arrays = _split(np.asarray(images))
     if not arrays:
-        raise ValueError("no images were given")
+        raise UserError("no images were given")
     for i, array in enumerate(arrays):
         _check(array, i)
     return [to_gray(array) for array in arrays]
@@ -44,26 +45,26 @@ def _split(array: np.ndarray) -> list[np.ndarray]:
     if array.ndim == 2:
         return [array]
     if array.ndim == 3 and array.shape[-1] in (3, 4):
-        raise ValueError(
+        raise UserError(
             f"an array of shape {array.shape} could be one colour image or several gray ones; "
             "put an axis in front for one colour image, [1, H, W, C], or give a list of 2-D images"
         )
     if array.ndim == 4 and array.shape[-1] not in (1, 3, 4):
-        raise ValueError(f"images [B, H, W, C] must have 1, 3 or 4 channels, got shape {array.shape}")
+        raise UserError(f"images [B, H, W, C] must have 1, 3 or 4 channels, got shape {array.shape}")
     if array.ndim not in (3, 4):
-        raise ValueError(f"images must be [H, W], [B, H, W], [B, H, W, C] or a list of [H, W], got shape {array.shape}")
+        raise UserError(f"images must be [H, W], [B, H, W], [B, H, W, C] or a list of [H, W], got shape {array.shape}")
     return list(array)
 
 
 def _check(image: np.ndarray, index: int) -> None:
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE:
-        raise ValueError(f"image {index} is {height}x{width} pixels; at least {MIN_SIDE}x{MIN_SIDE} is wanted")
+        raise UserError(f"image {index} is {height}x{width} pixels; at least {MIN_SIDE}x{MIN_SIDE} is wanted")
     if image.dtype in (np.uint8, np.uint16):
         return
     # jnp's test: bfloat16 is floating point to JAX but not to numpy.
     if not jnp.issubdtype(image.dtype, jnp.floating):
-        raise ValueError(f"image {index} has type {image.dtype}; uint8, uint16 or floating point in [0, 1] is wanted")
+        raise UserError(f"image {index} has type {image.dtype}; uint8, uint16 or floating point in [0, 1] is wanted")
     low, high = float(image.min()), float(image.max())
     if not (low >= 0 and high <= 1):  # also where they are NaN
-        raise ValueError(f"image {index} is floating point with values from {low:g} to {high:g}; [0, 1] is wanted")
+        raise UserError(f"image {index} is floating point with values from {low:g} to {high:g}; [0, 1] is wanted")

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from irjax.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
@@ -48,9 +50,9 @@ class AugmentConfig:
         for name in ("zoom", "inject_scr", "inject_sigma"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
-                raise ValueError(f"augment.{name} must be two positive numbers in rising order, got {(low, high)}")
+                raise UserError(f"augment.{name} must be two positive numbers in rising order, got {(low, high)}")
         if self.crop < 0 or self.inject < 0:
-            raise ValueError(f"augment.crop and augment.inject must not be negative, got {self.crop}, {self.inject}")
+            raise UserError(f"augment.crop and augment.inject must not be negative, got {self.crop}, {self.inject}")
 
 
 class Augmented(NamedTuple):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from irjax.data import annotations, images
+from irjax.errors import MissingFileError, UserError
 
 ROLES = ("train", "trainval", "val", "test", "trainvaltest")
 
@@ -54,8 +55,8 @@ def read(root: pathlib.Path, layout: str) -> dict[str, Part]:
     """Split -> its part, as published; an absent list or folder is an absent split.
 
     Raises:
-      FileNotFoundError: if a folder that the layout needs is absent.
-      ValueError: if two files have one name, a list is unreadable or several lists claim one split.
+      MissingFileError: if a folder that the layout needs is absent.
+      UserError: if two files have one name, a list is unreadable or several lists claim one split.
     """
     return LAYOUTS[layout].read(root)
 
@@ -73,7 +74,7 @@ def read_list(path: pathlib.Path, *, strip: bool = True) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file of names ({error})") from error
+        raise UserError(f"{path}: not a text file of names ({error})") from error
     names = tuple(line.strip() for line in lines if line.strip())
     return tuple(_stem(name).strip("/").replace("/", "_") for name in names) if strip else names
 
@@ -84,12 +85,12 @@ def index_images(folder: pathlib.Path) -> dict[str, pathlib.Path]:
     Where the folder has no image of its own, those of its subfolders are taken, with the subfolder's name in front.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
+        raise MissingFileError(f"there is no folder {folder}")
     found: dict[str, pathlib.Path] = {}
     for path in images.image_files(folder.iterdir()) or images.image_files(folder.rglob("*")):
         name = "_".join((*path.parent.relative_to(folder).parts, path.stem))
         if name in found:
-            raise ValueError(f"two files have one name: {found[name]} and {path}")
+            raise UserError(f"two files have one name: {found[name]} and {path}")
         found[name] = path
     return found
 
@@ -103,7 +104,7 @@ def _stem(name: str) -> str:
 def _add(lists: dict[str, tuple[str, ...]], split: str, names: tuple[str, ...], where: pathlib.Path, hint: str) -> None:
     """Adds a list; a second one for the same split is accepted only if it says the same."""
     if lists.setdefault(split, names) != names:
-        raise ValueError(f"{where} has several lists for {split!r}{hint}")
+        raise UserError(f"{where} has several lists for {split!r}{hint}")
 
 
 def _masked(root: pathlib.Path, pair: tuple[str, str], lists: Mapping[str, tuple[str, ...]]) -> dict[str, Part]:
@@ -125,7 +126,7 @@ def _read_sirst_v2(root: pathlib.Path) -> dict[str, Part]:
     folder = root / "images" / "backgrounds"
     backgrounds = index_images(folder) if folder.is_dir() else {}
     if both := sorted(targets.keys() & backgrounds.keys()):
-        raise ValueError(f"two files have one name: {targets[both[0]]} and {backgrounds[both[0]]}")
+        raise UserError(f"two files have one name: {targets[both[0]]} and {backgrounds[both[0]]}")
     masks_in = root / "annotations" / "masks"
     masks, files, unmasked = index_images(masks_in), targets | backgrounds, frozenset(backgrounds)
     return {
@@ -234,7 +235,7 @@ def _read_split_folders(root: pathlib.Path) -> dict[str, Part]:
     parts: dict[str, Part] = {}
     for split, image_folder, mask_folder in _split_folders(root):
         if split in parts:
-            raise ValueError(f"{root} has several folders for {split!r}, {image_folder} among them")
+            raise UserError(f"{root} has several folders for {split!r}, {image_folder} among them")
         files = index_images(image_folder)
         parts[split] = Part(tuple(files), files, index_images(mask_folder), mask_folder)
     return parts

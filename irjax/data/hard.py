@@ -8,6 +8,7 @@ import functools
 import numpy as np
 
 from irjax.data import sources
+from irjax.errors import UserError
 from irjax.ops.regions import find_regions, points_from_mask, resize_mask
 from irjax.types import Example, Source
 
@@ -23,7 +24,7 @@ class HardSource:
       size: side of the square to which images and masks are resized, in pixels.
 
     Raises:
-      ValueError: when it is first used, if an example has no mask.
+      UserError: when it is first used, if an example has no mask.
     """
 
     source: Source
@@ -59,7 +60,7 @@ class HardSource:
 
     def _is_hard(self, mask: np.ndarray | None) -> bool:
         if mask is None:
-            raise ValueError("the areas of targets need masks, and there is an image without one")
+            raise UserError("the areas of targets need masks, and there is an image without one")
         areas = find_regions(resize_mask(mask, self.size)).areas
         return len(areas) > 0 and areas.max() <= self.max_area
 

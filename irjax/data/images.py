@@ -15,6 +15,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from irjax.errors import UserError
+
 IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff")
 MIN_SIDE = 16
 
@@ -40,8 +42,8 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
       their value is kept exactly. Alpha is ignored.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if the file is truncated or no image, has a sample type other than 8- or 16-bit unsigned integers, or
+      MissingFileError: if there is no such file.
+      UserError: if the file is truncated or no image, has a sample type other than 8- or 16-bit unsigned integers, or
         a side below 16 pixels. The message names the file.
     """
     return decode_image(pathlib.Path(path).read_bytes(), path)
@@ -54,7 +56,7 @@ def decode_image(data: bytes, where: str | os.PathLike) -> np.ndarray:
         image = image.astype(np.uint8) * np.uint8(255)
     if min(image.shape) < MIN_SIDE:
         height, width = image.shape
-        raise ValueError(
+        raise UserError(
             f"{os.fspath(where)}: image of {width}x{height} pixels; at least {MIN_SIDE}x{MIN_SIDE} is wanted"
         )
     return image
@@ -71,8 +73,8 @@ def read_mask(path: str | os.PathLike) -> tuple[np.ndarray, str]:
       "threshold_128" (8 bit: 128 and above) or "threshold_32896" (16 bit: 128 * 257 and above).
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if it cannot be read; the message names the file.
+      MissingFileError: if there is no such file.
+      UserError: if it cannot be read; the message names the file.
     """
     return decode_mask(pathlib.Path(path).read_bytes(), path)
 
@@ -124,8 +126,8 @@ def image_depth(path: str | os.PathLike) -> int:
     """Bits of a stored sample, 8 or 16, from the file's header alone.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if the file is no image.
+      MissingFileError: if there is no such file.
+      UserError: if the file is no image.
     """
     from PIL import Image
 
@@ -153,12 +155,12 @@ def decode(data: bytes, where: str | os.PathLike) -> np.ndarray:
     if values.dtype == np.int32 and values.size and values.min() >= 0 and values.max() <= 65535:
         values = values.astype(np.uint16)
     if values.dtype not in (np.bool_, np.uint8, np.uint16):
-        raise ValueError(f"{os.fspath(where)}: {values.dtype} samples; 8- or 16-bit unsigned integers are wanted")
+        raise UserError(f"{os.fspath(where)}: {values.dtype} samples; 8- or 16-bit unsigned integers are wanted")
     return values
 
 
-def _unreadable(where: str | os.PathLike, error: Exception) -> ValueError:
-    return ValueError(f"{os.fspath(where)}: not a readable image file ({type(error).__name__}: {error})")
+def _unreadable(where: str | os.PathLike, error: Exception) -> UserError:
+    return UserError(f"{os.fspath(where)}: not a readable image file ({type(error).__name__}: {error})")
 
 
 def _decode_pillow(data: bytes) -> np.ndarray:
@@ -202,7 +204,7 @@ def _decode_tiff(data: bytes) -> np.ndarray:
                 return _tiff_samples(page)
             except ValueError as error:
                 if page.bitspersample > 8 and page.samplesperpixel > 1:
-                    raise ValueError(f"{error}, and Pillow would halve the depth of a 16-bit colour file") from error
+                    raise UserError(f"{error}, and Pillow would halve the depth of a 16-bit colour file") from error
     return _decode_pillow(data)
 
 

@@ -32,6 +32,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from irjax.data import annotations, folders, images
+from irjax.errors import MissingFileError, UserError
 from irjax.ops import regions
 from irjax.types import Example
 
@@ -72,7 +73,7 @@ class FolderSource:
 
         Raises:
           IndexError: if the index is outside the source.
-          ValueError: if a file cannot be read, the mask and the image differ in size, or a point is outside the image.
+          UserError: if a file cannot be read, the mask and the image differ in size, or a point is outside the image.
         """
         image = images.read_image(self.images[index])
         if self.masks is None:
@@ -113,16 +114,16 @@ def detect_layout(root: str | os.PathLike) -> str:
     """Says in which of `LAYOUTS` a folder is: the first that fits.
 
     Raises:
-      FileNotFoundError: if there is no such folder.
-      ValueError: if no layout fits, or masks/ and points.csv both do; the message says what was looked for.
+      MissingFileError: if there is no such folder.
+      UserError: if no layout fits, or masks/ and points.csv both do; the message says what was looked for.
     """
     root = _folder(root)
     fitting = [layout for layout in LAYOUTS if folders.fits(root, layout)]
     if not fitting:
         marks = "; ".join(f"{layout.marks} ({name})" for name, layout in folders.LAYOUTS.items())
-        raise ValueError(f"{root} is in no known layout. Looked for {marks}")
+        raise UserError(f"{root} is in no known layout. Looked for {marks}")
     if fitting[0] == "folder" and "points" in fitting:
-        raise ValueError(f"{root} has both masks/ and points.csv: say layout='folder' or layout='points'")
+        raise UserError(f"{root} has both masks/ and points.csv: say layout='folder' or layout='points'")
     return fitting[0]
 
 
@@ -150,8 +151,8 @@ def open_layout(
       The examples of that split, in the order of its list.
 
     Raises:
-      FileNotFoundError: if the folder does not exist.
-      ValueError: if the layout or the split is unknown or the split empty; if a listed name has no image or no mask
+      MissingFileError: if the folder does not exist.
+      UserError: if the layout or the split is unknown or the split empty; if a listed name has no image or no mask
         file, or several, or appears twice; if lists of one family (train, val, test) share names; if annotations are
         malformed.
     """
@@ -160,10 +161,10 @@ def open_layout(
     wanted = folders.role(split)
     wanted = wanted if wanted in parts else split
     if wanted not in parts:
-        raise ValueError(f"{root} ({layout}) has no split {split!r}; available: {', '.join(parts) or 'none'}")
+        raise UserError(f"{root} ({layout}) has no split {split!r}; available: {', '.join(parts) or 'none'}")
     part = parts[wanted]
     if not part.names:
-        raise ValueError(f"{root} ({layout}): split {split!r} is empty")
+        raise UserError(f"{root} ({layout}): split {split!r} is empty")
     _check_names(part, f"{root} ({layout}), split {split!r}")
     _check_family(parts, wanted, root)
     common = {
@@ -193,13 +194,13 @@ def carve_validation(
       (train, val), each in the order of `names`.
 
     Raises:
-      ValueError: if there are fewer than two names or the fraction is outside (0, 1).
+      UserError: if there are fewer than two names or the fraction is outside (0, 1).
     """
     names = tuple(names)
     if len(names) < 2:
-        raise ValueError(f"a validation split can be carved from two names or more, got {len(names)}")
+        raise UserError(f"a validation split can be carved from two names or more, got {len(names)}")
     if not 0 < fraction < 1:
-        raise ValueError(f"the validation fraction must be between 0 and 1, got {fraction}")
+        raise UserError(f"the validation fraction must be between 0 and 1, got {fraction}")
     count = min(max(round(fraction * len(names)), 1), len(names) - 1)
     drawn = np.random.default_rng(seed).permutation(len(names))[:count]
     ordered = sorted(names)
@@ -210,14 +211,14 @@ def carve_validation(
 def _folder(root: str | os.PathLike) -> pathlib.Path:
     root = pathlib.Path(root)
     if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}")
+        raise MissingFileError(f"there is no folder {root}")
     return root
 
 
 def _resolve(root: str | os.PathLike, layout: str) -> tuple[pathlib.Path, str]:
     root = _folder(root)
     if layout not in ("auto", *LAYOUTS):
-        raise ValueError(f"unknown layout {layout!r}; known: auto, {', '.join(LAYOUTS)}")
+        raise UserError(f"unknown layout {layout!r}; known: auto, {', '.join(LAYOUTS)}")
     return root, detect_layout(root) if layout == "auto" else layout
 
 
@@ -225,17 +226,17 @@ def mask_files(part: folders.Part) -> tuple[str | None, ...]:
     """The mask file of each name; None where the layout says that there is no target.
 
     Raises:
-      ValueError: if a name has two masks, or none where it needs one.
+      UserError: if a name has two masks, or none where it needs one.
     """
     paths: list[str | None] = []
     for name in part.names:
         candidates = [part.masks[name + suffix] for suffix in _MASK_SUFFIXES if name + suffix in part.masks]
         if len(candidates) > 1:
-            raise ValueError(f"two masks for {part.images[name]}: {candidates[0]} and {candidates[1]}")
+            raise UserError(f"two masks for {part.images[name]}: {candidates[0]} and {candidates[1]}")
         # The publication of SIRST-v2 keeps images without targets apart, so there a mask may be absent.
         if not candidates and name not in part.unmasked:
             looked = ", ".join(f"{name}{suffix}.*" for suffix in _MASK_SUFFIXES)
-            raise ValueError(f"no mask for {part.images[name]}: looked for {looked} in {part.masks_in}")
+            raise UserError(f"no mask for {part.images[name]}: looked for {looked} in {part.masks_in}")
         paths.append(str(candidates[0]) if candidates else None)
     return tuple(paths)
 
@@ -270,9 +271,9 @@ def _check_names(part: folders.Part, where: str) -> None:
     if len(set(names)) < len(names):
         seen: set[str] = set()
         twice = next(name for name in names if name in seen or seen.add(name))
-        raise ValueError(f"{where}: {twice} is listed twice")
+        raise UserError(f"{where}: {twice} is listed twice")
     if missing := [name for name in names if name not in part.images]:
-        raise ValueError(f"{where}: {len(missing)} listed names have no image file: {some(missing)}")
+        raise UserError(f"{where}: {len(missing)} listed names have no image file: {some(missing)}")
 
 
 def _check_family(parts: Mapping[str, folders.Part], split: str, root: pathlib.Path) -> None:
@@ -286,7 +287,7 @@ def _check_family(parts: Mapping[str, folders.Part], split: str, root: pathlib.P
     for other in others:
         sibling = f"{other}_{family}" if family else other
         if sibling in parts and (shared := _shared(parts[split], parts[sibling])):
-            raise ValueError(f"{root}: {len(shared)} names are in both {split!r} and {sibling!r}: {some(shared)}")
+            raise UserError(f"{root}: {len(shared)} names are in both {split!r} and {sibling!r}: {some(shared)}")
 
 
 def _shared(one: folders.Part, other: folders.Part) -> list[str]:
@@ -303,7 +304,7 @@ def _same_file(one: pathlib.Path | None, other: pathlib.Path | None) -> bool:
 
 def _check_size(what: str, size: tuple[int, int], image: str, shape: tuple[int, int]) -> None:
     if tuple(size) != tuple(shape):
-        raise ValueError(f"{what} is for {size[1]}x{size[0]} pixels, but the image {image} has {shape[1]}x{shape[0]}")
+        raise UserError(f"{what} is for {size[1]}x{size[0]} pixels, but the image {image} has {shape[1]}x{shape[0]}")
 
 
 def some(names: Sequence[str], count: int = 5) -> str:

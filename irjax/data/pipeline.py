@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from irjax.data.sources import image_dtype
+from irjax.errors import UserError
 from irjax.ops import letterbox
 from irjax.types import Batch, Example, Source
 
@@ -35,7 +36,7 @@ class Order:
       weights: a non-negative sampling weight for each example, any scale; or None.
 
     Raises:
-      ValueError: if there is no example, the seed is negative, or the weights are of another number, negative, not
+      UserError: if there is no example, the seed is negative, or the weights are of another number, negative, not
         finite or all zero.
     """
 
@@ -45,16 +46,16 @@ class Order:
 
     def __post_init__(self):
         if self.num_examples < 1:
-            raise ValueError(f"an order needs at least one example, got {self.num_examples}")
+            raise UserError(f"an order needs at least one example, got {self.num_examples}")
         if self.seed < 0:
-            raise ValueError(f"the seed must not be negative, got {self.seed}")
+            raise UserError(f"the seed must not be negative, got {self.seed}")
         if self.weights is None:
             return
         weights = np.asarray(self.weights, np.float64)
         if weights.shape != (self.num_examples,):
-            raise ValueError(f"{self.num_examples} weights are wanted, one for each example, got shape {weights.shape}")
+            raise UserError(f"{self.num_examples} weights are wanted, one for each example, got shape {weights.shape}")
         if not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() <= 0:
-            raise ValueError("weights must be finite, not negative and not all zero")
+            raise UserError("weights must be finite, not negative and not all zero")
         object.__setattr__(self, "weights", tuple(weights.tolist()))
 
     def __getitem__(self, draw: int) -> int:
@@ -65,10 +66,10 @@ class Order:
         """The example indices [stop - start] int64 of the draws start, ..., stop - 1.
 
         Raises:
-          ValueError: unless 0 <= start <= stop.
+          UserError: unless 0 <= start <= stop.
         """
         if not 0 <= start <= stop:
-            raise ValueError(f"draws run from 0 upwards, got {start} to {stop}")
+            raise UserError(f"draws run from 0 upwards, got {start} to {stop}")
         if start == stop:
             return np.zeros(0, np.int64)
         first, last = start // self.num_examples, (stop - 1) // self.num_examples
@@ -125,13 +126,13 @@ def letterbox_example(
       segmentation [S, S] bool.
 
     Raises:
-      ValueError: if there are more targets than rows, a mask is wanted where there is none, or a 16-bit image meets
+      UserError: if there are more targets than rows, a mask is wanted where there is none, or a 16-bit image meets
         dtype uint8. The message names the example.
     """
     height, width = example.image.shape
     count = len(example.points)
     if count > max_points:
-        raise ValueError(f"{example.name} has {count} targets, more than max_points={max_points}")
+        raise UserError(f"{example.name} has {count} targets, more than max_points={max_points}")
     points = np.zeros((max_points, 2), np.float32)
     points[:count] = letterbox.to_canvas(np.asarray(example.points, np.float32), height, width, size, enlarge)
     canvas = letterbox.letterbox_host(example.image, size, enlarge)
@@ -142,7 +143,7 @@ def letterbox_example(
     }
     if with_mask:
         if example.mask is None:
-            raise ValueError(f"{example.name} has points but no mask, and this method needs target masks")
+            raise UserError(f"{example.name} has points but no mask, and this method needs target masks")
         result["segmentation"] = letterbox.letterbox_host(example.mask, size, enlarge)
     return result
 
@@ -171,10 +172,10 @@ def load_all(
       image of the source is, else uint8.
 
     Raises:
-      ValueError: if the source is empty, or an example cannot be read or letterboxed; the message names it.
+      UserError: if the source is empty, or an example cannot be read or letterboxed; the message names it.
     """
     if not len(source):
-        raise ValueError("there is no example to load")
+        raise UserError("there is no example to load")
     dtype = image_dtype(source)
     out = {
         "images": np.zeros((len(source), size, size), dtype),
@@ -238,20 +239,20 @@ def host_batches(
       A grain DatasetIterator of Batch with numpy arrays; B is the batch size of this process, `index` the global draw.
 
     Raises:
-      ValueError: if the order is for another number of examples, the batch cannot be shared among the processes, or
+      UserError: if the order is for another number of examples, the batch cannot be shared among the processes, or
         `start` is negative. Reading errors, which name the example, come from the iterator.
     """
     import grain
 
     if order.num_examples != len(source):
-        raise ValueError(f"the order is for {order.num_examples} examples, the source has {len(source)}")
+        raise UserError(f"the order is for {order.num_examples} examples, the source has {len(source)}")
     if batch_size < 1 or batch_size % process_count:
-        raise ValueError(f"batch_size must be a positive multiple of process_count={process_count}, got {batch_size}")
+        raise UserError(f"batch_size must be a positive multiple of process_count={process_count}, got {batch_size}")
     if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index must be in [0, {process_count}), got {process_index}")
+        raise UserError(f"process_index must be in [0, {process_count}), got {process_index}")
     batches = _LAST_DRAW // batch_size
     if not 0 <= start < batches:
-        raise ValueError(f"start must be in [0, {batches}), got {start}")
+        raise UserError(f"start must be in [0, {batches}), got {start}")
     read = _ReadDraw(source, order, size, max_points, with_masks, enlarge, image_dtype(source))
     dataset = (
         grain.MapDataset.range(start * batch_size, batches * batch_size)[process_index::process_count]
@@ -291,10 +292,10 @@ def eval_batches(
       A Batch of numpy arrays, whose `index` is the example's number, and how many of its rows are not repetitions.
 
     Raises:
-      ValueError: if the batch size is below 1, or an example cannot be read or letterboxed; the message names it.
+      UserError: if the batch size is below 1, or an example cannot be read or letterboxed; the message names it.
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        raise UserError(f"batch_size must be at least 1, got {batch_size}")
     dtype = image_dtype(source) if len(source) else None
 
     def load(index: int) -> dict[str, Any]:
@@ -347,7 +348,7 @@ def _as_depth(canvas: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
         return canvas
     if canvas.dtype == np.uint8 and dtype == np.uint16:
         return canvas.astype(np.uint16) * np.uint16(257)
-    raise ValueError(f"{name} is a {canvas.dtype} image and cannot be kept as {dtype}")
+    raise UserError(f"{name} is a {canvas.dtype} image and cannot be kept as {dtype}")
 
 
 def _ensure_absl_flags() -> None:

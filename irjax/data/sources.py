@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from irjax.data import images, layouts
+from irjax.errors import MissingFileError, UserError
 from irjax.types import Example, Source
 
 
@@ -35,7 +36,7 @@ class TfdsSource:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Example:
-        """Reads example `index`; IndexError outside the source, ValueError for a record that cannot be decoded."""
+        """Reads example `index`; IndexError outside the source, UserError for a record that cannot be decoded."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} examples")
         record = self._records[int(index) % len(self)]
@@ -128,28 +129,28 @@ def open_source(
       fraction: of the train list that the carved validation split takes.
 
     Raises:
-      FileNotFoundError: if the folder does not exist.
-      ValueError: if the layout or split is unknown, or the annotations are malformed (see `layouts.open_layout`).
+      MissingFileError: if the folder does not exist.
+      UserError: if the layout or split is unknown, or the annotations are malformed (see `layouts.open_layout`).
     """
     root = pathlib.Path(root)
     if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}")
+        raise MissingFileError(f"there is no folder {root}")
     prepared = _prepared(root) if layout in ("auto", "tfds") else []
     if layout == "tfds" and not prepared:
-        raise ValueError(f"{root} is no prepared TFDS data set: no dataset_info.json in it or its version folders")
+        raise UserError(f"{root} is no prepared TFDS data set: no dataset_info.json in it or its version folders")
     if not prepared:
         return layouts.open_layout(root, split, layout, seed=seed, fraction=fraction)
     if len(prepared) > 1:
-        raise ValueError(f"{root} holds several prepared data sets; name one of {', '.join(map(str, prepared))}")
+        raise UserError(f"{root} holds several prepared data sets; name one of {', '.join(map(str, prepared))}")
     source = TfdsSource(directory=str(prepared[0]), split=split)
     info = source._builder.info
     config = info.config_name
     role = split.removesuffix(f"_{config}") if config else split
     wanted = {"val": "validation"}.get(role, role)
     if wanted not in info.splits:
-        raise ValueError(f"{prepared[0]} has no split {split!r}; available: {', '.join(info.splits)}")
+        raise UserError(f"{prepared[0]} has no split {split!r}; available: {', '.join(info.splits)}")
     if not info.splits[wanted].num_examples:
-        raise ValueError(f"{prepared[0]}: split {split!r} is empty")
+        raise UserError(f"{prepared[0]}: split {split!r} is empty")
     return dataclasses.replace(source, split=wanted)
 
 
@@ -157,17 +158,17 @@ def concatenate(sources: Sequence[Source]) -> Source:
     """Joins sources, keeping the names of their examples.
 
     Raises:
-      ValueError: if there is no source, or one of them has a name twice. Data sets number their images alike, so a name
+      UserError: if there is no source, or one of them has a name twice. Data sets number their images alike, so a name
         may be in several sources.
     """
     sources = tuple(sources)
     if not sources:
-        raise ValueError("there is no source to concatenate")
+        raise UserError("there is no source to concatenate")
     for number, source in enumerate(sources):
         if len(set(source.names)) < len(source.names):
             seen: set[str] = set()
             twice = next(name for name in source.names if name in seen or seen.add(name))
-            raise ValueError(f"source {number} has the name {twice} twice")
+            raise UserError(f"source {number} has the name {twice} twice")
     return sources[0] if len(sources) == 1 else Concatenation(sources)
 
 
@@ -182,7 +183,7 @@ def check_disjoint(train: Source, val: Source, *, by_content: bool = False) -> N
       by_content: also read every image and compare the pixels, whatever the names.
 
     Raises:
-      ValueError: with the shared names.
+      UserError: with the shared names.
     """
     places: dict[str, list[int]] = {}
     for index, name in enumerate(train.names):
@@ -201,7 +202,7 @@ def check_disjoint(train: Source, val: Source, *, by_content: bool = False) -> N
         shared = [name if name == same else f"{same} = {name}" for same, name in pairs if same is not None]
     if shared:
         listed = ", ".join(shared[:10]) + (f" and {len(shared) - 10} more" if len(shared) > 10 else "")
-        raise ValueError(f"training and validation share {len(shared)} examples: {listed}")
+        raise UserError(f"training and validation share {len(shared)} examples: {listed}")
 
 
 def split_hash(source: Source) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 import scipy.special
 
 from irjax.data import clutter
+from irjax.errors import UserError
 from irjax.types import Example, Source
 
 # A target's Gaussian is cut where it is far below one level even of a 16-bit image.
@@ -93,25 +94,25 @@ class SceneConfig:
 
     def __post_init__(self):
         if self.bits not in (8, 16):
-            raise ValueError(f"SceneConfig.bits must be 8 or 16, got {self.bits}")
+            raise UserError(f"SceneConfig.bits must be 8 or 16, got {self.bits}")
         if min(self.height, self.width) < 32:
-            raise ValueError(f"SceneConfig needs height and width of at least 32, got {self.height} and {self.width}")
+            raise UserError(f"SceneConfig needs height and width of at least 32, got {self.height} and {self.width}")
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name == "backgrounds" or not isinstance(value, tuple):
                 continue
             if len(value) != 2 or not 0 <= value[0] <= value[1]:
-                raise ValueError(f"SceneConfig.{field.name} must be (low, high) with 0 <= low <= high, got {value}")
+                raise UserError(f"SceneConfig.{field.name} must be (low, high) with 0 <= low <= high, got {value}")
         unknown = [kind for kind in self.backgrounds if kind not in clutter.BACKGROUNDS]
         if unknown or not self.backgrounds:
             known = ", ".join(clutter.BACKGROUNDS)
-            raise ValueError(f"SceneConfig.backgrounds must name some of {known}; got {self.backgrounds}")
+            raise UserError(f"SceneConfig.backgrounds must name some of {known}; got {self.backgrounds}")
         if self.psf_sigma[0] < 0.3:
-            raise ValueError(f"SceneConfig.psf_sigma must be at least 0.3 px, got {self.psf_sigma}")
+            raise UserError(f"SceneConfig.psf_sigma must be at least 0.3 px, got {self.psf_sigma}")
         if not 0.0 < self.mask_fraction < 1.0:
-            raise ValueError(f"SceneConfig.mask_fraction must lie between 0 and 1, got {self.mask_fraction}")
+            raise UserError(f"SceneConfig.mask_fraction must lie between 0 and 1, got {self.mask_fraction}")
         if self.scr_radius < 1 or not 0.0 <= self.margin < min(self.height, self.width) / 2:
-            raise ValueError(f"SceneConfig.scr_radius {self.scr_radius} or margin {self.margin} does not fit the scene")
+            raise UserError(f"SceneConfig.scr_radius {self.scr_radius} or margin {self.margin} does not fit the scene")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,7 +249,7 @@ def place_targets(
 
 def _generator(seed: int, index: int) -> np.random.Generator:
     if seed < 0 or index < 0:
-        raise ValueError(f"seed and index must not be negative, got seed {seed} and index {index}")
+        raise UserError(f"seed and index must not be negative, got seed {seed} and index {index}")
     return np.random.default_rng([seed, index])
 
 
@@ -288,7 +289,7 @@ def synthesize(config: SceneConfig, seed: int, index: int) -> Example:
       An example with a uint8 or uint16 image, the exact sub-pixel target positions and the target mask.
 
     Raises:
-      ValueError: a negative seed or index.
+      UserError: a negative seed or index.
     """
     scene, targets = compose(config, seed, index)
     dtype = np.uint8 if config.bits == 8 else np.uint16
@@ -318,7 +319,7 @@ class SyntheticSource:
 
     def __post_init__(self):
         if self.num_examples < 0 or self.seed < 0:
-            raise ValueError(f"seed and num_examples must not be negative, got {self.seed} and {self.num_examples}")
+            raise UserError(f"seed and num_examples must not be negative, got {self.seed} and {self.num_examples}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -347,11 +348,11 @@ def inject(example: Example, config: SceneConfig, rng: np.random.Generator) -> E
       points without a mask.
 
     Raises:
-      ValueError: the image is of another type, too small, or not two-dimensional.
+      UserError: the image is of another type, too small, or not two-dimensional.
     """
     image = example.image
     if image.ndim != 2 or min(image.shape) < 32 or image.dtype not in (np.uint8, np.uint16):
-        raise ValueError(
+        raise UserError(
             f"{example.name}: injection needs a [H, W] uint8 or uint16 image of at least 32 x 32, "
             f"got {image.dtype} {image.shape}"
         )
@@ -396,9 +397,9 @@ class InjectedSource:
 
     def __post_init__(self):
         if self.seed < 0 or (self.num_examples is not None and self.num_examples < 0):
-            raise ValueError(f"seed and num_examples must not be negative, got {self.seed} and {self.num_examples}")
+            raise UserError(f"seed and num_examples must not be negative, got {self.seed} and {self.num_examples}")
         if len(self.backgrounds) == 0 and self.num_examples != 0:
-            raise ValueError("InjectedSource needs at least one background, got an empty source")
+            raise UserError("InjectedSource needs at least one background, got an empty source")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from irjax.data import folders, images, layouts, sources
+from irjax.errors import UserError
 from irjax.ops import regions
 from irjax.types import Example, Source
 
@@ -76,13 +77,13 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """The configuration of a name; the first one, or None where there are none, for "".
 
         Raises:
-          ValueError: if there is no such configuration; the message lists those there are.
+          UserError: if there is no such configuration; the message lists those there are.
         """
         known = {config.name: config for config in cls.BUILDER_CONFIGS}
         if not name:
             return next(iter(known.values()), None)
         if name not in known:
-            raise ValueError(f"{cls.name} has no configuration {name!r}; it has {', '.join(known) or 'none'}")
+            raise UserError(f"{cls.name} has no configuration {name!r}; it has {', '.join(known) or 'none'}")
         return known[name]
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -125,7 +126,7 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
           config: one of the builder's configurations, None where it has none.
 
         Raises:
-          ValueError: if the folder is in none of the layouts or has none of the splits; the message says where the data
+          UserError: if the folder is in none of the layouts or has none of the splits; the message says where the data
             are and how they must lie. Also if a split is malformed (see `layouts.open_layout`).
         """
         root = pathlib.Path(root)
@@ -133,7 +134,7 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         wanted, endings = (config.layouts or cls.LAYOUTS, config.lists) if config else (cls.LAYOUTS, cls.LISTS)
         layout = next((layout for layout in wanted if folders.fits(root, layout)), None)
         if layout is None:
-            raise ValueError(f"{root} is not {cls.name} as published. {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}")
+            raise UserError(f"{root} is not {cls.name} as published. {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         present = layouts.list_splits(root, layout)
         for ending in endings:
             names = {"train": f"train{ending}", "validation": f"val{ending}", "test": f"test{ending}"}
@@ -141,7 +142,7 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             if found:
                 return {split: layouts.open_layout(root, name, layout) for split, name in found.items()}
         looked = ", ".join(f"{role}{ending}" for ending in endings for role in ("train", "val", "test"))
-        raise ValueError(
+        raise UserError(
             f"{root} has none of the splits {looked} of {cls.name}; it has {', '.join(present) or 'none'}. "
             f"{cls.MANUAL_DOWNLOAD_INSTRUCTIONS}"
         )
@@ -159,7 +160,7 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         for index, name in enumerate(source.names):
             example = source[index]
             if example.image.dtype == np.uint16 and self.info.features["image"].np_dtype == np.uint8:
-                raise ValueError(f"{self.name}, {name}: 16 bits; irjax.datasets.build allows for that")
+                raise UserError(f"{self.name}, {name}: 16 bits; irjax.datasets.build allows for that")
             mask_file = source.masks[index] if isinstance(source, layouts.FolderSource) and source.masks else None
             if mask_file and images.has_gray(mask_file):
                 gray.append(name)
@@ -204,10 +205,10 @@ def _regions_at(example: Example) -> tuple[np.ndarray, np.ndarray]:
     """Boxes [K, 4] and areas [K] of the mask's regions, in the order of the example's points.
 
     Raises:
-      ValueError: if the points and the regions of the mask are not the same targets.
+      UserError: if the points and the regions of the mask are not the same targets.
     """
     if example.mask is None:
-        raise ValueError(f"{example.name}: points without a mask; a prepared data set has both")
+        raise UserError(f"{example.name}: points without a mask; a prepared data set has both")
     found = regions.find_regions(example.mask)
     points = np.asarray(example.points, np.float64).reshape(-1, 2)
     if np.array_equal(points.astype(np.float32), found.centroids.astype(np.float32)):
@@ -215,7 +216,7 @@ def _regions_at(example: Example) -> tuple[np.ndarray, np.ndarray]:
     columns, rows = np.floor(points + 0.5).astype(int).T
     order = found.labels[rows, columns] - 1
     if sorted(order) != list(range(len(found))):
-        raise ValueError(f"{example.name}: {len(points)} points do not lie one by one in the {len(found)} regions")
+        raise UserError(f"{example.name}: {len(points)} points do not lie one by one in the {len(found)} regions")
     return found.boxes[order], found.areas[order]
 
 

@@ -8,6 +8,8 @@ import pathlib
 import shutil
 import tempfile
 
+from irjax.errors import MissingFileError, UserError
+
 BUILDERS = (
     "sirst_v1",
     "sirst_v2",
@@ -27,10 +29,10 @@ def builder_class(name: str) -> type:
     """The builder of a data set, by the name of its folder here.
 
     Raises:
-      ValueError: if there is none; the message lists those there are.
+      UserError: if there is none; the message lists those there are.
     """
     if name not in BUILDERS:
-        raise ValueError(f"there is no builder {name!r}; there are {', '.join(BUILDERS)}")
+        raise UserError(f"there is no builder {name!r}; there are {', '.join(BUILDERS)}")
     return importlib.import_module(f"irjax.datasets.{name}.{name}_dataset_builder").Builder
 
 
@@ -50,10 +52,10 @@ def build(
       The folder of the prepared data set, to be opened with `irjax.data.open_source` or `tfds.builder_from_directory`.
 
     Raises:
-      FileNotFoundError: if the source does not exist; the message says where the data are published and how they must
+      MissingFileError: if the source does not exist; the message says where the data are published and how they must
         lie.
       FileExistsError: if the data set is there already and `overwrite` is off.
-      ValueError: if the name is unknown or the source is malformed; the message names the file.
+      UserError: if the name is unknown or the source is malformed; the message names the file.
     """
     import tensorflow_datasets as tfds
 
@@ -63,10 +65,10 @@ def build(
     out_dir = pathlib.Path(out_dir)
     if not cls.NEEDS_SOURCE:
         if source is not None:
-            raise ValueError(f"{name} is made from a seed; it takes no source, got {os.fspath(source)}")
+            raise UserError(f"{name} is made from a seed; it takes no source, got {os.fspath(source)}")
     elif source is None or not pathlib.Path(source).is_dir():
         missing = f"{name} needs a source" if source is None else f"there is no folder {os.fspath(source)}"
-        raise FileNotFoundError(f"{missing}. {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}")
+        raise MissingFileError(f"{missing}. {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}")
     out_dir.mkdir(parents=True, exist_ok=True)
     work = pathlib.Path(tempfile.mkdtemp(dir=out_dir, prefix=f".{name}-"))
     try:
@@ -74,7 +76,7 @@ def build(
         made = pathlib.Path(builder.data_dir)
         target = out_dir / made.relative_to(work)
         if target.exists() and not overwrite:
-            raise FileExistsError(f"{target} exists; it is replaced only with overwrite")
+            raise UserError(f"{target} exists; it is replaced only with overwrite")
         builder.download_and_prepare(
             file_format="array_record",
             download_config=tfds.download.DownloadConfig(manual_dir=source, try_download_gcs=False),

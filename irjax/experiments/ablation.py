@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.reports.files import plain, write_json, write_text
 from irjax.reports.tables import markdown_table
 from irjax.training.configs import changed, same_config
@@ -43,7 +44,7 @@ def ablate(
       A table for each title, as Markdown.
 
     Raises:
-      ValueError: if the folder holds the result of another config.
+      UserError: if the folder holds the result of another config.
     """
     results = {
         name: [
@@ -75,7 +76,7 @@ def _result(
     config = changed(config, loop={"seed": seed})
     done = json.loads(file.read_text()) if file.exists() else None
     if done and not same_config(done["config"], config):
-        raise ValueError(f"{file} is of another config; give the same flags to go on, or another --run")
+        raise UserError(f"{file} is of another config; give the same flags to go on, or another --run")
     if not done or not set(titles) <= set(done["figures"]):
         done = {"config": plain(dataclasses.asdict(config)), "figures": plain(run_one(config, run))}
         write_json(file, done)

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.data.augment import AugmentConfig
+from irjax.errors import UserError
 from irjax.experiments import command, common
 from irjax.experiments.command import Flags
 from irjax.experiments.common import MaskDecodeConfig
@@ -84,9 +85,9 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         if self.segmentation not in SEGMENTATION:
-            raise ValueError(f"loss.segmentation must be one of {tuple(SEGMENTATION)}, got {self.segmentation!r}")
+            raise UserError(f"loss.segmentation must be one of {tuple(SEGMENTATION)}, got {self.segmentation!r}")
         if min(self.sparsity_weight, self.recall_weight) < 0:
-            raise ValueError("loss.sparsity_weight and loss.recall_weight must not be negative")
+            raise UserError("loss.sparsity_weight and loss.recall_weight must not be negative")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,10 +271,10 @@ def ablation(name: str, base: AdsnetConfig) -> dict[str, AdsnetConfig]:
       base: what all variants share.
 
     Raises:
-      ValueError: if there is no such ablation.
+      UserError: if there is no such ablation.
     """
     if name not in ABLATIONS:
-        raise ValueError(f"there is no ablation {name!r}; there are {tuple(ABLATIONS)}")
+        raise UserError(f"there is no ablation {name!r}; there are {tuple(ABLATIONS)}")
     return {variant: changed(base, model=changes) for variant, changes in ABLATIONS[name].items()}
 
 

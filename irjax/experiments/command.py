@@ -15,13 +15,13 @@ import jax
 import numpy as np
 
 from irjax.data.hard import HardSource
+from irjax.errors import UserError
 from irjax.experiments.ablation import ablate
 from irjax.experiments.common import ROUNDING_IMAGES, card, largest_difference, settled, tophat_reference
 from irjax.inference import CONFIG_FILE, Detector, load
 from irjax.reports.files import write_json
 from irjax.training.allocator import keep_freed_memory
-from irjax.training.checkpoints import CheckpointError
-from irjax.training.loop import Result, TrainingError
+from irjax.training.loop import Result
 from irjax.types import Source
 from irjax.weights import on_disk, save_weights
 
@@ -113,7 +113,7 @@ class Experiment:
         command = self.parse(sys.argv[1:] if arguments is None else arguments)
         try:
             _run(self, command)
-        except (ValueError, OSError, CheckpointError, TrainingError) as error:
+        except UserError as error:
             sys.exit(f"error: {error}")
 
 
@@ -162,7 +162,7 @@ def _run(experiment: Experiment, command: Flags) -> None:
 def _ship(experiment: Experiment, command: Flags) -> None:
     run = pathlib.Path(command.eval_only)
     if not command.data.root or not (run / CONFIG_FILE).is_file():
-        raise ValueError("--ship needs a run directory as --eval-only, and --data.root for the figures of its card")
+        raise UserError("--ship needs a run directory as --eval-only, and --data.root for the figures of its card")
     detector, facts = experiment.settle(run)
     # The figures are those of the weights as they are written.
     stored = on_disk(detector.variables, experiment.dtype)
@@ -195,7 +195,7 @@ def _tests(command: Flags, splits: Sequence[str]) -> dict[str, Source]:
     splits = splits * len(roots) if len(splits) == 1 else splits
     roots = roots * len(splits) if len(roots) == 1 else roots
     if len(roots) != len(splits):
-        raise ValueError(f"--test names {len(splits)} splits for {len(roots)} folders: give one or all")
+        raise UserError(f"--test names {len(splits)} splits for {len(roots)} folders: give one or all")
     one = lambda root, split: dataclasses.replace(command.data, root=(root,), train=(split,), val=(split,))  # noqa: E731
     return {
         " ".join(filter(None, (pathlib.Path(root).name, split, command.protocol))): _under(
@@ -211,7 +211,7 @@ def _under(command: Flags, source: Source) -> Source:
         return source
     hard = HardSource(source)
     if not len(hard):
-        raise ValueError(f"--protocol irstd-hard: none of {len(source)} images has tiny targets alone")
+        raise UserError(f"--protocol irstd-hard: none of {len(source)} images has tiny targets alone")
     return hard
 
 
@@ -231,7 +231,7 @@ def _test_each(
 
 def _check_roots(command: Flags) -> None:
     if command.test and not command.data.root:
-        raise ValueError(f"--test {' '.join(command.test)} names splits of data sets; say where they are: --data.root")
+        raise UserError(f"--test {' '.join(command.test)} names splits of data sets; say where they are: --data.root")
 
 
 def _test_source(command: Flags) -> tuple[Source, str]:

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from irjax.data.augment import AugmentConfig
+from irjax.errors import UserError
 from irjax.experiments import command, common
 from irjax.experiments.command import Flags
 from irjax.experiments.common import MaskDecodeConfig
@@ -69,7 +70,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if len(self.widths) != len(self.depths) or len(self.widths) < 2 or min(*self.widths, *self.depths) < 1:
-            raise ValueError(
+            raise UserError(
                 "model.widths and model.depths must be positive and as many as each other, at least two, got "
                 f"{self.widths} and {self.depths}"
             )
@@ -96,9 +97,9 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         if self.name == "dynamic" and self.location == "none":
-            raise ValueError("loss.name dynamic balances the IoU with a location loss: loss.location none leaves none")
+            raise UserError("loss.name dynamic balances the IoU with a location loss: loss.location none leaves none")
         if self.warm_epochs < 0:
-            raise ValueError(f"loss.warm_epochs must not be negative, got {self.warm_epochs}")
+            raise UserError(f"loss.warm_epochs must not be negative, got {self.warm_epochs}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -294,15 +295,15 @@ def ablation(name: str, base: MshnetConfig) -> dict[str, MshnetConfig]:
       base: what all variants share.
 
     Raises:
-      ValueError: if there is no such ablation, or the loss of `base` has no weight to vary.
+      UserError: if there is no such ablation, or the loss of `base` has no weight to vary.
     """
     if name == "loss":
         if base.loss.name == "soft_iou":
-            raise ValueError("the ablation loss varies the weight of the IoU, and loss.name soft_iou has none")
+            raise UserError("the ablation loss varies the weight of the IoU, and loss.name soft_iou has none")
         return {v: changed(base, loss={"variant": v}) for v in VARIANTS}
     if name == "attention":
         return {kind: changed(base, model={"spatial_attention": kind}) for kind in SPATIAL_KINDS}
-    raise ValueError(f"there is no ablation {name!r}; there are {ABLATIONS}")
+    raise UserError(f"there is no ablation {name!r}; there are {ABLATIONS}")
 
 
 ABLATIONS = ("loss", "attention")

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.data.augment import AugmentConfig
+from irjax.errors import MissingFileError, UserError
 from irjax.experiments import command, common
 from irjax.experiments.command import Flags
 from irjax.experiments.common import MaskDecodeConfig
@@ -98,7 +99,7 @@ class RelevanceConfig:
 
     def __post_init__(self) -> None:
         if min(self.decay, self.rate) <= 0 or min(self.weight, self.native_rate) < 0:
-            raise ValueError("relevance.decay and rate must be positive, weight and native_rate not negative")
+            raise UserError("relevance.decay and rate must be positive, weight and native_rate not negative")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +138,7 @@ class NaIrstdConfig:
 
     def __post_init__(self) -> None:
         if self.stage and not self.two:
-            raise ValueError("stage picks one of two stages: stages one, or a model.branch of none, has no second")
+            raise UserError("stage picks one of two stages: stages one, or a model.branch of none, has no second")
 
     @property
     def two(self) -> bool:
@@ -293,7 +294,7 @@ def train(config: NaIrstdConfig, run: pathlib.Path) -> Result:
       Of the last stage that was trained.
 
     Raises:
-      FileNotFoundError: if the second stage alone is asked for and there is neither `initial` nor a first stage.
+      MissingFileError: if the second stage alone is asked for and there is neither `initial` nor a first stage.
     """
     fit = functools.partial(common.train, detector_config=detector_config, with_masks=True)
     if not config.two:
@@ -305,7 +306,7 @@ def train(config: NaIrstdConfig, run: pathlib.Path) -> Result:
             return result
         config = dataclasses.replace(config, initial="")
     elif not config.initial and not first.is_dir():
-        raise FileNotFoundError(f"stage 2 starts from stage 1: train that first, or give --initial; no {first}")
+        raise MissingFileError(f"stage 2 starts from stage 1: train that first, or give --initial; no {first}")
     return fit(second_stage(config, first), run, method_for=na_irstd_method)
 
 
@@ -345,10 +346,10 @@ def ablation(name: str, base: NaIrstdConfig) -> dict[str, NaIrstdConfig]:
       base: what all variants share, with two stages; where there is one, it is as long as the two.
 
     Raises:
-      ValueError: if there is no such ablation.
+      UserError: if there is no such ablation.
     """
     if name not in ABLATIONS:
-        raise ValueError(f"there is no ablation {name!r}; there are {tuple(ABLATIONS)}")
+        raise UserError(f"there is no ablation {name!r}; there are {tuple(ABLATIONS)}")
     return {variant: change(base) for variant, change in ABLATIONS[name].items()}
 
 

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from irjax.data.augment import AugmentConfig, augment
+from irjax.errors import UserError
 from irjax.experiments import command, common
 from irjax.experiments.command import Flags
 from irjax.experiments.common import test
@@ -264,7 +265,7 @@ def ablation(name: str, base: SpireConfig) -> dict[str, SpireConfig]:
       base: what all variants share.
 
     Raises:
-      ValueError: if there is no such ablation.
+      UserError: if there is no such ablation.
     """
     target = lambda **changes: changed(base, target=changes)  # noqa: E731
     model = lambda **changes: changed(base, model=changes)  # noqa: E731
@@ -281,7 +282,7 @@ def ablation(name: str, base: SpireConfig) -> dict[str, SpireConfig]:
             "reweighting": model(shuffle=False),
             "both": base,
         }
-    raise ValueError(f"there is no ablation {name!r}; there are {ABLATIONS}")
+    raise UserError(f"there is no ablation {name!r}; there are {ABLATIONS}")
 
 
 ABLATIONS = ("supervision", "scale", "stride", "components")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from irjax.data.images import IMAGE_SUFFIXES, read_image, read_mask
+from irjax.errors import FileError, MissingFileError, UserError
 from irjax.labels import formats
 from irjax.labels.targets import POINT_RULES, ImageLabels, Labels, box_centres, label_mask, name_rng, point_mask
 from irjax.ops.regions import find_regions
@@ -71,14 +72,14 @@ def convert(
       Counts, the rules that made masks binary, and what the target format could not hold.
 
     Raises:
-      FileNotFoundError: if there is no source.
-      OSError: if `out` cannot be written.
-      ValueError: if an argument or a file is wrong; the message names it. Nothing is written then.
+      MissingFileError: if there is no source.
+      FileError: if `out` cannot be written.
+      UserError: if an argument or a file is wrong; the message names it. Nothing is written then.
     """
     out = pathlib.Path(out)
     _check_out(out, to)
     if radius and to != "masks":
-        raise ValueError(f"a radius is for masks, not for {to}")
+        raise UserError(f"a radius is for masks, not for {to}")
     kind = find_kind(source) if kind == "auto" else kind
     images = read_labels(source, kind, **options)
     notes = write_labels(out, images, to, radius=radius)
@@ -94,8 +95,8 @@ def find_kind(source: str | os.PathLike) -> str:
     """Says which of `KINDS` a file or folder is.
 
     Raises:
-      FileNotFoundError: if it does not exist.
-      ValueError: if it is none, or a folder with files of several kinds; the message says what was found.
+      MissingFileError: if it does not exist.
+      UserError: if it is none, or a folder with files of several kinds; the message says what was found.
     """
     from irjax.data import detect_layout
 
@@ -103,10 +104,10 @@ def find_kind(source: str | os.PathLike) -> str:
     if source.is_file():
         kinds = {".json": "coco", ".csv": "points"}
         if source.suffix.lower() not in kinds:
-            raise ValueError(f"{source}: a .json (COCO) or .csv (points) file, or a folder is wanted")
+            raise UserError(f"{source}: a .json (COCO) or .csv (points) file, or a folder is wanted")
         return kinds[source.suffix.lower()]
     if not source.is_dir():
-        raise FileNotFoundError(f"there is no file or folder {source}")
+        raise MissingFileError(f"there is no file or folder {source}")
     try:
         detect_layout(source)
         return "dataset"
@@ -117,9 +118,9 @@ def find_kind(source: str | os.PathLike) -> str:
     found = {kind: files for kind in _FOLDER_KINDS if (files := _files(source, kind))}
     if len(found) > 1:
         listed = " and ".join(f"{len(files)} of {kind} ({files[0].name})" for kind, files in found.items())
-        raise ValueError(f"{source} mixes formats: {listed}; say which with --from, or take them apart")
+        raise UserError(f"{source} mixes formats: {listed}; say which with --from, or take them apart")
     if not found:
-        raise ValueError(f"no image files (masks), .txt (YOLO) or .xml (VOC) files in {source}, and {reason}")
+        raise UserError(f"no image files (masks), .txt (YOLO) or .xml (VOC) files in {source}, and {reason}")
     return next(iter(found))
 
 
@@ -153,24 +154,24 @@ def read_labels(
       The targets of each image.
 
     Raises:
-      FileNotFoundError: if there is no such file or folder.
-      ValueError: if an argument or a file is wrong; the message names it.
+      MissingFileError: if there is no such file or folder.
+      UserError: if an argument or a file is wrong; the message names it.
     """
     if kind not in KINDS:
-        raise ValueError(f"the source must be one of {', '.join(KINDS)}, got {kind!r}")
+        raise UserError(f"the source must be one of {', '.join(KINDS)}, got {kind!r}")
     if points not in POINT_RULES:
-        raise ValueError(f"points must be one of {', '.join(POINT_RULES)}, got {points!r}")
+        raise UserError(f"points must be one of {', '.join(POINT_RULES)}, got {points!r}")
     if points != "centroid" and kind not in ("masks", "dataset"):
-        raise ValueError(f"points={points!r} are drawn inside masks, and {source} ({kind}) has none")
+        raise UserError(f"points={points!r} are drawn inside masks, and {source} ({kind}) has none")
     if images is not None and kind not in ("yolo", "points"):
-        raise ValueError(f"images are wanted for yolo and points only; {source} ({kind}) says how large they are")
+        raise UserError(f"images are wanted for yolo and points only; {source} ({kind}) says how large they are")
     if box_convention != "voc" and kind != "voc":
-        raise ValueError(f"a box convention is for voc, and {source} is {kind}")
+        raise UserError(f"a box convention is for voc, and {source} is {kind}")
     source = pathlib.Path(source)
     if not source.exists():
-        raise FileNotFoundError(f"there is no file or folder {source}")
+        raise MissingFileError(f"there is no file or folder {source}")
     if (kind in ("coco", "points")) != source.is_file():
-        raise ValueError(f"{source}: {kind} is a {'file' if kind in ('coco', 'points') else 'folder'}")
+        raise UserError(f"{source}: {kind} is a {'file' if kind in ('coco', 'points') else 'folder'}")
 
     def label(name: str, mask: np.ndarray) -> Labels:
         rng = None if points == "centroid" else name_rng(seed, name)
@@ -214,7 +215,7 @@ def _read_dataset(
         example, rule = source[index], None
         if example.mask is None:
             if needs_masks:
-                raise ValueError(f"{root}: {name} has points and no mask to draw other points in")
+                raise UserError(f"{root}: {name} has points and no mask to draw other points in")
             labels = Labels(example.points)
         else:
             labels = label(name, example.mask)
@@ -226,17 +227,17 @@ def _read_dataset(
 
 def _read_yolo(folder: pathlib.Path, sizes: Mapping[str, tuple[int, int]] | None) -> list[ImageLabels]:
     if sizes is None:
-        raise ValueError(f"{folder}: YOLO boxes are shares of the image; give the folder of the images (--images)")
+        raise UserError(f"{folder}: YOLO boxes are shares of the image; give the folder of the images (--images)")
     paths = _named(folder, "yolo")
     if unknown := [path for name, path in paths.items() if name not in sizes]:
-        raise ValueError(f"{unknown[0]}: there is no image of that name")
+        raise UserError(f"{unknown[0]}: there is no image of that name")
     found = []
     for name, size in sizes.items():
         path = paths.get(name, folder)
         try:
             text = path.read_text(encoding="utf-8") if name in paths else ""
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not a text file of boxes ({error})") from error
+            raise UserError(f"{path}: not a text file of boxes ({error})") from error
         boxes = formats.whole_boxes(formats.parse_yolo(text, size, path))
         found.append(ImageLabels(name, Labels(box_centres(boxes), boxes), size))
     return found
@@ -251,15 +252,15 @@ def _files(folder: pathlib.Path, kind: str) -> list[pathlib.Path]:
 def _named(folder: pathlib.Path, kind: str, simplify: Callable[[str], str] = core) -> dict[str, pathlib.Path]:
     """{name of the image: file}, without ending and without the suffixes of masks."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
+        raise MissingFileError(f"there is no folder {folder}")
     found: dict[str, pathlib.Path] = {}
     for path in _files(folder, kind):
         name = simplify(path.name)
         if name in found:
-            raise ValueError(f"two files are for one image, {name}: {found[name]} and {path}")
+            raise UserError(f"two files are for one image, {name}: {found[name]} and {path}")
         found[name] = path
     if not found:
-        raise ValueError(f"{folder} is empty: no {', '.join(_FOLDER_KINDS[kind])} files")
+        raise UserError(f"{folder} is empty: no {', '.join(_FOLDER_KINDS[kind])} files")
     return found
 
 
@@ -319,12 +320,12 @@ def _write_masks(folder: pathlib.Path, images: Sequence[ImageLabels], radius: fl
 def _check_out(out: pathlib.Path, to: str) -> None:
     """Refuses what could not be written, before anything is read."""
     if to not in FORMATS:
-        raise ValueError(f"the format must be one of {', '.join(FORMATS)}, got {to!r}")
+        raise UserError(f"the format must be one of {', '.join(FORMATS)}, got {to!r}")
     ending = _ENDINGS.get(to)
     if ending and out.suffix.lower() != ending:
-        raise ValueError(f"{to} is written to one {ending} file, got {out}")
+        raise UserError(f"{to} is written to one {ending} file, got {out}")
     if out.exists() and (ending or not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} exists already; nothing is replaced: give a new {'file' if ending else 'folder'}")
+        raise UserError(f"{out} exists already; nothing is replaced: give a new {'file' if ending else 'folder'}")
     existing = next(folder for folder in out.absolute().parents if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise OSError(f"cannot write {out}: {existing} is no folder that can be written to")
+        raise FileError(f"cannot write {out}: {existing} is no folder that can be written to")

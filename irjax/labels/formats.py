@@ -22,6 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from irjax.data import annotations
+from irjax.errors import UserError
 from irjax.labels.targets import ImageLabels, Labels, box_centres, checked_boxes
 from irjax.reports.files import write_text
 from irjax.reports.names import stem
@@ -58,8 +59,8 @@ def read_points_labels(
       Points of each image, in the order of `sizes`, else of the file. Equal to what `write_points_labels` was given.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if it cannot be read, a name is unknown or a point is outside its image; the message names the file.
+      MissingFileError: if there is no such file.
+      UserError: if it cannot be read, a name is unknown or a point is outside its image; the message names the file.
     """
     table = annotations.read_points_csv(path, None if sizes is None else frozenset(sizes))
     if sizes is None:
@@ -85,7 +86,7 @@ def write_coco_labels(path: str | os.PathLike, images: Sequence[ImageLabels]) ->
     """Writes one COCO file, whole or not at all: a keypoint for each target, and its box and area where it has them.
 
     Raises:
-      ValueError: if an image's size is not known; the message names it.
+      UserError: if an image's size is not known; the message names it.
     """
     content = {}
     for image in images:
@@ -110,8 +111,8 @@ def read_coco_labels(path: str | os.PathLike) -> list[ImageLabels]:
       Points, boxes (int64 where they are whole numbers) and areas of each image, in the order of the file.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if it is not COCO, lists an image twice, or has a box or point outside its image; the message names
+      MissingFileError: if there is no such file.
+      UserError: if it is not COCO, lists an image twice, or has a box or point outside its image; the message names
         the file and the entry.
     """
     content = annotations.load_coco(path)
@@ -142,7 +143,7 @@ def _coco_box(entry: dict, size: tuple[int, int], where: str) -> np.ndarray:
     try:
         x, y, width, height = (float(value) for value in entry["bbox"])
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: bbox must be x, y, width, height, got {entry['bbox']!r}") from error
+        raise UserError(f"{where}: bbox must be x, y, width, height, got {entry['bbox']!r}") from error
     return checked_boxes(np.array([[x, y, x + width, y + height]]), size, where)
 
 
@@ -176,7 +177,7 @@ def parse_yolo(text: str, size: tuple[int, int], where: str | os.PathLike) -> np
       [K, 4] float64, edges within 1e-6 px of a whole number on it: a box of whole pixels comes back as it was.
 
     Raises:
-      ValueError: if a line is something else, or a box is outside the image; the message has file and line.
+      UserError: if a line is something else, or a box is outside the image; the message has file and line.
     """
     height, width = size
     boxes = []
@@ -189,7 +190,7 @@ def parse_yolo(text: str, size: tuple[int, int], where: str | os.PathLike) -> np
         except ValueError:
             values = []
         if len(values) not in (5, 6) or not all(map(math.isfinite, values)):
-            raise ValueError(f"{os.fspath(where)}, line {number}: class, x, y, width, height are wanted, got {line!r}")
+            raise UserError(f"{os.fspath(where)}, line {number}: class, x, y, width, height are wanted, got {line!r}")
         x, y, w, h = (value * side for value, side in zip(values[1:5], (width, height) * 2, strict=True))
         box = np.array([[x - w / 2, y - h / 2, x + w / 2, y + h / 2]])
         boxes.append(checked_boxes(box, size, f"{os.fspath(where)}, line {number}"))
@@ -205,7 +206,7 @@ def format_voc(image: ImageLabels) -> str:
     """One image as VOC XML; boxes that are not of whole pixels are widened to whole pixels.
 
     Raises:
-      ValueError: if the image's size or its boxes are not known; the message names it.
+      UserError: if the image's size or its boxes are not known; the message names it.
     """
     height, width = known_size(image)
     root = ElementTree.Element("annotation")
@@ -236,24 +237,24 @@ def parse_voc(text: str | bytes, name: str, where: str | os.PathLike, convention
         last pixel is one farther.
 
     Raises:
-      ValueError: if it is no such XML, or a box is outside the image; the message names the file.
+      UserError: if it is no such XML, or a box is outside the image; the message names the file.
     """
     if convention not in BOX_CONVENTIONS:
-        raise ValueError(f"the box convention must be one of {', '.join(BOX_CONVENTIONS)}, got {convention!r}")
+        raise UserError(f"the box convention must be one of {', '.join(BOX_CONVENTIONS)}, got {convention!r}")
     try:
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
-        raise ValueError(f"{os.fspath(where)}: not an XML file ({error})") from error
+        raise UserError(f"{os.fspath(where)}: not an XML file ({error})") from error
     try:
         size = tuple(int(root.findtext(f"size/{side}")) for side in ("height", "width"))
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{os.fspath(where)}: the image's size is wanted as <size> with <width>, <height>") from error
+        raise UserError(f"{os.fspath(where)}: the image's size is wanted as <size> with <width>, <height>") from error
     rows = []
     for number, entry in enumerate(root.iter("object"), 1):
         try:
             row = [float(entry.findtext(f"bndbox/{tag}")) for tag in ("xmin", "ymin", "xmax", "ymax")]
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{os.fspath(where)}: object {number} has no <bndbox> with four numbers") from error
+            raise UserError(f"{os.fspath(where)}: object {number} has no <bndbox> with four numbers") from error
         rows.append(np.array([row]) - BOX_CONVENTIONS[convention])
     boxes = whole_boxes(checked_boxes(np.concatenate([_NO_BOXES, *rows]), size, where))
     found = root.findtext("filename") or ""
@@ -269,16 +270,16 @@ def file_name(image: ImageLabels) -> str:
 
 
 def known_size(image: ImageLabels) -> tuple[int, int]:
-    """(height, width); ValueError, naming the image, where it is not known."""
+    """(height, width); UserError, naming the image, where it is not known."""
     if image.size is None:
-        raise ValueError(f"{image.name}: the size of the image is not known; give the folder of the images (--images)")
+        raise UserError(f"{image.name}: the size of the image is not known; give the folder of the images (--images)")
     return image.size
 
 
 def known_boxes(image: ImageLabels) -> np.ndarray:
-    """Boxes [K, 4]; ValueError, naming the image, if it has a target without one."""
+    """Boxes [K, 4]; UserError, naming the image, if it has a target without one."""
     if image.labels.boxes is not None:
         return image.labels.boxes
     if not len(image.labels):
         return _NO_BOXES
-    raise ValueError(f"{image.name}: its targets have points only, and this format holds boxes; convert masks instead")
+    raise UserError(f"{image.name}: its targets have points only, and this format holds boxes; convert masks instead")

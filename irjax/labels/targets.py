@@ -9,6 +9,7 @@ import os
 import numpy as np
 
 from irjax.data.annotations import check_points
+from irjax.errors import UserError
 from irjax.ops.regions import Regions, find_regions
 
 POINT_RULES = ("centroid", "coarse", "uniform")
@@ -72,12 +73,12 @@ def label_mask(
       Points, boxes (int64) and areas in raster order of the targets; K is 0 for an empty mask.
 
     Raises:
-      ValueError: if the mask is not two-dimensional, an argument is unknown, or points are to be drawn without `rng`.
+      UserError: if the mask is not two-dimensional, an argument is unknown, or points are to be drawn without `rng`.
     """
     if points not in POINT_RULES:
-        raise ValueError(f"points must be one of {', '.join(POINT_RULES)}, got {points!r}")
+        raise UserError(f"points must be one of {', '.join(POINT_RULES)}, got {points!r}")
     if points != "centroid" and rng is None:
-        raise ValueError(f"points={points!r} are drawn: give rng, a numpy Generator")
+        raise UserError(f"points={points!r} are drawn: give rng, a numpy Generator")
     regions = find_regions(mask, connectivity)
     drawn = regions.centroids if points == "centroid" else _draw(regions, rng, points)
     return Labels(drawn.astype(np.float32), regions.boxes, regions.areas)
@@ -103,14 +104,14 @@ def coarse_points(
       [K, 2] float32 (x, y), whole numbers, in the order of `label_mask`.
 
     Raises:
-      ValueError: if the mask is not two-dimensional or an argument is unknown.
+      UserError: if the mask is not two-dimensional or an argument is unknown.
 
     Note:
       The program accepts a pixel of any target, here it is one of its own. The rounding down is the program's: before
       the target's edge cuts them off, its points lie half a pixel up and to the left of the centroid on average.
     """
     if rule not in POINT_RULES[1:]:
-        raise ValueError(f"rule must be one of {', '.join(POINT_RULES[1:])}, got {rule!r}")
+        raise UserError(f"rule must be one of {', '.join(POINT_RULES[1:])}, got {rule!r}")
     return label_mask(mask, connectivity, points=rule, rng=rng).points
 
 
@@ -150,10 +151,10 @@ def name_rng(seed: int, name: str) -> np.random.Generator:
     """The generator of one image: from the seed and the name alone, so the order and the other images do not matter.
 
     Raises:
-      ValueError: if the seed is negative.
+      UserError: if the seed is negative.
     """
     if seed < 0:
-        raise ValueError(f"the seed must not be negative, got {seed}")
+        raise UserError(f"the seed must not be negative, got {seed}")
     digest = hashlib.sha256(name.encode()).digest()[:16]
     return np.random.default_rng([seed, *np.frombuffer(digest, "<u4").tolist()])
 
@@ -170,11 +171,11 @@ def point_mask(points: np.ndarray, shape: tuple[int, int], radius: float = 0.0) 
       [H, W] bool; discs may touch or overlap, and are then one region.
 
     Raises:
-      ValueError: if a point lies outside the image (a pixel reaches half a pixel beyond its centre) or is not finite,
+      UserError: if a point lies outside the image (a pixel reaches half a pixel beyond its centre) or is not finite,
         or the radius is negative.
     """
     if not radius >= 0:
-        raise ValueError(f"the radius must not be negative, got {radius}")
+        raise UserError(f"the radius must not be negative, got {radius}")
     points = np.asarray(points, np.float64).reshape(-1, 2)
     check_points(points, shape, "point_mask")
     height, width = shape
@@ -208,7 +209,7 @@ def checked_boxes(
       tolerance: in pixels: so far may an edge be outside, as printed decimals are rounded; it is then put on the edge.
 
     Raises:
-      ValueError: if a box is empty or outside the image; the message names the file.
+      UserError: if a box is empty or outside the image; the message names the file.
     """
     height, width = size
     boxes = np.asarray(boxes).reshape(-1, 4)
@@ -218,7 +219,7 @@ def checked_boxes(
         good &= np.all(boxes[:, :2] < boxes[:, 2:], axis=1)
     if not good.all():
         edges = ", ".join(f"{edge:g}" for edge in boxes[np.argmin(good)])
-        raise ValueError(
+        raise UserError(
             f"{os.fspath(where)}: the box ({edges}) is empty or outside the image of {width}x{height} pixels"
         )
     return np.clip(boxes, 0, limits)

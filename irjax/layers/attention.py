@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from irjax.errors import UserError
 from irjax.layers.conv import Conv
 from irjax.layers.gaussian_pinwheel import KINDS, GaussianPinwheelConv
 
@@ -85,7 +86,7 @@ class SpatialAttention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """The gates of x [B, H, W, C]."""
         if self.kind not in SPATIAL_KINDS:
-            raise ValueError(f"unknown spatial attention {self.kind!r}; known: {', '.join(SPATIAL_KINDS)}")
+            raise UserError(f"unknown spatial attention {self.kind!r}; known: {', '.join(SPATIAL_KINDS)}")
         pooled = jnp.concatenate([jnp.mean(x, -1, keepdims=True), max_along(x, -1)], axis=-1)
         if self.kind == "plain":
             response = Conv(1, self.size, dtype=self.dtype, name="conv")(pooled)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from irjax.errors import UserError
 from irjax.layers.conv import conv, torch_uniform
 from irjax.layers.norm import BatchNorm
 
@@ -30,7 +31,7 @@ _BANK = 4  # orientations of `orient="bank"`
 def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Offsets (u, v) of the cells from the centre, each [size, size], u to the right, v down."""
     if size < 1 or size % 2 == 0:
-        raise ValueError(f"a window has an odd side, got {size}")
+        raise UserError(f"a window has an odd side, got {size}")
     offset = np.arange(size) - size // 2
     return np.meshgrid(offset.astype(np.float32), offset.astype(np.float32), indexing="xy")
 
@@ -74,7 +75,7 @@ def pinwheel_mask(
       reaches the outer ring of cells.
     """
     if lines < 1 or width <= 0 or temperature <= 0:
-        raise ValueError(f"need lines >= 1, width > 0, temperature > 0; got {lines}, {width}, {temperature}")
+        raise UserError(f"need lines >= 1, width > 0, temperature > 0; got {lines}, {width}, {temperature}")
     u, v = _grid(size)
     angles = jnp.asarray(theta, jnp.float32) + np.pi / lines * np.arange(lines, dtype=np.float32)
     distance = jnp.min(jnp.abs(jnp.cos(angles)[:, None, None] * v - jnp.sin(angles)[:, None, None] * u), 0)
@@ -98,10 +99,10 @@ def window(kind: str, log_sigma: jax.Array, theta: jax.Array, size: int = 7) -> 
       [size, size] float32.
 
     Raises:
-      ValueError: if there is no such kind.
+      UserError: if there is no such kind.
     """
     if kind not in KINDS:
-        raise ValueError(f"unknown window {kind!r}; known: {', '.join(KINDS)}")
+        raise UserError(f"unknown window {kind!r}; known: {', '.join(KINDS)}")
     shape = gaussian_window(log_sigma, size)
     if kind != "gaussian":
         shape = shape * pinwheel_mask(theta, size=size)
@@ -133,7 +134,7 @@ class GaussianPinwheelConv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Applies the convolution to x [B, H, W, C]; zeros outside."""
         if self.orient not in ("learned", "bank"):
-            raise ValueError(f"orient must be 'learned' or 'bank', got {self.orient!r}")
+            raise UserError(f"orient must be 'learned' or 'bank', got {self.orient!r}")
         channels = x.shape[-1]
         log_sigma = self.param("log_sigma", nn.initializers.constant(math.log(INITIAL_SIGMA)), (), jnp.float32)
         theta = jnp.zeros((), jnp.float32)
@@ -178,7 +179,7 @@ class PinwheelConv(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Applies the block to x [B, H, W, C]."""
         if self.features % 4:
-            raise ValueError(f"a pinwheel-shaped convolution needs a multiple of 4 features, got {self.features}")
+            raise UserError(f"a pinwheel-shaped convolution needs a multiple of 4 features, got {self.features}")
         k, strip = self.size, self.features // 4
         common = {"axis_name": self.axis_name, "dtype": self.dtype}
         across = _PaddedConv(strip, (1, k), name="across", **common)

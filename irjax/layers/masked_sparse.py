@@ -30,6 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from irjax.errors import UserError
 from irjax.layers.conv import conv
 from irjax.ops.patches import expand_mask, gather_patches, grid_of, mask_side, rows_of_sites, take_rows
 
@@ -162,7 +163,7 @@ def masked_dense(stack: Stack, x: jax.Array, mask: jax.Array) -> jax.Array:
       [B, H, W, D], zero at dropped sites.
 
     Raises:
-      ValueError: if the mask's patches do not divide the map into squares.
+      UserError: if the mask's patches do not divide the map into squares.
     """
     return _through(stack, x, WholeMap(expand_mask(mask, mask_side(x, mask))))
 
@@ -180,7 +181,7 @@ def gather_sparse(stack: Stack, x: jax.Array, indices: jax.Array, patch: int) ->
       [B, H, W, D], zero at dropped sites.
 
     Raises:
-      ValueError: if the patches do not divide the map.
+      UserError: if the patches do not divide the map.
     """
     return _through(stack, x, KeptPatches(indices, grid_of(*x.shape[1:3], patch)))
 
@@ -226,10 +227,10 @@ def kept_number(cells: int, dropped: float) -> int:
     """How many of the cells stay when this fraction is dropped.
 
     Raises:
-      ValueError: if the fraction is not in [0, 1), or none stays.
+      UserError: if the fraction is not in [0, 1), or none stays.
     """
     if not 0 <= dropped < 1 or round(cells * (1 - dropped)) < 1:
-        raise ValueError(f"the fraction of dropped patches must be in [0, 1) and leave one of {cells}, got {dropped}")
+        raise UserError(f"the fraction of dropped patches must be in [0, 1) and leave one of {cells}, got {dropped}")
     return round(cells * (1 - dropped))
 
 

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from irjax.errors import UserError
+
 
 def sine_positions(height: int, width: int, channels: int, *, step: float = 1.0, longest: float = 1e4) -> np.ndarray:
     """Sines and cosines of the places of a lattice, for attention to tell near from far.
@@ -27,12 +29,12 @@ def sine_positions(height: int, width: int, channels: int, *, step: float = 1.0,
       [height width, channels] float32, the sites by rows.
 
     Raises:
-      ValueError: if the channels are no multiple of 4.
+      UserError: if the channels are no multiple of 4.
 
     Source: Vaswani et al., "Attention Is All You Need", 2017, for each axis.
     """
     if channels % 4 or not channels:
-        raise ValueError(f"sine positions need a multiple of 4 channels, got {channels}")
+        raise UserError(f"sine positions need a multiple of 4 channels, got {channels}")
     rate = longest ** (-np.arange(channels // 4) / (channels // 4))
     parts = []
     for size, axis in ((height, 0), (width, 1)):
@@ -131,11 +133,11 @@ class Attention(nn.Module):
           [..., M, features].
 
         Raises:
-          ValueError: if the heads do not divide the width.
+          UserError: if the heads do not divide the width.
         """
         width = self.width or self.features
         if width % self.heads:
-            raise ValueError(f"{self.heads} heads do not divide {width} channels")
+            raise UserError(f"{self.heads} heads do not divide {width} channels")
         values = keys if values is None else values
         queries, keys, values = (x.astype(self.dtype) for x in (queries, keys, values))
         own = {"heads": self.heads, "width": width, "dtype": self.dtype}

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from irjax.errors import UserError
 from irjax.losses.segmentation import FEWEST_PIXELS, binary_cross_entropy, by_positives, focal, soft_iou
 from irjax.ops.patches import largest_in
 
@@ -75,12 +76,12 @@ def adsnet_loss(
       [B] float32.
 
     Raises:
-      ValueError: if the heads said nothing, or there is no such form of L_seg.
+      UserError: if the heads said nothing, or there is no such form of L_seg.
     """
     if segmentation not in SEGMENTATION:
-        raise ValueError(f"segmentation must be one of {tuple(SEGMENTATION)}, got {segmentation!r}")
+        raise UserError(f"segmentation must be one of {tuple(SEGMENTATION)}, got {segmentation!r}")
     if not outputs.classes:
-        raise ValueError("the loss needs the heads: ADSNet in training, or with heads=True")
+        raise UserError("the loss needs the heads: ADSNet in training, or with heads=True")
     target = target.astype(jnp.float32)
     side = lambda values: target.shape[1] // values.shape[1]  # noqa: E731
     sites = [(site, largest_in(target, side(site))) for site in outputs.classes]

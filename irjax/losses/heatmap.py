@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from irjax.errors import UserError
+
 
 def heatmap_mse(heatmap: jax.Array, target: jax.Array) -> jax.Array:
     """Twice the mean squared error over the map, in float32.
@@ -17,11 +19,11 @@ def heatmap_mse(heatmap: jax.Array, target: jax.Array) -> jax.Array:
       [B] float32.
 
     Raises:
-      ValueError: if the shapes differ.
+      UserError: if the shapes differ.
 
     Source: SPIRE (arXiv 2604.05363) states the mean squared error; the factor 2 is its published code's.
     """
     if heatmap.shape != target.shape:
-        raise ValueError(f"heatmap and target differ in shape: {heatmap.shape} and {target.shape}")
+        raise UserError(f"heatmap and target differ in shape: {heatmap.shape} and {target.shape}")
     error = heatmap.astype(jnp.float32) - target.astype(jnp.float32)
     return 2.0 * jnp.mean(error**2, axis=(-2, -1))

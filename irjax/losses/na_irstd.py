@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from irjax.errors import UserError
 from irjax.losses.adsnet import target_patch_recall
 from irjax.losses.segmentation import FEWEST_PIXELS, binary_cross_entropy, by_positives, dice
 from irjax.ops.patches import largest_in
@@ -33,10 +34,10 @@ def mask_loss(outputs: Any, target: jax.Array, *, cross_entropy: str = "pixels")
       [B] float32. Dice is of each image, with 1 pixel added to both areas.
 
     Raises:
-      ValueError: if there is no such divisor.
+      UserError: if there is no such divisor.
     """
     if cross_entropy not in CROSS_ENTROPIES:
-        raise ValueError(f"cross_entropy must be one of {CROSS_ENTROPIES}, got {cross_entropy!r}")
+        raise UserError(f"cross_entropy must be one of {CROSS_ENTROPIES}, got {cross_entropy!r}")
     target = target.astype(jnp.float32)
     stride = target.shape[1] // outputs.coarse.shape[1]
 
@@ -60,10 +61,10 @@ def score_loss(outputs: Any, relevance: jax.Array) -> jax.Array:
       [B] float32, in nats.
 
     Raises:
-      ValueError: if there are no scores, or they are of other patches.
+      UserError: if there are no scores, or they are of other patches.
     """
     if outputs.scores is None:
-        raise ValueError("the loss of the scores needs a native branch, and this network has none")
+        raise UserError("the loss of the scores needs a native branch, and this network has none")
     scores = outputs.scores if outputs.scores.ndim == 4 else outputs.scores[:, None]
     return sum(binary_cross_entropy(scores[:, i], relevance) for i in range(scores.shape[1])) / scores.shape[1]
 
@@ -89,7 +90,7 @@ def na_irstd_loss(
       [B] float32.
 
     Raises:
-      ValueError: as `mask_loss` and `score_loss`.
+      UserError: as `mask_loss` and `score_loss`.
     """
     loss = mask_loss(outputs, target, cross_entropy=cross_entropy)
     return loss if relevance is None else loss + score_weight * score_loss(outputs, relevance)
@@ -110,10 +111,10 @@ def selection_counts(masks: Sequence[jax.Array], target: jax.Array) -> jax.Array
       pixels.
 
     Raises:
-      ValueError: if nothing was selected.
+      UserError: if nothing was selected.
     """
     if not masks:
-        raise ValueError("counting the selection needs a native branch, and this network has none")
+        raise UserError("counting the selection needs a native branch, and this network has none")
     both, true = jnp.moveaxis(target_patch_recall(masks, target), -1, 0)
     selected = jnp.stack([jnp.sum(mask, axis=(1, 2)) for mask in masks], axis=1)
     return jnp.stack([both, selected, true], axis=-1)

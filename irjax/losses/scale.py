@@ -24,6 +24,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from irjax.errors import UserError
 from irjax.losses.segmentation import areas, checked
 
 VARIANTS = ("variance", "ratio", "absdiff", "diff", "mobius")
@@ -47,10 +48,10 @@ def scale_weight(
       Of the same shape, float32 in [0, 1]; 1 where there is no true target, whose loss is left to the IoU.
 
     Raises:
-      ValueError: if the variant is unknown.
+      UserError: if the variant is unknown.
     """
     if variant not in VARIANTS:
-        raise ValueError(f"unknown scale weight {variant!r}; known: {', '.join(VARIANTS)}")
+        raise UserError(f"unknown scale weight {variant!r}; known: {', '.join(VARIANTS)}")
     a, g = jnp.asarray(pred_area, jnp.float32), jnp.asarray(true_area, jnp.float32)
     has_target = g > 0
     g = jnp.where(has_target, g, 1.0)
@@ -85,12 +86,12 @@ def location_loss(logits: jax.Array, target: jax.Array, *, form: str = "centroid
       [B] float32 in [0, 2]; 0 where there is no true target.
 
     Raises:
-      ValueError: if the form is unknown or the shapes differ.
+      UserError: if the form is unknown or the shapes differ.
 
     Source: the location-sensitive loss of Liu et al., CVPR 2024; x / W and y / H from 0, as its code has them.
     """
     if form not in LOCATIONS:
-        raise ValueError(f"unknown location loss {form!r}; known: {', '.join(LOCATIONS)}")
+        raise UserError(f"unknown location loss {form!r}; known: {', '.join(LOCATIONS)}")
     logits, target = checked(logits, target)
     height, width = logits.shape[-2:]
     x, y = jnp.arange(width) / width, (jnp.arange(height) / height)[:, None]
@@ -152,7 +153,7 @@ def scale_iou_loss(
       [B] float32.
 
     Raises:
-      ValueError: if a name is unknown or the shapes differ.
+      UserError: if a name is unknown or the shapes differ.
 
     Source: `variance` with `official` is the loss of MSHNet's published code; the rest see the module's text.
     """
@@ -186,7 +187,7 @@ def scale_dynamic_loss(
       [B] float32.
 
     Raises:
-      ValueError: if a name is unknown or the shapes differ.
+      UserError: if a name is unknown or the shapes differ.
 
     Source: Yang et al., "Pinwheel-shaped Convolution and Scale-based Dynamic Loss for Infrared Small Target Detection",
       AAAI 2025.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from irjax.errors import UserError
+
 # A target's area, about. With fewer, images without targets would weigh more than all others in a cross-entropy by
 # positives, which does not discount, as the focal loss does, the many pixels that are nearly right.
 FEWEST_PIXELS = 32
@@ -14,10 +16,10 @@ def checked(logits: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]
     """Both as float32.
 
     Raises:
-      ValueError: if they are not both [B, H, W].
+      UserError: if they are not both [B, H, W].
     """
     if logits.ndim != 3 or logits.shape != target.shape:
-        raise ValueError(f"logits and target must both be [B, H, W], got {logits.shape} and {target.shape}")
+        raise UserError(f"logits and target must both be [B, H, W], got {logits.shape} and {target.shape}")
     return logits.astype(jnp.float32), target.astype(jnp.float32)
 
 
@@ -49,7 +51,7 @@ def soft_iou(logits: jax.Array, target: jax.Array, *, smooth: float = 1.0) -> ja
       [B] float32 in [0, 1].
 
     Raises:
-      ValueError: if the shapes differ.
+      UserError: if the shapes differ.
     """
     both, predicted, true = areas(logits, target)
     return 1 - (both + smooth) / (predicted + true - both + smooth)
@@ -73,7 +75,7 @@ def binary_cross_entropy(logits: jax.Array, target: jax.Array, *, positive_weigh
       [B] float32, in nats.
 
     Raises:
-      ValueError: if the shapes differ.
+      UserError: if the shapes differ.
     """
     logits, target = checked(logits, target)
     value = -positive_weight * target * jax.nn.log_sigmoid(logits) - (1 - target) * jax.nn.log_sigmoid(-logits)
@@ -93,7 +95,7 @@ def focal(logits: jax.Array, target: jax.Array, *, alpha: float = 0.25, gamma: f
       [B] float32, in nats.
 
     Raises:
-      ValueError: if the shapes differ.
+      UserError: if the shapes differ.
 
     Source: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017, Equation 5.
     """

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.metrics.histograms import ScoreHistogram
 
 # An IoU is kept as a fixed-point integer in units of 2**-60: finer than a double, and its sum is exact.
@@ -104,7 +105,7 @@ def columns(rows: Sequence[Counts]) -> dict[str, np.ndarray]:
     table["iou_sum"] = np.array([row.iou_sum / IOU_ONE for row in rows], np.float64)
     bins = {row.scores.bins for row in rows if row.scores is not None}
     if len(bins) > 1:
-        raise ValueError(f"histograms of {sorted(bins)} bins do not go into one table")
+        raise UserError(f"histograms of {sorted(bins)} bins do not go into one table")
     for name in ("positive", "negative") if bins else ():
         none = np.zeros(*bins)
         each = [none if row.scores is None else getattr(row.scores, name) for row in rows]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.metrics.accumulators import Counts, columns
 from irjax.metrics.protocols import Protocol
 from irjax.metrics.values import compute
@@ -61,7 +62,7 @@ def bootstrap_intervals(
       {metric: (low, high)}. Resamples in which a metric is undefined are left out; (nan, nan) if it is in all.
 
     Raises:
-      ValueError: if there are no images, or `samples` or `level` is out of range.
+      UserError: if there are no images, or `samples` or `level` is out of range.
     """
     check_resampling(rows, samples, level)
     drawn = compute(resampled_sums(rows, samples=samples, seed=seed), spec)
@@ -72,12 +73,12 @@ def check_resampling(rows: Sequence[Counts], samples: int, level: float) -> None
     """Refuses what cannot be resampled.
 
     Raises:
-      ValueError: if there are no images, or `samples` or `level` is out of range.
+      UserError: if there are no images, or `samples` or `level` is out of range.
     """
     if not rows:
-        raise ValueError("bootstrap intervals need at least one image, got none")
+        raise UserError("bootstrap intervals need at least one image, got none")
     if samples < 1 or not 0 < level < 1:
-        raise ValueError(f"need samples >= 1 and 0 < level < 1, got samples={samples}, level={level}")
+        raise UserError(f"need samples >= 1 and 0 < level < 1, got samples={samples}, level={level}")
 
 
 def interval(values: np.ndarray, level: float) -> tuple[float, float]:

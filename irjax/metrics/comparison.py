@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.metrics.bootstrap import check_resampling, interval, resampled_sums
 from irjax.metrics.evaluation import Evaluation
 from irjax.metrics.values import compute
@@ -48,15 +49,15 @@ def compare(
       {metric: Comparison}. Resamples in which either value is undefined are left out.
 
     Raises:
-      ValueError: if protocols or images differ, there are no images, or `samples` or `level` is out of range.
+      UserError: if protocols or images differ, there are no images, or `samples` or `level` is out of range.
     """
     if a.protocol != b.protocol:
-        raise ValueError(
+        raise UserError(
             f"only numbers of one protocol can be compared, got {a.protocol.name!r} and {b.protocol.name!r}"
             + (" with other settings" if a.protocol.name == b.protocol.name else "")
         )
     if a.names != b.names:
-        raise ValueError(
+        raise UserError(
             f"a paired comparison needs the same images in the same order; {_other_names(a.names, b.names)}"
         )
     check_resampling(a.rows, samples, level)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.metrics import inputs
 from irjax.metrics.accumulators import Counts, fixed_point_iou
 from irjax.metrics.blobs import Blobs, equal_level_blobs, find_blobs
@@ -73,7 +74,7 @@ class ImageWork:
         """Counts under one protocol; see `count_image`."""
         prediction, truth, rule = self.prediction, self._truth_input(spec), None
         if spec.needs_maps and (inputs.is_points(prediction) or inputs.is_points(truth)):
-            raise ValueError(
+            raise UserError(
                 f"protocol {spec.name!r} scores pixels: it needs maps [H, W] and masks [H, W], got "
                 f"{type(prediction).__name__} and {type(truth).__name__}; protocol 'centroid' takes points"
             )
@@ -97,7 +98,7 @@ class ImageWork:
           True points [K, 2], predicted points [N, 2] and scores [N], dropped points included, and number of pixels.
 
         Raises:
-          ValueError: as `count_image`.
+          UserError: as `count_image`.
         """
         truth, size = self._true_points(spec)
         if isinstance(self.prediction, PointPredictions):
@@ -121,7 +122,7 @@ class ImageWork:
                 shape = inputs.map_shape(self.prediction)
                 if shape != (truth.height, truth.width):
                     size = inputs.size_text((truth.height, truth.width))
-                    raise ValueError(f"the prediction is {inputs.size_text(shape)}, the image {size} (height x width)")
+                    raise UserError(f"the prediction is {inputs.size_text(shape)}, the image {size} (height x width)")
             return truth.points, (truth.height, truth.width)
         read = self._read_truth(spec)
         return read.blobs.points, read.shape
@@ -184,7 +185,7 @@ class ImageWork:
             return
         inputs.check_sizes(predicted, true)
         if spec.canvas == "pad" and max(true) > spec.canvas_size:
-            raise ValueError(
+            raise UserError(
                 f"an image of {inputs.size_text(true)} does not lie on the canvas of {spec.canvas_size}x"
                 f"{spec.canvas_size} of protocol {spec.name!r}"
             )
@@ -334,7 +335,7 @@ def count_image(
       The counts, and the rule by which the truth mask was read (None for points).
 
     Raises:
-      ValueError: if the protocol needs maps and gets points, sizes differ, or values are out of range.
+      UserError: if the protocol needs maps and gets points, sizes differ, or values are out of range.
     """
     return ImageWork(prediction, truth, logits=logits, scale=scale).count(spec, threshold)
 
@@ -348,6 +349,6 @@ def count_masks(spec: Protocol, predicted: np.ndarray, truth: np.ndarray) -> Cou
       truth: [H, W] bool.
 
     Raises:
-      ValueError: if the sizes differ.
+      UserError: if the sizes differ.
     """
     return ImageWork(predicted, truth).count(spec)[0]

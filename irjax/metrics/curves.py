@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.metrics import inputs
 from irjax.metrics.accumulators import columns
 from irjax.metrics.counting import ImageWork, kept_points
@@ -124,7 +125,7 @@ def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
 def _checked_thresholds(thresholds: Any) -> np.ndarray:
     array = np.asarray(thresholds, np.float64).reshape(-1)
     if array.size == 0 or not np.isfinite(array).all() or (np.diff(array) <= 0).any():
-        raise ValueError(f"thresholds must be finite and rising, at least one; got {thresholds}")
+        raise UserError(f"thresholds must be finite and rising, at least one; got {thresholds}")
     return array
 
 
@@ -154,10 +155,10 @@ def centroid_sweep(
       The sweep; `false_alarms` are unmatched points.
 
     Raises:
-      ValueError: if numbers of images differ or thresholds are not rising.
+      UserError: if numbers of images differ or thresholds are not rising.
     """
     if len(predictions) != len(truths):
-        raise ValueError(f"{len(predictions)} predictions for {len(truths)} truths")
+        raise UserError(f"{len(predictions)} predictions for {len(truths)} truths")
     scores, gains = [np.zeros(0)], [np.zeros(0, bool)]
     for prediction, truth in zip(predictions, truths, strict=True):
         if len(prediction) == 0:
@@ -218,12 +219,12 @@ def sweep(
       The sweep; `false_alarms` and `pixels` are what the protocol's Fa counts and divides by.
 
     Raises:
-      ValueError: see `irjax.metrics.evaluate_images`.
+      UserError: see `irjax.metrics.evaluate_images`.
     """
     spec, levels = protocol(spec), _checked_thresholds(thresholds)
     predictions, truths = as_sequence(predictions, "predictions"), as_sequence(truths, "truths")
     if len(predictions) != len(truths):
-        raise ValueError(f"{len(predictions)} predictions for {len(truths)} truths")
+        raise UserError(f"{len(predictions)} predictions for {len(truths)} truths")
     if spec.sweep != "again":
         return _sweep_once(predictions, truths, levels, spec, logits)
     points = len(predictions) > 0 and isinstance(predictions[0], PointPredictions)
@@ -262,7 +263,7 @@ def _sweep_once(predictions, truths, levels: np.ndarray, spec: Protocol, logits:
         try:
             true, found, score, size = ImageWork(prediction, truth, logits=logits, scale=scale).scored_points(spec)
         except ValueError as error:
-            raise ValueError(f"image {number}: {error}") from error
+            raise UserError(f"image {number}: {error}") from error
         targets, pixels = targets + len(true), pixels + size
         kept = kept_points(spec, found)
         matching = match(true, found[kept], limit=spec.limit, inclusive=spec.inclusive, method=spec.matching)

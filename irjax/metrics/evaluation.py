@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.metrics import inputs, values
 from irjax.metrics.accumulators import Counts
 from irjax.metrics.bootstrap import bootstrap_intervals
@@ -55,12 +56,12 @@ class Evaluation:
         """The pixel ROC of a protocol that draws one.
 
         Raises:
-          ValueError: if the protocol has no curve, or there are no images.
+          UserError: if the protocol has no curve, or there are no images.
         """
         scores = self.total.scores
         if scores is None:
             known = "there are no images" if self.protocol.curve else "it has no `curve`"
-            raise ValueError(f"protocol {self.protocol.name!r} draws no ROC here: {known}")
+            raise UserError(f"protocol {self.protocol.name!r} draws no ROC here: {known}")
         return scores.curve(self.protocol.curve)
 
     def intervals(self, *, samples: int = 1000, level: float = 0.95, seed: int = 0) -> dict[str, tuple[float, float]]:
@@ -86,14 +87,14 @@ def as_sequence(items: Any, what: str) -> Sequence[Any]:
     """Predictions or truths as a sequence over images.
 
     Raises:
-      ValueError: for a single image, or something that is not a sequence.
+      UserError: for a single image, or something that is not a sequence.
     """
     if all(hasattr(items, name) for name in ("points", "scores", "valid")):
         return inputs.from_detections(items) if items.masks is None else np.asarray(items.masks)
     if inputs.is_points(items) or inputs.is_example(items) or getattr(items, "ndim", 3) == 2:
-        raise ValueError(f"{what} must be a sequence over images, got a single one; put it into a list")
+        raise UserError(f"{what} must be a sequence over images, got a single one; put it into a list")
     if not (hasattr(items, "__len__") and hasattr(items, "__getitem__")) or isinstance(items, str | bytes | Mapping):
-        raise ValueError(f"{what} must be a sequence over images (a list, or an array [B, H, W]), got {type(items)}")
+        raise UserError(f"{what} must be a sequence over images (a list, or an array [B, H, W]), got {type(items)}")
     return items
 
 
@@ -126,18 +127,18 @@ def evaluate_images(
       {protocol: Evaluation}.
 
     Raises:
-      ValueError: if numbers of images differ, a protocol is unknown, or an image cannot be scored (it is named).
+      UserError: if numbers of images differ, a protocol is unknown, or an image cannot be scored (it is named).
     """
     specs = [protocol(name) for name in ([protocols] if isinstance(protocols, str | Protocol) else protocols)]
     if len({spec.name for spec in specs}) != len(specs):
-        raise ValueError(f"protocols need different names, got {[spec.name for spec in specs]}")
+        raise UserError(f"protocols need different names, got {[spec.name for spec in specs]}")
     predictions, truths = as_sequence(predictions, "predictions"), as_sequence(truths, "truths")
     if len(predictions) != len(truths):
-        raise ValueError(f"{len(predictions)} predictions for {len(truths)} truths")
+        raise UserError(f"{len(predictions)} predictions for {len(truths)} truths")
     if names is None:
         names = getattr(truths, "names", None) or [str(number) for number in range(len(truths))]
     if len(names) != len(truths):
-        raise ValueError(f"{len(names)} names for {len(truths)} images")
+        raise UserError(f"{len(names)} names for {len(truths)} images")
     job = Job(tuple(specs), threshold, logits)
     scored = score_all(job, predictions, truths, list(names), processes)
     found = {}
@@ -171,7 +172,7 @@ def evaluate(
       without any prediction.
 
     Raises:
-      ValueError: see `evaluate_images`.
+      UserError: see `evaluate_images`.
     """
     evaluations = evaluate_images(predictions, truths, protocols, **options)
     return {name: evaluation.metrics() for name, evaluation in evaluations.items()}

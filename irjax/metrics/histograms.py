@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.metrics import inputs
 from irjax.metrics.spec import Curve
 
@@ -27,16 +28,16 @@ def levels_of(bins: int | Sequence[float] | np.ndarray) -> np.ndarray:
       [T] float64; T = bins - 1 for a number.
 
     Raises:
-      ValueError: if there are no bins, or thresholds do not rise or lie outside [0, 1].
+      UserError: if there are no bins, or thresholds do not rise or lie outside [0, 1].
     """
     if np.ndim(bins) == 0:
         number = operator.index(bins)
         if number < 1:
-            raise ValueError(f"a histogram needs at least one bin, got {number}")
+            raise UserError(f"a histogram needs at least one bin, got {number}")
         return np.arange(1, number) / number
     levels = np.asarray(bins, np.float64).reshape(-1)
     if levels.size and not (levels[0] >= 0 and levels[-1] <= 1 and (np.diff(levels) > 0).all()):
-        raise ValueError(f"thresholds of a histogram must rise within [0, 1], got {levels}")
+        raise UserError(f"thresholds of a histogram must rise within [0, 1], got {levels}")
     return levels
 
 
@@ -86,11 +87,11 @@ class ScoreHistogram:
         for name in ("positive", "negative"):
             array = np.asarray(getattr(self, name))
             if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer) or (array < 0).any():
-                raise ValueError(f"{name} must be counts [bins], got {array.dtype} of shape {array.shape}")
+                raise UserError(f"{name} must be counts [bins], got {array.dtype} of shape {array.shape}")
             object.__setattr__(self, name, array.astype(np.int64))
         levels = levels_of(len(self.positive) if self.thresholds is None else self.thresholds)
         if not len(self.positive) == len(self.negative) == len(levels) + 1:
-            raise ValueError(
+            raise UserError(
                 f"{len(levels)} thresholds make {len(levels) + 1} bins, got {len(self.positive)} positive and "
                 f"{len(self.negative)} negative ones"
             )
@@ -116,7 +117,7 @@ class ScoreHistogram:
         if not isinstance(other, ScoreHistogram):
             return NotImplemented
         if not self._alike(other):
-            raise ValueError(
+            raise UserError(
                 f"histograms of {self.bins} and {other.bins} bins have other thresholds: they do not add up"
             )
         return dataclasses.replace(
@@ -128,11 +129,11 @@ class ScoreHistogram:
         """The sum of at least one histogram.
 
         Raises:
-          ValueError: if there is none, or thresholds differ.
+          UserError: if there is none, or thresholds differ.
         """
         rows = list(histograms)
         if not rows:
-            raise ValueError("the sum of no histograms has no thresholds; give at least one")
+            raise UserError("the sum of no histograms has no thresholds; give at least one")
         return sum(rows[1:], rows[0])
 
     def roc(self) -> tuple[np.ndarray, np.ndarray]:
@@ -270,7 +271,7 @@ def score_histogram(
       The histogram.
 
     Raises:
-      ValueError: if values are out of range or sizes differ.
+      UserError: if values are out of range or sizes differ.
     """
     levels = levels_of(bins)
     probabilities = inputs.probabilities(scores, logits=logits, scale=scale)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.ops.regions import find_regions
 
 MASK_LEVEL = 128  # 8-bit truth masks and 8-bit predictions are targets from here on; 128 / 255 is the first above 0.5
@@ -21,9 +22,9 @@ def _points(points: Any, what: str) -> np.ndarray:
     if array.size == 0:
         return np.zeros((0, 2))
     if array.ndim != 2 or array.shape[1] != 2:
-        raise ValueError(f"{what} must be [N, 2] (x, y), got shape {array.shape}")
+        raise UserError(f"{what} must be [N, 2] (x, y), got shape {array.shape}")
     if not np.isfinite(array).all():
-        raise ValueError(f"{what} must be finite, got {array[~np.isfinite(array).all(axis=1)][0]}")
+        raise UserError(f"{what} must be finite, got {array[~np.isfinite(array).all(axis=1)][0]}")
     return array
 
 
@@ -36,7 +37,7 @@ class PointPredictions:
       scores: [N], higher is surer; kept as float64. None stands for 1 throughout.
 
     Raises:
-      ValueError: if shapes disagree or a number is not finite.
+      UserError: if shapes disagree or a number is not finite.
     """
 
     points: np.ndarray
@@ -46,9 +47,9 @@ class PointPredictions:
         points = _points(self.points, "predicted points")
         scores = np.ones(len(points)) if self.scores is None else np.asarray(self.scores, np.float64).reshape(-1)
         if scores.shape != (len(points),):
-            raise ValueError(f"{len(points)} predicted points need as many scores, got {scores.shape[0]}")
+            raise UserError(f"{len(points)} predicted points need as many scores, got {scores.shape[0]}")
         if not np.isfinite(scores).all():
-            raise ValueError(f"scores must be finite, got {scores[~np.isfinite(scores)][0]}")
+            raise UserError(f"scores must be finite, got {scores[~np.isfinite(scores)][0]}")
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "scores", scores)
 
@@ -71,7 +72,7 @@ class PointTruth:
       width: W of the image in pixels.
 
     Raises:
-      ValueError: if a point is not finite or a side is not positive.
+      UserError: if a point is not finite or a side is not positive.
     """
 
     points: np.ndarray
@@ -81,7 +82,7 @@ class PointTruth:
     def __post_init__(self):
         object.__setattr__(self, "points", _points(self.points, "true points"))
         if self.height < 1 or self.width < 1:
-            raise ValueError(f"an image has positive sides, got height {self.height}, width {self.width}")
+            raise UserError(f"an image has positive sides, got height {self.height}, width {self.width}")
 
     def __len__(self) -> int:
         return len(self.points)
@@ -94,11 +95,11 @@ def from_detections(detections: Any) -> list[PointPredictions]:
       detections: points [B, N, 2], scores [B, N], valid [B, N].
 
     Raises:
-      ValueError: if there is no batch axis.
+      UserError: if there is no batch axis.
     """
     points, scores, valid = (np.asarray(getattr(detections, name)) for name in ("points", "scores", "valid"))
     if points.ndim != 3:
-        raise ValueError(f"detections need a batch axis, points [B, N, 2]; got {points.shape}")
+        raise UserError(f"detections need a batch axis, points [B, N, 2]; got {points.shape}")
     return [PointPredictions(p[v], s[v]) for p, s, v in zip(points, scores, valid, strict=True)]
 
 
@@ -116,13 +117,13 @@ def truth_of_example(example: Any, needs_mask: bool) -> np.ndarray | PointTruth:
     """The truth in an `irjax.types.Example`: its mask, or its points where no mask is needed.
 
     Raises:
-      ValueError: if a mask is needed and the data set has only points.
+      UserError: if a mask is needed and the data set has only points.
     """
     if not needs_mask:
         height, width = np.shape(example.image)[:2]
         return PointTruth(example.points, height, width)
     if example.mask is None:
-        raise ValueError(f"{example.name}: this protocol scores pixels and needs a mask; the data set has only points")
+        raise UserError(f"{example.name}: this protocol scores pixels and needs a mask; the data set has only points")
     return example.mask
 
 
@@ -130,7 +131,7 @@ def _plane(array: Any, what: str) -> np.ndarray:
     array = np.asarray(array)
     array = array.reshape(map_shape(array))
     if array.ndim != 2 or array.size == 0:
-        raise ValueError(f"{what} must be [H, W], got shape {array.shape}")
+        raise UserError(f"{what} must be [H, W], got shape {array.shape}")
     return array
 
 
@@ -147,7 +148,7 @@ def truth_mask(mask: Any) -> tuple[np.ndarray, str]:
       The mask [H, W] bool and the rule applied: "as it is" or "gray, >= 128".
 
     Raises:
-      ValueError: for other values or shapes.
+      UserError: for other values or shapes.
     """
     mask = _plane(mask, "a truth mask")
     if mask.dtype == bool:
@@ -158,10 +159,10 @@ def truth_mask(mask: Any) -> tuple[np.ndarray, str]:
             return mask.astype(bool), "as it is"
         if low >= 0 and high <= 255:
             return mask >= MASK_LEVEL, "gray, >= 128"
-        raise ValueError(f"an integer truth mask must lie in [0, 255], got {low} to {high}")
+        raise UserError(f"an integer truth mask must lie in [0, 255], got {low} to {high}")
     if np.isin(mask, (0, 1)).all():
         return mask.astype(bool), "as it is"
-    raise ValueError(
+    raise UserError(
         f"a truth mask of {mask.dtype} must hold only 0 and 1, got {mask.min()} to {mask.max()}; "
         "give gray masks as 8-bit integers, which are split at 128"
     )
@@ -177,7 +178,7 @@ def gray_levels(mask: Any) -> tuple[np.ndarray, bool]:
       [H, W] bool where the mask holds two levels, background and full, else uint8; and whether it does.
 
     Raises:
-      ValueError: for other values or shapes.
+      UserError: for other values or shapes.
     """
     mask = _plane(mask, "a truth mask")
     if mask.dtype == bool:
@@ -185,12 +186,12 @@ def gray_levels(mask: Any) -> tuple[np.ndarray, bool]:
     low, high = mask.min(), mask.max()
     if np.issubdtype(mask.dtype, np.integer):
         if low < 0 or high > 255:
-            raise ValueError(f"an integer truth mask must lie in [0, 255], got {low} to {high}")
+            raise UserError(f"an integer truth mask must lie in [0, 255], got {low} to {high}")
         full = 255 if high > 1 else 1
         on = mask == full
         return (on, True) if (on | (mask == 0)).all() else (mask.astype(np.uint8), False)
     if not (low >= 0 and high <= 1):
-        raise ValueError(f"a truth mask of {mask.dtype} must lie in [0, 1], got {low} to {high}")
+        raise UserError(f"a truth mask of {mask.dtype} must lie in [0, 1], got {low} to {high}")
     on = mask == 1
     return (on, True) if (on | (mask == 0)).all() else (np.rint(mask * 255).astype(np.uint8), False)
 
@@ -212,17 +213,17 @@ def check_sizes(predicted: tuple[int, int], truth: tuple[int, int]) -> None:
     """Refuses a pair of other sizes (H, W): what lies where would be a guess.
 
     Raises:
-      ValueError: naming both sizes.
+      UserError: naming both sizes.
     """
     if predicted != truth:
-        raise ValueError(f"the prediction is {size_text(predicted)}, the truth {size_text(truth)} (height x width)")
+        raise UserError(f"the prediction is {size_text(predicted)}, the truth {size_text(truth)} (height x width)")
 
 
 def own_scale(prediction: Any) -> int | None:
     """What stands for p = 1 in one integer map by itself: 1 if no value exceeds it, else 255; None for other inputs.
 
     Raises:
-      ValueError: if an integer map exceeds 255 or is negative.
+      UserError: if an integer map exceeds 255 or is negative.
     """
     if is_points(prediction):
         return None
@@ -231,7 +232,7 @@ def own_scale(prediction: Any) -> int | None:
         return None
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > 255:
-        raise ValueError(f"an integer map must lie in [0, 255], got {low} to {high}")
+        raise UserError(f"an integer map must lie in [0, 255], got {low} to {high}")
     return 255 if high > 1 else 1
 
 
@@ -241,14 +242,14 @@ def integer_scale(predictions: Sequence[Any]) -> int:
     It is decided over the whole set: a single 8-bit map that peaks at 1 of 255 is not a mask.
 
     Raises:
-      ValueError: if an integer map exceeds 255 or is negative.
+      UserError: if an integer map exceeds 255 or is negative.
     """
     scale = 1
     for number, item in enumerate(predictions):
         try:
             scale = max(scale, own_scale(item) or 1)
         except ValueError as error:
-            raise ValueError(f"prediction {number}: {error}") from error
+            raise UserError(f"prediction {number}: {error}") from error
     return scale
 
 
@@ -259,11 +260,11 @@ def _checked_map(scores: Any, logits: bool, scale: int) -> np.ndarray:
     low, high = scores.min(), scores.max()
     if np.issubdtype(scores.dtype, np.integer):
         if low < 0 or high > scale:
-            raise ValueError(f"an integer map must lie in [0, {scale}], got {low} to {high}")
+            raise UserError(f"an integer map must lie in [0, {scale}], got {low} to {high}")
     elif not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError("a predicted map must be finite, got NaN or infinity")
+        raise UserError("a predicted map must be finite, got NaN or infinity")
     elif not logits and (low < 0 or high > 1):
-        raise ValueError(
+        raise UserError(
             f"a predicted map must hold probabilities in [0, 1], got {low} to {high}; for logits pass logits=True"
         )
     return scores
@@ -273,10 +274,10 @@ def cut_level(threshold: float, *, logits: bool = False) -> float:
     """A threshold in [0, 1] on probabilities, as it is or on logits: log(t / (1 - t)), infinite at 0 and 1.
 
     Raises:
-      ValueError: if it is outside.
+      UserError: if it is outside.
     """
     if not 0 <= threshold <= 1:
-        raise ValueError(f"the threshold of a map is a probability in [0, 1], got {threshold}")
+        raise UserError(f"the threshold of a map is a probability in [0, 1], got {threshold}")
     if not logits:
         return threshold
     with np.errstate(divide="ignore"):
@@ -296,7 +297,7 @@ def predicted_mask(scores: Any, threshold: float, *, logits: bool = False, scale
       [H, W] bool.
 
     Raises:
-      ValueError: for other values or shapes.
+      UserError: for other values or shapes.
     """
     scores = _checked_map(scores, logits, scale)
     level = cut_level(threshold, logits=logits)
@@ -319,7 +320,7 @@ def probabilities(scores: Any, *, logits: bool = False, scale: int = 255) -> np.
       [H, W] floats in [0, 1]: float32 for booleans, float64 for integers, else the type of `scores`.
 
     Raises:
-      ValueError: for other values or shapes.
+      UserError: for other values or shapes.
     """
     scores = _checked_map(scores, logits, scale)
     if scores.dtype == bool:

@@ -13,6 +13,8 @@ from types import MappingProxyType
 import numpy as np
 import scipy.optimize
 
+from irjax.errors import UserError
+
 Pairs = tuple[np.ndarray, np.ndarray]
 
 
@@ -100,10 +102,10 @@ def match(
       The matched pairs, in the order of the true points.
 
     Raises:
-      ValueError: if `method` is unknown.
+      UserError: if `method` is unknown.
     """
     if method not in METHODS:
-        raise ValueError(f"unknown matching method {method!r}; known: {', '.join(METHODS)}")
+        raise UserError(f"unknown matching method {method!r}; known: {', '.join(METHODS)}")
     if len(truths) == 0 or len(predictions) == 0:
         none = np.zeros(0, np.int64)
         return Matching(none, none, np.zeros(0))

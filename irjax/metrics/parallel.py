@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.metrics import inputs
 from irjax.metrics.accumulators import Counts
 from irjax.metrics.counting import ImageWork
@@ -63,7 +64,7 @@ def score_image(job: Job, name: str, prediction: Any, truth: Any, scale: int | N
       scale: what stands for p = 1 in an integer map; None: 1 if no value exceeds it, else 255.
 
     Raises:
-      ValueError: if it cannot be scored; the image is named.
+      UserError: if it cannot be scored; the image is named.
     """
     try:
         if scale is None:
@@ -71,7 +72,7 @@ def score_image(job: Job, name: str, prediction: Any, truth: Any, scale: int | N
         work = ImageWork(prediction, truth, logits=job.logits, scale=scale or 255)
         counted = [work.count(spec, job.threshold) for spec in job.specs]
     except ValueError as error:
-        raise ValueError(f"image {name}: {error}") from error
+        raise UserError(f"image {name}: {error}") from error
     return Scored(tuple(rows for rows, _ in counted), tuple(rule for _, rule in counted), scale)
 
 
@@ -88,11 +89,11 @@ def score_all(
       processes: how many share the work; None: as many as processors for large sets of maps, else this one alone.
 
     Raises:
-      ValueError: if an image cannot be scored (it is named), or `processes` is below 1.
+      UserError: if an image cannot be scored (it is named), or `processes` is below 1.
       RuntimeError: if a worker process ends.
     """
     if processes is not None and processes < 1:
-        raise ValueError(f"processes must be at least 1, got {processes}")
+        raise UserError(f"processes must be at least 1, got {processes}")
     if processes is None:
         processes = processors() if _is_large(job, predictions) else 1
     processes = min(processes, -(-len(names) // _CHUNK))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.metrics import inputs
 from irjax.metrics.accumulators import Counts, fixed_point_iou
 from irjax.metrics.histograms import ScoreHistogram, count_scores, levels_of
@@ -53,7 +54,7 @@ def device_pixel_counts(
       The counts; NaN is background.
 
     Raises:
-      ValueError: if shapes differ, or `threshold` is not in [0, 1].
+      UserError: if shapes differ, or `threshold` is not in [0, 1].
     """
     import jax.numpy as jnp
 
@@ -79,13 +80,13 @@ def device_score_counts(
       The counts. NaN scores are in the last bin.
 
     Raises:
-      ValueError: if shapes differ, or the batch has 2^31 pixels or more, which int32 cannot count.
+      UserError: if shapes differ, or the batch has 2^31 pixels or more, which int32 cannot count.
     """
     import jax.numpy as jnp
 
     _check_batch(scores.shape, masks.shape)
     if scores.size >= 1 << 31:
-        raise ValueError(f"a batch of {scores.size} pixels is too large for int32 counts; split it")
+        raise UserError(f"a batch of {scores.size} pixels is too large for int32 counts; split it")
     levels = levels_of(bins)
     index = jnp.searchsorted(jnp.asarray(levels, scores.dtype), scores.reshape(-1), side="left")
     index = index + (len(levels) + 1) * (masks.reshape(-1) != 0)
@@ -154,4 +155,4 @@ def as_histogram(counts: ScoreCounts, bins: int | Sequence[float] = 256) -> Scor
 
 def _check_batch(scores: tuple[int, ...], masks: tuple[int, ...]) -> None:
     if len(scores) != 3 or scores != masks:
-        raise ValueError(f"scores and masks must be [B, H, W] and alike, got {scores} and {masks}")
+        raise UserError(f"scores and masks must be [B, H, W] and alike, got {scores} and {masks}")

@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from irjax.errors import UserError
 from irjax.metrics.spec import Curve, Protocol
 
 __all__ = ["PROTOCOLS", "Curve", "Protocol", "on_canvas", "protocol"]
@@ -254,12 +255,12 @@ def protocol(name: str | Protocol) -> Protocol:
     """Looks a protocol up; a `Protocol` is returned as it is.
 
     Raises:
-      ValueError: if no protocol has that name; the message lists those that exist.
+      UserError: if no protocol has that name; the message lists those that exist.
     """
     if isinstance(name, Protocol):
         return name
     if name not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
+        raise UserError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
 
 
@@ -272,7 +273,7 @@ def on_canvas(spec: Protocol, canvas: str | None, size: int | None = None) -> Pr
       size: side of the canvas in pixels; None: as the protocol says.
 
     Raises:
-      ValueError: if there is no such canvas, or no such size.
+      UserError: if there is no such canvas, or no such size.
     """
     if spec.canvas == "native":
         return spec

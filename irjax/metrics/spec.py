@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from irjax.errors import UserError
 from irjax.metrics.matching import METHODS
 
 _CHOICES = {
@@ -43,9 +44,9 @@ class Curve:
     def __post_init__(self):
         rising = all(a < b for a, b in zip(self.thresholds, self.thresholds[1:], strict=False))
         if not self.thresholds or not rising or self.thresholds[0] < 0 or self.thresholds[-1] > 1:
-            raise ValueError(f"a curve needs thresholds that rise within [0, 1], got {self.thresholds}")
+            raise UserError(f"a curve needs thresholds that rise within [0, 1], got {self.thresholds}")
         if self.smoothing < 0 or self.f1_smoothing < 0:
-            raise ValueError(f"smoothing is at least 0, got {self.smoothing} and {self.f1_smoothing}")
+            raise UserError(f"smoothing is at least 0, got {self.smoothing} and {self.f1_smoothing}")
 
     @classmethod
     def even(cls, bins: int, **options: bool | float) -> Curve:
@@ -145,8 +146,8 @@ class Protocol:
         if self.curve is not None and not self.needs_maps:
             raise self._error("points have no pixels, so it cannot have a curve")
 
-    def _error(self, text: str) -> ValueError:
-        return ValueError(f"protocol {self.name!r}: {text}")
+    def _error(self, text: str) -> UserError:
+        return UserError(f"protocol {self.name!r}: {text}")
 
     @property
     def rule(self) -> str:

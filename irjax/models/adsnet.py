@@ -15,6 +15,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from irjax.errors import UserError
 from irjax.layers.attention import max_along
 from irjax.layers.blocks import ConvNorm
 from irjax.layers.conv import Conv, torch_uniform
@@ -258,7 +259,7 @@ class ADSNet(_Part):
           otherwise.
 
         Raises:
-          ValueError: if the images are not [B, H, W, C], a side is no multiple of 16 and the cell, an option is
+          UserError: if the images are not [B, H, W, C], a side is no multiple of 16 and the cell, an option is
             unknown, or the fractions leave no patch, or more at level 2 than at level 3.
         """
         self._check(images)
@@ -312,19 +313,19 @@ class ADSNet(_Part):
 
     def _check(self, images: jax.Array) -> None:
         if images.ndim != 4:
-            raise ValueError(f"images must be [B, H, W, C], got shape {images.shape}")
+            raise UserError(f"images must be [B, H, W, C], got shape {images.shape}")
         if self.cell % STRIDES[3] or self.cell & (self.cell - 1):
-            raise ValueError(f"a cell must be a power of two of at least {STRIDES[3]} pixels, got {self.cell}")
+            raise UserError(f"a cell must be a power of two of at least {STRIDES[3]} pixels, got {self.cell}")
         if images.shape[1] % self.multiple or images.shape[2] % self.multiple:
-            raise ValueError(f"ADSNet needs sides that are multiples of {self.multiple}, got {images.shape[1:3]}")
+            raise UserError(f"ADSNet needs sides that are multiples of {self.multiple}, got {images.shape[1:3]}")
         if self.mode not in MODES:
-            raise ValueError(f"mode must be one of {MODES}, got {self.mode!r}")
+            raise UserError(f"mode must be one of {MODES}, got {self.mode!r}")
         if set(self.levels) - set(STRIDES):
-            raise ValueError(f"levels must be of {tuple(STRIDES)}, got {self.levels}")
+            raise UserError(f"levels must be of {tuple(STRIDES)}, got {self.levels}")
         cells = (images.shape[1] // self.cell) * (images.shape[2] // self.cell)
         numbers = [cells if fraction is None else kept_number(cells, fraction) for fraction in self.dropped]
         if numbers[1] > numbers[0] and self.dropped[1] is not None:
-            raise ValueError(f"level 2 cannot keep more patches than level 3, got dropped fractions {self.dropped}")
+            raise UserError(f"level 2 cannot keep more patches than level 3, got dropped fractions {self.dropped}")
 
     def _decide(
         self, decision: jax.Array, kept: jax.Array, fraction: float, train: bool, keys: jax.Array | None, level: int

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from irjax.errors import UserError
 from irjax.layers.blocks import ConvNorm, SqueezeExcitation
 from irjax.layers.channels import Channels
 from irjax.layers.conv import Conv, DepthwiseConv
@@ -143,15 +144,15 @@ class HRPE(nn.Module):
           [B, H / stride, W / stride] float32, about 1 at targets and 0 elsewhere; not limited to that range.
 
         Raises:
-          ValueError: if `stride` is unknown or the images have another rank or size.
+          UserError: if `stride` is unknown or the images have another rank or size.
 
         Note:
           Each of the two stages ends in relu(2 y): the published code adds its single branch to itself.
         """
         if self.stride not in STRIDES:
-            raise ValueError(f"HRPE has output strides {STRIDES}, got {self.stride}")
+            raise UserError(f"HRPE has output strides {STRIDES}, got {self.stride}")
         if images.ndim != 4 or images.shape[1] % self.stride or images.shape[2] % self.stride:
-            raise ValueError(f"HRPE takes [B, H, W, C] with H, W multiples of {self.stride}, got {images.shape}")
+            raise UserError(f"HRPE takes [B, H, W, C] with H, W multiples of {self.stride}, got {images.shape}")
         common = {"axis_name": self.axis_name, "dtype": self.dtype}
         units = {"shuffle": self.shuffle, **common}
         x = ConvNorm(self.width, 3, 2, name="stem1", **common)(images, train=train)

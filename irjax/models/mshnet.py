@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from irjax.errors import UserError
 from irjax.layers.attention import ChannelAttention, SpatialAttention
 from irjax.layers.conv import Conv
 from irjax.layers.norm import BatchNorm
@@ -95,12 +96,12 @@ class MSHNet(nn.Module):
           the scales is used.
 
         Raises:
-          ValueError: if the images are not [B, H, W, C], or H or W is no multiple of 16.
+          UserError: if the images are not [B, H, W, C], or H or W is no multiple of 16.
         """
         if images.ndim != 4:
-            raise ValueError(f"images must be [B, H, W, C], got shape {images.shape}")
+            raise UserError(f"images must be [B, H, W, C], got shape {images.shape}")
         if images.shape[1] % self.multiple or images.shape[2] % self.multiple:
-            raise ValueError(f"MSHNet needs sides that are multiples of {self.multiple}, got {images.shape[1:3]}")
+            raise UserError(f"MSHNet needs sides that are multiples of {self.multiple}, got {images.shape[1:3]}")
         attention = {"kind": self.spatial_attention, "orient": self.orient, "free_weight": self.free_weight}
 
         def stage(x: jax.Array, features: int, depth: int, name: str) -> jax.Array:

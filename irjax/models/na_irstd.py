@@ -15,6 +15,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from irjax.errors import UserError
 from irjax.models import repvit
 from irjax.models.na_decoder import Decoder
 from irjax.models.na_native import PATCH, Injection, NativeBranch, Scorer
@@ -99,7 +100,7 @@ class NaIRSTD(nn.Module):
           Logits, and which patches were selected by which scores.
 
         Raises:
-          ValueError: if the images are not [B, H, W, C], a side is no multiple of 32, there are fewer patches than are
+          UserError: if the images are not [B, H, W, C], a side is no multiple of 32, there are fewer patches than are
             to be selected, or an option is unknown.
         """
         self._check(images, train)
@@ -141,23 +142,23 @@ class NaIRSTD(nn.Module):
 
     def _check(self, images: jax.Array, train: bool) -> None:
         if images.ndim != 4:
-            raise ValueError(f"images must be [B, H, W, C], got shape {images.shape}")
+            raise UserError(f"images must be [B, H, W, C], got shape {images.shape}")
         height, width = images.shape[1:3]
         if height % PATCH or width % PATCH or not height or not width:
-            raise ValueError(f"Na-IRSTD needs sides that are multiples of {PATCH}, got {images.shape[1:3]}")
+            raise UserError(f"Na-IRSTD needs sides that are multiples of {PATCH}, got {images.shape[1:3]}")
         if self.branch not in BRANCHES:
-            raise ValueError(f"branch must be one of {BRANCHES}, got {self.branch!r}")
+            raise UserError(f"branch must be one of {BRANCHES}, got {self.branch!r}")
         patches = height * width // PATCH**2
         if self.branch != "none" and self.selected is not None and not 1 <= self.selected <= patches:
-            raise ValueError(f"selected must be in 1..{patches}, the patches of {height}x{width}, got {self.selected}")
+            raise UserError(f"selected must be in 1..{patches}, the patches of {height}x{width}, got {self.selected}")
         if self.score_per_stage and self.branch == "none":
-            raise ValueError("score_per_stage needs a native branch, and branch is 'none'")
+            raise UserError("score_per_stage needs a native branch, and branch is 'none'")
         if len(self.widths) != 4 or len(self.depths) != 4:
-            raise ValueError(f"widths and depths must be of four stages, got {self.widths} and {self.depths}")
+            raise UserError(f"widths and depths must be of four stages, got {self.widths} and {self.depths}")
         if self.only_scores and self.branch == "none":
-            raise ValueError("only_scores needs a native branch, and branch is 'none'")
+            raise UserError("only_scores needs a native branch, and branch is 'none'")
         if self.folded and train:
-            raise ValueError("a folded backbone has no batch statistics to train with")
+            raise UserError("a folded backbone has no batch statistics to train with")
 
 
 def reparameterize(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,7 +171,7 @@ def reparameterize(variables: Mapping[str, Any]) -> dict[str, Any]:
       ``params`` with those of the folded backbone, and the ``batch_stats`` of the native branch.
 
     Raises:
-      ValueError: if the backbone has no statistics, or is folded already.
+      UserError: if the backbone has no statistics, or is folded already.
     """
     stats = dict(variables.get("batch_stats", {}))
     backbone = {"params": variables["params"]["backbone"], "batch_stats": stats.pop("backbone", {})}

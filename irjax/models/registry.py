@@ -13,6 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from irjax.errors import UserError
 from irjax.layers.blocks import fold_batch_norm
 from irjax.models.adsnet import ADSNet
 from irjax.models.hrpe import HRPE
@@ -30,10 +31,10 @@ def model_class(method: str) -> type[nn.Module]:
     """The network class of a method.
 
     Raises:
-      ValueError: if the method is unknown; the message lists the known ones.
+      UserError: if the method is unknown; the message lists the known ones.
     """
     if method not in MODELS:
-        raise ValueError(f"unknown method {method!r}; known: {', '.join(sorted(MODELS))}")
+        raise UserError(f"unknown method {method!r}; known: {', '.join(sorted(MODELS))}")
     return MODELS[method]
 
 
@@ -48,18 +49,18 @@ def build(method: str, **options: Any) -> nn.Module:
       The unbound flax module.
 
     Raises:
-      ValueError: if the method, an option or the dtype is unknown.
+      UserError: if the method, an option or the dtype is unknown.
     """
     cls = model_class(method)
     fields = [field.name for field in dataclasses.fields(cls) if field.init and field.name not in _OWN_FIELDS]
     unknown = sorted(set(options) - set(fields))
     if unknown:
-        raise ValueError(f"{cls.__name__} has no options {unknown}; known: {fields}")
+        raise UserError(f"{cls.__name__} has no options {unknown}; known: {fields}")
     if isinstance(options.get("dtype"), str):
         try:
             options["dtype"] = jnp.dtype(options["dtype"])
         except TypeError as error:
-            raise ValueError(f"unknown dtype {options['dtype']!r} for {cls.__name__}") from error
+            raise UserError(f"unknown dtype {options['dtype']!r} for {cls.__name__}") from error
     return cls(**options)
 
 
@@ -74,7 +75,7 @@ def fold(method: str, variables: Mapping[str, Any]) -> tuple[dict[str, Any], dic
       The variables for prediction, and the fields of the module that differ.
 
     Raises:
-      ValueError: if the weights are folded already, where that changes their names.
+      UserError: if the weights are folded already, where that changes their names.
     """
     if method == "na_irstd":
         return reparameterize(variables), {"folded": True}

@@ -17,6 +17,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from irjax.errors import UserError
 from irjax.layers.blocks import ConvNorm, SqueezeExcitation, fold
 from irjax.layers.conv import DepthwiseConv
 from irjax.layers.memory import kept
@@ -127,10 +128,10 @@ class RepViT(_Part):
           [B, H / s, W / s, widths[i]] with s = stem_stride 2^i.
 
         Raises:
-          ValueError: if the stride of the stem is neither 1 nor 4.
+          UserError: if the stride of the stem is neither 1 nor 4.
         """
         if self.stem_stride not in STEM_STRIDES:
-            raise ValueError(f"stem_stride must be one of {STEM_STRIDES}, got {self.stem_stride}")
+            raise UserError(f"stem_stride must be one of {STEM_STRIDES}, got {self.stem_stride}")
         stride = 2 if self.stem_stride == 4 else 1
         stem = {"size": 3, "stride": stride, "relu": False, **self.common}
         x = nn.gelu(ConvNorm(self.widths[0] // 2, name="stem1", **stem)(images, train=train))
@@ -157,10 +158,10 @@ def reparameterize(variables: Mapping[str, Any]) -> dict[str, Any]:
       ``params`` for the same module with ``folded=True``; it has no statistics.
 
     Raises:
-      ValueError: if there is nothing to fold.
+      UserError: if there is nothing to fold.
     """
     if not variables.get("batch_stats"):
-        raise ValueError("reparameterize needs batch_stats: these weights have none, or are folded already")
+        raise UserError("reparameterize needs batch_stats: these weights have none, or are folded already")
     return {"params": _folded(variables["params"], variables["batch_stats"])}
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from irjax.errors import UserError
 from irjax.types import Detections
 
 
@@ -56,14 +57,14 @@ def decode_mask(probabilities: jax.Array, *, threshold: jax.Array | float, max_d
       highest probability of each, differentiable; valid [B, N]; masks the probabilities.
 
     Raises:
-      ValueError: if the probabilities are not [B, H, W], or N is not in 1..H W.
+      UserError: if the probabilities are not [B, H, W], or N is not in 1..H W.
     """
     if probabilities.ndim != 3:
-        raise ValueError(f"probabilities must be [B, H, W], got shape {probabilities.shape}")
+        raise UserError(f"probabilities must be [B, H, W], got shape {probabilities.shape}")
     batch, height, width = probabilities.shape
     pixels = height * width
     if not 1 <= max_detections <= pixels:
-        raise ValueError(f"max_detections must be in 1..{pixels}, got {max_detections}")
+        raise UserError(f"max_detections must be in 1..{pixels}, got {max_detections}")
     fixed = lax.stop_gradient(probabilities)
     labels = label_components(fixed > threshold).reshape(batch, pixels)
     measured = jax.vmap(lambda p, k: _measure(p, k, width, max_detections))(fixed.reshape(batch, pixels), labels)

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.types import Array
 
 
@@ -35,10 +36,10 @@ def letterbox_affine(height: int, width: int, size: int, enlarge: bool = True) -
       scale [2] and offset [2], float64, for (x, y).
 
     Raises:
-      ValueError: if a side is below 2 pixels.
+      UserError: if a side is below 2 pixels.
     """
     if min(height, width, size) < 2:
-        raise ValueError(f"letterboxing needs sides of at least 2 pixels, got image {height}x{width}, canvas {size}")
+        raise UserError(f"letterboxing needs sides of at least 2 pixels, got image {height}x{width}, canvas {size}")
     extent = np.array([width, height], np.float64)
     ratio = size / extent.max()
     if ratio >= 1 and not enlarge:

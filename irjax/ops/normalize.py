@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.types import Array
 
 _IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -26,7 +27,7 @@ def to_unit(images: Array) -> jax.Array:
       float32 of the same shape.
 
     Raises:
-      ValueError: for any other type.
+      UserError: for any other type.
     """
     if images.dtype == jnp.uint8:
         return jnp.asarray(images, jnp.float32) / 255.0
@@ -34,7 +35,7 @@ def to_unit(images: Array) -> jax.Array:
         return jnp.asarray(images, jnp.float32) / 65535.0
     if jnp.issubdtype(images.dtype, jnp.floating):
         return jnp.asarray(images, jnp.float32)
-    raise ValueError(f"images must be uint8, uint16 or floating point in [0, 1], got {images.dtype}")
+    raise UserError(f"images must be uint8, uint16 or floating point in [0, 1], got {images.dtype}")
 
 
 def normalize(images: jax.Array, name: str, channels: int) -> jax.Array:
@@ -50,14 +51,14 @@ def normalize(images: jax.Array, name: str, channels: int) -> jax.Array:
       [B, H, W, C] float32.
 
     Raises:
-      ValueError: if the name is unknown or `channels` is neither 1 nor 3.
+      UserError: if the name is unknown or `channels` is neither 1 nor 3.
     """
     if channels not in (1, 3):
-        raise ValueError(f"channels must be 1 or 3, got {channels}")
+        raise UserError(f"channels must be 1 or 3, got {channels}")
     repeated = jnp.repeat(images[..., None], channels, axis=-1)
     if name == "unit":
         return repeated
     if name == "imagenet":
         mean, std = (_IMAGENET_MEAN, _IMAGENET_STD) if channels == 3 else (_IMAGENET_MEAN.mean(), _IMAGENET_STD.mean())
         return (repeated - mean) / std
-    raise ValueError(f"normalisation must be one of {NORMALIZATIONS}, got {name!r}")
+    raise UserError(f"normalisation must be one of {NORMALIZATIONS}, got {name!r}")

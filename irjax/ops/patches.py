@@ -10,15 +10,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from irjax.errors import UserError
+
 
 def grid_of(height: int, width: int, patch: int) -> tuple[int, int]:
     """Rows and columns of patches of a map.
 
     Raises:
-      ValueError: if the patches do not divide the map.
+      UserError: if the patches do not divide the map.
     """
     if patch < 1 or height % patch or width % patch:
-        raise ValueError(f"patches of {patch}x{patch} do not divide a map of {height}x{width}")
+        raise UserError(f"patches of {patch}x{patch} do not divide a map of {height}x{width}")
     return height // patch, width // patch
 
 
@@ -36,7 +38,7 @@ def split_patches(x: jax.Array, patch: int) -> jax.Array:
       [B, N, p, p, C].
 
     Raises:
-      ValueError: if the patches do not divide the map.
+      UserError: if the patches do not divide the map.
     """
     batch, height, width, channels = x.shape
     rows, cols = grid_of(height, width, patch)
@@ -55,12 +57,12 @@ def join_patches(patches: jax.Array, grid: tuple[int, int]) -> jax.Array:
       [B, H, W, C].
 
     Raises:
-      ValueError: if N is not the number of patches of the grid, or they are not square.
+      UserError: if N is not the number of patches of the grid, or they are not square.
     """
     batch, number, side, other, channels = patches.shape
     rows, cols = grid
     if number != rows * cols or side != other:
-        raise ValueError(f"a map of {rows}x{cols} patches needs [B, {rows * cols}, p, p, C], got {patches.shape}")
+        raise UserError(f"a map of {rows}x{cols} patches needs [B, {rows * cols}, p, p, C], got {patches.shape}")
     whole = patches.reshape(batch, rows, cols, side, side, channels).swapaxes(2, 3)
     return whole.reshape(batch, rows * side, cols * side, channels)
 
@@ -76,7 +78,7 @@ def split_windows(x: jax.Array, grid: tuple[int, int]) -> jax.Array:
       [B, N, w w, C], the sites of a window by rows.
 
     Raises:
-      ValueError: if the lattice does not divide the map into squares.
+      UserError: if the lattice does not divide the map into squares.
     """
     windows = split_patches(x, _side_in(x, grid))
     return windows.reshape(*windows.shape[:2], -1, x.shape[-1])
@@ -86,19 +88,19 @@ def join_windows(windows: jax.Array, grid: tuple[int, int]) -> jax.Array:
     """The map [B, H, W, C] of all its windows [B, N, w w, C]: the inverse of `split_windows`.
 
     Raises:
-      ValueError: if the windows are not those of square patches of the grid.
+      UserError: if the windows are not those of square patches of the grid.
     """
     batch, number, sites, channels = windows.shape
     side = round(sites**0.5)
     if side * side != sites:
-        raise ValueError(f"windows must have a square number of sites, got {sites}")
+        raise UserError(f"windows must have a square number of sites, got {sites}")
     return join_patches(windows.reshape(batch, number, side, side, channels), grid)
 
 
 def _side_in(x: jax.Array, grid: tuple[int, int]) -> int:
     side = x.shape[1] // max(grid[0], 1)
     if not side or (grid[0] * side, grid[1] * side) != x.shape[1:3]:
-        raise ValueError(
+        raise UserError(
             f"a mask of {grid[0]}x{grid[1]} patches does not divide a map of {x.shape[1]}x{x.shape[2]} into squares"
         )
     return side
@@ -128,11 +130,11 @@ def top_patches(scores: jax.Array, number: int) -> jax.Array:
       [B, K] int32 indices into the h w patches by rows, rising; without gradient.
 
     Raises:
-      ValueError: if K is not in 1..h w.
+      UserError: if K is not in 1..h w.
     """
     count = scores.shape[1] * scores.shape[2]
     if not 1 <= number <= count:
-        raise ValueError(f"the number of kept patches must be in 1..{count}, got {number}")
+        raise UserError(f"the number of kept patches must be in 1..{count}, got {number}")
     flat = lax.stop_gradient(scores).reshape(scores.shape[0], -1)
     return jnp.sort(lax.top_k(flat, number)[1], axis=1)
 
@@ -226,6 +228,6 @@ def mask_side(x: jax.Array, mask: jax.Array) -> int:
     """The side in sites of the patches of a mask [B, h, w] over a map [B, H, W, C].
 
     Raises:
-      ValueError: if they do not divide the map into squares.
+      UserError: if they do not divide the map into squares.
     """
     return _side_in(x, mask.shape[1:3])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from irjax.errors import UserError
 from irjax.types import Array, Detections
 
 
@@ -73,7 +74,7 @@ def decode_heatmap(
       without the batch axis if `heatmap` had none. Scores are differentiable, points are not.
 
     Raises:
-      ValueError: if `heatmap` has another rank or `max_detections` is not between 1 and H W.
+      UserError: if `heatmap` has another rank or `max_detections` is not between 1 and H W.
 
     Note:
       A plateau of equal values gives one point, its raster-first cell; the published code returns every cell of it.
@@ -90,11 +91,11 @@ def decode_heatmap(
         )
         return jax.tree.map(lambda x: x[0], single)
     if heatmap.ndim != 3:
-        raise ValueError(f"heatmap must be [B, H, W] or [H, W], got shape {heatmap.shape}")
+        raise UserError(f"heatmap must be [B, H, W] or [H, W], got shape {heatmap.shape}")
     batch, height, width = heatmap.shape
     if not 1 <= max_detections <= height * width:
         cells = height * width
-        raise ValueError(f"max_detections must be in 1..{cells} for a {height}x{width} heatmap, got {max_detections}")
+        raise UserError(f"max_detections must be in 1..{cells} for a {height}x{width} heatmap, got {max_detections}")
 
     fixed = jax.lax.stop_gradient(heatmap)
     peak = (fixed == _max_pool_3x3(fixed)) & (fixed > threshold)

@@ -10,6 +10,8 @@ import dataclasses
 
 import numpy as np
 
+from irjax.errors import UserError
+
 _STRUCTURES = {4: np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.bool_), 8: np.ones((3, 3), np.bool_)}
 
 
@@ -51,15 +53,15 @@ def find_regions(mask: np.ndarray, connectivity: int = 8) -> Regions:
       The regions in raster order, as scikit-image numbers them; all arrays are empty along K where the mask is.
 
     Raises:
-      ValueError: if the mask is not two-dimensional or `connectivity` is neither 4 nor 8.
+      UserError: if the mask is not two-dimensional or `connectivity` is neither 4 nor 8.
     """
     from scipy import ndimage
 
     mask = np.asarray(mask)
     if mask.ndim != 2:
-        raise ValueError(f"a mask must be [H, W], got shape {mask.shape}")
+        raise UserError(f"a mask must be [H, W], got shape {mask.shape}")
     if connectivity not in _STRUCTURES:
-        raise ValueError(f"connectivity must be 4 or 8, got {connectivity}")
+        raise UserError(f"connectivity must be 4 or 8, got {connectivity}")
     labels = np.zeros(mask.shape, np.int32)
     # Targets are a handful of pixels: after one pass that finds them, the work is on those pixels alone.
     pixels = np.flatnonzero(mask)

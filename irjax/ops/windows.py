@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.types import Array
 
 
@@ -23,10 +24,10 @@ def check_slide(slide: bool, enlarge: bool, prefix: str = "") -> None:
     """Windows keep the resolution of an image; one that is smaller must not be enlarged then.
 
     Raises:
-      ValueError: if both are on; `prefix` stands before their names.
+      UserError: if both are on; `prefix` stands before their names.
     """
     if slide and enlarge:
-        raise ValueError(f"{prefix}slide keeps the images' resolution: it needs {prefix}enlarge off")
+        raise UserError(f"{prefix}slide keeps the images' resolution: it needs {prefix}enlarge off")
 
 
 def window_starts(length: int, size: int, overlap: int) -> tuple[int, ...]:
@@ -41,10 +42,10 @@ def window_starts(length: int, size: int, overlap: int) -> tuple[int, ...]:
       From 0 to ``length - size``; ``(0,)`` where one window covers the axis.
 
     Raises:
-      ValueError: if the overlap is out of its range.
+      UserError: if the overlap is out of its range.
     """
     if not 0 <= overlap < size:
-        raise ValueError(f"the overlap of windows of {size} pixels must be in 0..{size - 1}, got {overlap}")
+        raise UserError(f"the overlap of windows of {size} pixels must be in 0..{size - 1}, got {overlap}")
     if length <= size:
         return (0,)
     count = -(-(length - overlap) // (size - overlap))
@@ -105,12 +106,12 @@ def join_windows(maps: Array, height: int, width: int, overlap: int) -> Array:
       [..., H, W].
 
     Raises:
-      ValueError: if the number of windows is not that of such an image.
+      UserError: if the number of windows is not that of such an image.
     """
     size = maps.shape[-1]
     rows, cols = _grid(height, width, size, overlap)
     if len(maps) != len(rows) * len(cols):
-        raise ValueError(
+        raise UserError(
             f"an image of {height}x{width} has {len(rows)}x{len(cols)} windows of {size} pixels, got {len(maps)}"
         )
     lines = [

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.losses.scale import VARIANTS, scale_weight
 from irjax.reports.analyse_figure import plot_scale_loss
 from irjax.reports.files import whole_folder, write_json, write_text
@@ -308,14 +309,14 @@ def study_scale_loss(true_area: float = 36.0, *, shift: float = 2.0, variants: S
       variants: of the weight; the IoU alone always comes with them, as `none`.
 
     Raises:
-      ValueError: if an area or shift is not positive, or a variant is unknown, named twice, or none is named.
+      UserError: if an area or shift is not positive, or a variant is unknown, named twice, or none is named.
     """
     for name, value in (("true_area", true_area), ("shift", shift)):
         if not (math.isfinite(value) and 1e-2 <= value <= 1e4):
-            raise ValueError(f"{name} must be positive, from 0.01 to 10000 pixels, got {value}")
+            raise UserError(f"{name} must be positive, from 0.01 to 10000 pixels, got {value}")
     unknown = [name for name in variants if name not in VARIANTS]
     if unknown or not variants or len(set(variants)) < len(variants):
-        raise ValueError(
+        raise UserError(
             f"variants must be different ones of {', '.join(VARIANTS)}, got {', '.join(variants) or 'none'}"
         )
     g, names = float(np.float32(true_area)), (PLAIN, *variants)
@@ -398,7 +399,7 @@ def analyse_scale_loss(
       The study.
 
     Raises:
-      ValueError: see there.
+      UserError: see there.
     """
     study = study_scale_loss(true_area, shift=shift, variants=variants)
     low, high = (factor * study.true_area for factor in AREAS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.losses.scale import VARIANTS
 from irjax.reports.curves import COLOURS
 
@@ -166,10 +167,10 @@ def plot_scale_loss(paths: Sequence[str | os.PathLike], study: Study, *, axis: s
       axis: `log`: areas from g / 16 to 8 g; `linear`: from 0 to 3 g.
 
     Raises:
-      ValueError: if the axis is unknown.
+      UserError: if the axis is unknown.
     """
     if axis not in ("log", "linear"):
-        raise ValueError(f"axis must be log or linear, got {axis!r}")
+        raise UserError(f"axis must be log or linear, got {axis!r}")
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

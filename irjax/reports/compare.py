@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import irjax
+from irjax.errors import UserError
 from irjax.metrics import Comparison, Evaluation, Protocol, compare
 from irjax.metrics.values import COUNTED
 from irjax.reports import tables
@@ -55,15 +56,15 @@ def compare_files(
       The content of comparison.json.
 
     Raises:
-      FileNotFoundError: if there is no such file or folder.
-      ValueError: if there are not two sets, or one cannot be scored; the message names the file. Nothing has been
+      MissingFileError: if there is no such file or folder.
+      UserError: if there are not two sets, or one cannot be scored; the message names the file. Nothing has been
         written then.
     """
     options = options or Options()
     if len(predictions) != 2:
-        raise ValueError(f"two prediction sets are compared, got {len(predictions)}")
+        raise UserError(f"two prediction sets are compared, got {len(predictions)}")
     if len(options.protocols) > 1:
-        raise ValueError(f"a comparison is under one protocol, got {len(options.protocols)}")
+        raise UserError(f"a comparison is under one protocol, got {len(options.protocols)}")
     sets = [open_predictions(p, key=key, logits=logits and os.path.isdir(p)) for p in predictions]
     titles = [found.title for found in sets]
     if titles[0] == titles[1]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import irjax
+from irjax.errors import UserError
 from irjax.metrics import Protocol
 from irjax.metrics.inputs import PointPredictions
 from irjax.reports import tables
@@ -77,7 +78,7 @@ class Options:
 
     def __post_init__(self):
         if self.overlays < 0:
-            raise ValueError(f"overlays must not be negative, got {self.overlays}")
+            raise UserError(f"overlays must not be negative, got {self.overlays}")
 
 
 def evaluate_files(
@@ -107,8 +108,8 @@ def evaluate_files(
       The content of evaluation.json; "files" says what was written.
 
     Raises:
-      FileNotFoundError: if there is no such file or folder.
-      ValueError: if something cannot be read or scored; the message names it. Nothing has been written then.
+      MissingFileError: if there is no such file or folder.
+      UserError: if something cannot be read or scored; the message names it. Nothing has been written then.
     """
     found = open_predictions(predictions, key=key, logits=logits)
     if isinstance(truth, str | os.PathLike):
@@ -143,8 +144,8 @@ def evaluate_points(
       As `evaluate_files`, with the protocol's own numbers at the top as well.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: see `evaluate_files`.
+      MissingFileError: if there is no such file.
+      UserError: see `evaluate_files`.
     """
     settings = Options(protocols=[protocol], **options)
     report = evaluate_files(predictions_file, source, options=settings, printer=printer)
@@ -176,7 +177,7 @@ def report_points(
       As `evaluate_files`, with the protocol's own numbers at the top as well.
 
     Raises:
-      ValueError: see `evaluate_files`.
+      UserError: see `evaluate_files`.
     """
     found = PredictionSet(title, dict(predictions), sizes or {}, complete=False)
     settings = Options(protocols=[protocol], **options)
@@ -204,10 +205,10 @@ def report_maps(
       As `evaluate_files`, with the first protocol's own numbers at the top as well.
 
     Raises:
-      ValueError: see `evaluate_files`; or if there are no maps.
+      UserError: see `evaluate_files`; or if there are no maps.
     """
     if not maps:
-        raise ValueError(f"{title}: there are no maps")
+        raise UserError(f"{title}: there are no maps")
     folder = pathlib.Path(next(iter(maps.values()))).parent
     items = MapFiles(str(folder), tuple(map(str, maps.values())), images=tuple(maps))
     found = PredictionSet(title, items, path=folder)
@@ -218,7 +219,7 @@ def make_scorer(found: PredictionSet, truths: Truths, options: Options) -> Score
     """Everything that can be checked before a map is read, and what to read and score.
 
     Raises:
-      ValueError: if names do not fit or a protocol cannot score what is there.
+      UserError: if names do not fit or a protocol cannot score what is there.
     """
     pairs = pair(found, truths.names, allow_missing=options.allow_missing)
     masks = isinstance(truths.read(0), np.ndarray)

@@ -33,7 +33,7 @@ def page(result: Result) -> str:
       HTML.
 
     Raises:
-      ValueError: if an image cannot be read.
+      UserError: if an image cannot be read.
     """
     title = f"{result.scorer.predictions.title}: evaluation"
     body = "".join([_head(result), _numbers(result), _charts(result), _images(result), _cases(result)])

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from irjax.data import folders, images, layouts
+from irjax.errors import MissingFileError, UserError
 from irjax.labels.targets import Labels, label_mask
 from irjax.ops.regions import find_regions
 
@@ -141,21 +142,21 @@ def inspect_folder(
       What is there, by split, and what is wrong with it.
 
     Raises:
-      FileNotFoundError: if there is no such folder.
-      ValueError: if it is in no known layout, has no such split, or `near` is no correlation.
+      MissingFileError: if there is no such folder.
+      UserError: if it is in no known layout, has no such split, or `near` is no correlation.
     """
     root = pathlib.Path(root)
     if near is not None and not 0 < near < 1:
-        raise ValueError(f"near duplicates are counted from a correlation between 0 and 1, got {near}")
+        raise UserError(f"near duplicates are counted from a correlation between 0 and 1, got {near}")
     layout = layouts.detect_layout(root) if layout == "auto" else layout
     if layout not in layouts.LAYOUTS:
-        raise ValueError(f"unknown layout {layout!r}; known: auto, {', '.join(layouts.LAYOUTS)}")
+        raise UserError(f"unknown layout {layout!r}; known: auto, {', '.join(layouts.LAYOUTS)}")
     if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}")
+        raise MissingFileError(f"there is no folder {root}")
     parts = folders.read(root, layout)
     if split is not None:
         if split not in parts:
-            raise ValueError(f"{root} ({layout}) has no published split {split!r}; there are {', '.join(parts)}")
+            raise UserError(f"{root} ({layout}) has no published split {split!r}; there are {', '.join(parts)}")
         parts = {split: parts[split]}
     found: dict[str, list[str]] = collections.defaultdict(list)
     known: dict[pathlib.Path, ImageRecord | None] = {}

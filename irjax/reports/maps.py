@@ -27,6 +27,7 @@ import zlib
 import numpy as np
 
 from irjax.data.images import decode_image
+from irjax.errors import MissingFileError, UserError
 from irjax.metrics import inputs
 
 MAT_VARIABLE = "T"
@@ -68,7 +69,7 @@ class MapFiles:
 
         Raises:
           IndexError: if the index is outside the set.
-          ValueError: if the file cannot be read, is no map, or holds values out of range; the message names it.
+          UserError: if the file cannot be read, is no map, or holds values out of range; the message names it.
         """
         path = self.paths[index]
         values = read_map(path, self.key)
@@ -78,9 +79,9 @@ class MapFiles:
             return self._scaled(values, path)
         low, high = float(values.min()), float(values.max())
         if not (np.isfinite(low) and np.isfinite(high)):
-            raise ValueError(f"{path}: a map must be finite, got NaN or infinity")
+            raise UserError(f"{path}: a map must be finite, got NaN or infinity")
         if not self.logits and (low < 0 or high > 1):
-            raise ValueError(
+            raise UserError(
                 f"{path}: floats must be probabilities in [0, 1], got {low:g} to {high:g}; logits need --logits, "
                 "0 to 255 an integer type"
             )
@@ -88,11 +89,11 @@ class MapFiles:
 
     def _scaled(self, values: np.ndarray, path: str) -> np.ndarray:
         if self.logits:
-            raise ValueError(f"{path}: logits must be floats, got {values.dtype}")
+            raise UserError(f"{path}: logits must be floats, got {values.dtype}")
         full = 1 if self.zero_one else _full(values.dtype)
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > full:
-            raise ValueError(f"{path}: {values.dtype} values must lie in 0..{full}, got {low} to {high}")
+            raise UserError(f"{path}: {values.dtype} values must lie in 0..{full}, got {low} to {high}")
         return values.astype(bool) if full == 1 else values.astype(np.float32) / np.float32(full)
 
     @functools.cached_property
@@ -114,12 +115,12 @@ def find_maps(folder: str | os.PathLike, *, key: str | None = None, logits: bool
       logits: whether floats are logits.
 
     Raises:
-      FileNotFoundError: if there is no such folder.
-      ValueError: if it holds no map, maps of different kinds, or `key` does not apply.
+      MissingFileError: if there is no such folder.
+      UserError: if it holds no map, maps of different kinds, or `key` does not apply.
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}")
+        raise MissingFileError(f"there is no folder {folder}")
     entries = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     paths = [path for path in entries if path.suffix.lower() in _READERS]
     if not paths:
@@ -127,14 +128,14 @@ def find_maps(folder: str | os.PathLike, *, key: str | None = None, logits: bool
         below = [path.name for path in sorted(folder.iterdir()) if path.is_dir()]
         found = ", ".join(f"{number} {ending}" for ending, number in there.most_common(5)) or "nothing"
         hint = f"; there are folders in it: {', '.join(below[:5])}" if below else ""
-        raise ValueError(f"{folder}: no predicted maps; looked for {', '.join(_READERS)}, found {found}{hint}")
+        raise UserError(f"{folder}: no predicted maps; looked for {', '.join(_READERS)}, found {found}{hint}")
     kinds = collections.Counter(".tif" if p.suffix.lower() == ".tiff" else p.suffix.lower() for p in paths)
     if len(kinds) > 1:
         found = ", ".join(f"{number} {ending}" for ending, number in kinds.most_common())
         odd = next(p for p in paths if p.suffix.lower() == kinds.most_common()[-1][0])
-        raise ValueError(f"{folder}: maps of different kinds ({found}), such as {odd.name}; keep one kind in a folder")
+        raise UserError(f"{folder}: maps of different kinds ({found}), such as {odd.name}; keep one kind in a folder")
     if key is not None and not kinds.keys() & {".npz", ".mat"}:
-        raise ValueError(f"{folder}: a key names an array in .npz and .mat files, and these are {next(iter(kinds))}")
+        raise UserError(f"{folder}: a key names an array in .npz and .mat files, and these are {next(iter(kinds))}")
     return MapFiles(str(folder), tuple(map(str, paths)), key, logits)
 
 
@@ -149,8 +150,8 @@ def read_map(path: str | os.PathLike, key: str | None = None) -> np.ndarray:
       [H, W] of a boolean, integer or floating type.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if it cannot be read or holds no map; the message names it.
+      MissingFileError: if there is no such file.
+      UserError: if it cannot be read or holds no map; the message names it.
     """
     path = pathlib.Path(path)
     try:
@@ -158,17 +159,17 @@ def read_map(path: str | os.PathLike, key: str | None = None) -> np.ndarray:
     except FileNotFoundError:
         raise
     except _MapError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
     except (*_UNREADABLE, zipfile.BadZipFile, NotImplementedError) as error:
         if str(error).startswith(f"{path}: "):
             raise
-        raise ValueError(f"{path}: not a readable map ({type(error).__name__}: {error})") from error
+        raise UserError(f"{path}: not a readable map ({type(error).__name__}: {error})") from error
     shape = values.shape
     values = values.reshape(inputs.map_shape(values))
     if values.ndim != 2 or values.size == 0:
-        raise ValueError(f"{path}: a map must be [H, W], got shape {shape}")
+        raise UserError(f"{path}: a map must be [H, W], got shape {shape}")
     if values.dtype.kind not in "buif":
-        raise ValueError(f"{path}: a map must hold numbers, got {values.dtype}")
+        raise UserError(f"{path}: a map must hold numbers, got {values.dtype}")
     return values
 
 
@@ -183,7 +184,7 @@ def read_rule(maps: MapFiles) -> str:
     """How the values of a set are read, in words, told from its first file.
 
     Raises:
-      ValueError: if a file cannot be read.
+      UserError: if a file cannot be read.
     """
     values = read_map(maps.paths[0], maps.key)
     if not np.issubdtype(values.dtype, np.integer):
@@ -207,7 +208,7 @@ def header_size(path: str | os.PathLike) -> tuple[int, int] | None:
         return None
 
 
-class _MapError(ValueError):
+class _MapError(UserError):
     """A file that can be read, but is not a map."""
 
 

@@ -8,6 +8,8 @@ import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from irjax.errors import UserError
+
 _ENDINGS = re.compile(r"\.(png|bmp|tiff?|jpe?g|npy|npz|mat|xml|txt|json)$", re.IGNORECASE)
 _SUFFIXES = re.compile(r"_(pixels0|mask|gt|pred)$", re.IGNORECASE)
 
@@ -53,7 +55,7 @@ def match_names(predictions: Iterable[str], images: Sequence[str]) -> NameMatch:
       The assignment and what is left on either side.
 
     Raises:
-      ValueError: if two predictions belong to one image, or a prediction could belong to several images.
+      UserError: if two predictions belong to one image, or a prediction could belong to several images.
     """
     indices: list[dict[str, list[str]]] = []
     for simplify in (str, stem, core):
@@ -72,8 +74,8 @@ def match_names(predictions: Iterable[str], images: Sequence[str]) -> NameMatch:
             unknown.append(name)
             continue
         if len(found) > 1:
-            raise ValueError(f"prediction {name!r} could belong to several images: {', '.join(found[:5])}")
+            raise UserError(f"prediction {name!r} could belong to several images: {', '.join(found[:5])}")
         if found[0] in assigned:
-            raise ValueError(f"image {found[0]!r} has two predictions: {assigned[found[0]]!r} and {name!r}")
+            raise UserError(f"image {found[0]!r} has two predictions: {assigned[found[0]]!r} and {name!r}")
         assigned[found[0]] = name
     return NameMatch(assigned, tuple(name for name in images if name not in assigned), tuple(unknown))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from irjax.data.arrays import unit_range
+from irjax.errors import UserError
 from irjax.inference import load
 from irjax.reports.curves import figure_of, save_figure
 from irjax.reports.events import contrast
@@ -43,14 +44,14 @@ def draw_kept_patches(
       The pictures.
 
     Raises:
-      FileNotFoundError: if the model or the folder is not there.
-      ValueError: if the network drops no patches, the data set has no images, or the number is below 1.
+      MissingFileError: if the model or the folder is not there.
+      UserError: if the network drops no patches, the data set has no images, or the number is below 1.
     """
     if number < 1:
-        raise ValueError(f"--number must be at least 1, got {number}")
+        raise UserError(f"--number must be at least 1, got {number}")
     truths = open_truths(data, split, layout)
     if truths.image(0) is None:
-        raise ValueError(f"{data} has masks but no images")
+        raise UserError(f"{data} has masks but no images")
     detector = load(model)
     paths, rows = [], []
     for index in spread_indices(len(truths.names), number):

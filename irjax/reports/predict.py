@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from irjax.data.images import IMAGE_SUFFIXES, image_files, read_image
+from irjax.errors import MissingFileError, UserError
 from irjax.metrics import PointPredictions, from_detections
 from irjax.reports.files import atomic_path, write_text
 from irjax.reports.names import safe_name
@@ -58,15 +59,15 @@ def find_images(paths: Sequence[str | os.PathLike], *, recursive: bool = False) 
       {name: file}, folder by folder in the order given, sorted within each.
 
     Raises:
-      FileNotFoundError: if a path does not exist.
-      ValueError: if no path is given, or a folder holds no image file.
+      MissingFileError: if a path does not exist.
+      UserError: if no path is given, or a folder holds no image file.
     """
     if not paths:
-        raise ValueError("no image file or folder was given")
+        raise UserError("no image file or folder was given")
     files: dict[str, pathlib.Path] = {}  # absolute path -> path; a file given twice counts once
     for path in map(pathlib.Path, paths):
         if not path.exists():
-            raise FileNotFoundError(f"there is no file or folder {path}")
+            raise MissingFileError(f"there is no file or folder {path}")
         found = _images_in(path, recursive) if path.is_dir() else [path]
         files |= {os.path.abspath(file): file for file in found}
     return dict(zip(_names(list(files)), files.values(), strict=True))
@@ -83,15 +84,15 @@ def split_images(roots: Sequence[str | os.PathLike], split: str) -> dict[str, pa
       As `find_images`, in the split's order.
 
     Raises:
-      FileNotFoundError: if there is no such folder.
-      ValueError: if there is not one folder, it has no such split, or its images are no files (a prepared data set).
+      MissingFileError: if there is no such folder.
+      UserError: if there is not one folder, it has no such split, or its images are no files (a prepared data set).
     """
     if len(roots) != 1:
-        raise ValueError(f"--split goes with one data set, got {len(roots)} paths")
+        raise UserError(f"--split goes with one data set, got {len(roots)} paths")
     truths = open_truths(roots[0], split)
     images = getattr(truths, "images", None)
     if images is None:
-        raise ValueError(f"{roots[0]} is no folder with image files")
+        raise UserError(f"{roots[0]} is no folder with image files")
     return find_images(images)
 
 
@@ -101,7 +102,7 @@ def _images_in(folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:
     if not found:
         below = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
         hint = f"; there are folders below it: {', '.join(below[:5])}" if below and not recursive else ""
-        raise ValueError(f"no image file in {folder}: looked for {', '.join(IMAGE_SUFFIXES)}{hint}")
+        raise UserError(f"no image file in {folder}: looked for {', '.join(IMAGE_SUFFIXES)}{hint}")
     return found
 
 
@@ -204,4 +205,4 @@ def _check_writable(folder: pathlib.Path) -> None:
             path.touch()
         (folder / "predictions.json.try").unlink()
     except OSError as error:
-        raise OSError(f"cannot write to the folder {folder}: {error.strerror or error}") from error
+        raise UserError(f"cannot write to the folder {folder}: {error.strerror or error}") from error

@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 
+from irjax.errors import MissingFileError, UserError
 from irjax.metrics.inputs import PointPredictions
 from irjax.reports.files import write_json
 
@@ -116,29 +117,29 @@ def read_predictions(path: str | os.PathLike) -> PredictionFile:
       Points and scores by image name.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if it is not JSON, not COCO keypoints, lists an image twice, or holds a number that is not finite; the
+      MissingFileError: if there is no such file.
+      UserError: if it is not JSON, not COCO keypoints, lists an image twice, or holds a number that is not finite; the
         message names the file and the entry.
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no prediction file {path}")
+        raise MissingFileError(f"no prediction file {path}")
     try:
         # Without this Python would read NaN and Infinity, which are not JSON.
         content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: math.nan)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON: {error}") from error
+        raise UserError(f"{path}: not JSON: {error}") from error
     try:
         return _parse(path, content)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise UserError(f"{path}: {error}") from error
 
 
 def _parse(path: pathlib.Path, content: Any) -> PredictionFile:
     if isinstance(content, dict):
         present = [name for name in ("annotations", "predictions", "results") if isinstance(content.get(name), list)]
         if not present:
-            raise ValueError(
+            raise UserError(
                 "not COCO keypoints: wanted a list of annotations, or an object with a list called 'annotations'; "
                 f"got an object with {', '.join(map(repr, list(content)[:6])) or 'nothing'}"
             )
@@ -146,7 +147,7 @@ def _parse(path: pathlib.Path, content: Any) -> PredictionFile:
     else:
         entries, listed = content, None
     if not isinstance(entries, list):
-        raise ValueError(f"not COCO keypoints: wanted a list or an object, got {type(entries).__name__}")
+        raise UserError(f"not COCO keypoints: wanted a list or an object, got {type(entries).__name__}")
     names, sizes = _read_images(listed)
     triples: dict[str, list[tuple[float, float, float, float | None]]] = {name: [] for name in names.values()}
     known = None if listed is None else set(names.values())
@@ -164,15 +165,15 @@ def _read_images(listed: Any) -> tuple[dict[str, str], dict[str, tuple[int, int]
     if listed is None:
         return names, sizes
     if not isinstance(listed, list):
-        raise ValueError(f"'images' must be a list, got {type(listed).__name__}")
+        raise UserError(f"'images' must be a list, got {type(listed).__name__}")
     for number, image in enumerate(listed):
         if not isinstance(image, dict) or not isinstance(image.get("id"), int | str):
-            raise ValueError(f"image {number}: wanted an object with an 'id' (number or text), got {_short(image)}")
+            raise UserError(f"image {number}: wanted an object with an 'id' (number or text), got {_short(image)}")
         key, name = str(image["id"]), str(image.get("file_name", image["id"]))
         if key in names:
-            raise ValueError(f"image {number}: id {key!r} is listed twice")
+            raise UserError(f"image {number}: id {key!r} is listed twice")
         if name in seen:
-            raise ValueError(f"image {number}: {name!r} is listed twice")
+            raise UserError(f"image {number}: {name!r} is listed twice")
         names[key] = name
         seen.add(name)
         sides = [image.get(side) for side in ("height", "width")]
@@ -186,19 +187,19 @@ def _read_entry(
 ) -> tuple[str, list[tuple[float, float, float, float | None]]]:
     """The image name of an annotation and its points (x, y, third value, score of the annotation or None)."""
     if not isinstance(entry, dict) or "keypoints" not in entry:
-        raise ValueError(f"{where}: not COCO keypoints: wanted an object with 'keypoints', got {_short(entry)}")
+        raise UserError(f"{where}: not COCO keypoints: wanted an object with 'keypoints', got {_short(entry)}")
     identity = entry.get("image_id", entry.get("file_name"))
     if not isinstance(identity, int | str):
-        raise ValueError(f"{where}: wanted an 'image_id' or 'file_name', got {_short(entry)}")
+        raise UserError(f"{where}: wanted an 'image_id' or 'file_name', got {_short(entry)}")
     name = names.get(str(identity))
     if name is None:
         name = str(entry.get("file_name", identity))
         if known is not None and name not in known:
-            raise ValueError(f"{where}: image {identity!r} is not among the file's 'images'")
+            raise UserError(f"{where}: image {identity!r} is not among the file's 'images'")
     keypoints = entry["keypoints"]
     if not isinstance(keypoints, list) or len(keypoints) % 3:
         size = f"{len(keypoints)} values" if isinstance(keypoints, list) else type(keypoints).__name__
-        raise ValueError(f"{where} ({name}): 'keypoints' must be a flat list of x, y, v triples, got {size}")
+        raise UserError(f"{where} ({name}): 'keypoints' must be a flat list of x, y, v triples, got {size}")
     numbers = [_finite(value, f"{where} ({name}): keypoints") for value in keypoints]
     score = None if entry.get("score") is None else _finite(entry["score"], f"{where} ({name}): score")
     return name, [(*numbers[start : start + 3], score) for start in range(0, len(numbers), 3)]
@@ -225,13 +226,13 @@ def _scored(triples: Mapping[str, list[tuple[float, float, float, float | None]]
 
 def _finite(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{where} must be numbers, got {_short(value)}")
+        raise UserError(f"{where} must be numbers, got {_short(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
-        raise ValueError(f"{where} must be finite, got {_short(value)}")
+        raise UserError(f"{where} must be finite, got {_short(value)}")
     return number
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.data import open_source
+from irjax.errors import UserError
 from irjax.inference import Detector, load, network_inputs
 from irjax.models import NaIRSTD
 from irjax.models.na_native import PATCH
@@ -77,14 +78,14 @@ def analyse_relevance(
       there are, "coverage" and "recall" for K = 1, 2, ...
 
     Raises:
-      FileNotFoundError: if the model or the folder is not there.
-      ValueError: if the network selects no patches, the data set has no masks, or the number is negative.
+      MissingFileError: if the model or the folder is not there.
+      UserError: if the network selects no patches, the data set has no masks, or the number is negative.
     """
     if number < 0:
-        raise ValueError(f"--number must not be negative, got {number}")
+        raise UserError(f"--number must not be negative, got {number}")
     detector = load(model)
     if not isinstance(detector.module, NaIRSTD) or detector.module.branch == "none":
-        raise ValueError(f"{model} selects no patches: {detector.config.method}, {dict(detector.config.model)}")
+        raise UserError(f"{model} selects no patches: {detector.config.method}, {dict(detector.config.model)}")
     source, config = open_source(data, split, layout), detector.config
     loaded = load_split(
         source, config.size, config.max_detections, with_masks=True, enlarge=config.enlarge, slide=config.slide

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from irjax.errors import MissingFileError, UserError
 from irjax.reports.curves import plot_rocs
 from irjax.reports.tables import plain_table
 
@@ -24,22 +25,22 @@ def read_roc(folder: str | os.PathLike, level: str) -> tuple[np.ndarray, np.ndar
       False alarm rates and detection rates, sorted by the first.
 
     Raises:
-      FileNotFoundError: if there is no roc.csv.
-      ValueError: if it has no such curve.
+      MissingFileError: if there is no roc.csv.
+      UserError: if it has no such curve.
     """
     path = pathlib.Path(folder) / "roc.csv"
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no roc.csv: it should be what `irjax evaluate --out` wrote")
+        raise MissingFileError(f"{folder} has no roc.csv: it should be what `irjax evaluate --out` wrote")
     with path.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row.get("level") == level]
     try:
         points = np.array([(row["false_alarm_rate"], row["detection_rate"]) for row in rows], np.float64)
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no table of a ROC: {error}") from error
+        raise UserError(f"{path} is no table of a ROC: {error}") from error
     points = points.reshape(-1, 2)
     points = points[np.isfinite(points).all(axis=1)]
     if len(points) < 2:
-        raise ValueError(f"{path} has no {level} curve: were points evaluated, or maps under another protocol?")
+        raise UserError(f"{path} has no {level} curve: were points evaluated, or maps under another protocol?")
     order = np.lexsort((points[:, 1], points[:, 0]))
     return points[order, 0], points[order, 1]
 
@@ -55,16 +56,16 @@ def draw_rocs(path: str | os.PathLike, evaluations: Sequence[str], level: str = 
       level: `pixel` or `target`.
 
     Raises:
-      FileNotFoundError: if a folder has no roc.csv.
-      ValueError: if an argument has no label, a label comes twice, or a folder has no such curve.
+      MissingFileError: if a folder has no roc.csv.
+      UserError: if an argument has no label, a label comes twice, or a folder has no such curve.
     """
     curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for text in evaluations:
         label, separator, folder = text.partition("=")
         if not (label and separator and folder):
-            raise ValueError(f"{text!r} should be LABEL=DIR")
+            raise UserError(f"{text!r} should be LABEL=DIR")
         if label in curves:
-            raise ValueError(f"two evaluations are called {label!r}")
+            raise UserError(f"two evaluations are called {label!r}")
         curves[label] = read_roc(folder, level)
     plot_rocs(path, curves, level)
     rates = (1e-6, 1e-5, 1e-4, 1e-3)

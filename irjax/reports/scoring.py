@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from irjax.data.layouts import some
+from irjax.errors import MissingFileError, UserError
 from irjax.metrics import PROTOCOLS, Curve, Evaluation, Protocol, centroid_sweep, evaluate_images, inputs, protocol
 from irjax.metrics.curves import Sweep, average_precision
 from irjax.metrics.histograms import ScoreHistogram, ratio
@@ -70,8 +71,8 @@ def open_predictions(path: str | os.PathLike, *, key: str | None = None, logits:
     """Opens a folder of maps (`irjax.reports.maps`) or a COCO-keypoint file (`irjax.reports.predictions`).
 
     Raises:
-      FileNotFoundError: if there is nothing at that path.
-      ValueError: if it is neither, or cannot be read; the message names it.
+      MissingFileError: if there is nothing at that path.
+      UserError: if it is neither, or cannot be read; the message names it.
     """
     path = pathlib.Path(path)
     whole = path.resolve()
@@ -79,11 +80,11 @@ def open_predictions(path: str | os.PathLike, *, key: str | None = None, logits:
     if path.is_dir():
         return PredictionSet(title, find_maps(path, key=key, logits=logits), path=path)
     if not path.exists():
-        raise FileNotFoundError(f"there is no folder or file {path}")
+        raise MissingFileError(f"there is no folder or file {path}")
     if path.suffix.lower() != ".json":
-        raise ValueError(f"{path}: predictions are a folder of maps or a COCO-keypoint .json file")
+        raise UserError(f"{path}: predictions are a folder of maps or a COCO-keypoint .json file")
     if key is not None or logits:
-        raise ValueError(f"{path}: --key and --logits are for maps, and this is a file of points")
+        raise UserError(f"{path}: --key and --logits are for maps, and this is a file of points")
     content = read_predictions(path)
     return PredictionSet(title, content.predictions, content.sizes, content.lists_images, path)
 
@@ -107,21 +108,21 @@ def pair(predictions: PredictionSet, names: Sequence[str], *, allow_missing: boo
     """Pairs predictions with images by name (`irjax.reports.names`).
 
     Raises:
-      ValueError: if there are no images, names are not unique or ambiguous, nothing fits, or, unless `allow_missing`,
+      UserError: if there are no images, names are not unique or ambiguous, nothing fits, or, unless `allow_missing`,
         a name is on one side only.
     """
     where = predictions.where
     if not names:
-        raise ValueError("the truth is empty: there is nothing to score against")
+        raise UserError("the truth is empty: there is nothing to score against")
     if len(set(names)) != len(names):
         twice = sorted(name for name, number in collections.Counter(names).items() if number > 1)
-        raise ValueError(f"predictions go by name, but the data set has names that are not unique: {some(twice)}")
+        raise UserError(f"predictions go by name, but the data set has names that are not unique: {some(twice)}")
     try:
         matched = match_names(predictions.names, names)
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise UserError(f"{where}: {error}") from error
     if matched.unknown and not matched.prediction_of:
-        raise ValueError(
+        raise UserError(
             f"{where}: none of its {len(matched.unknown)} images is in the data set; it has {some(matched.unknown)}, "
             f"the data set {some(names)}"
         )
@@ -134,7 +135,7 @@ def pair(predictions: PredictionSet, names: Sequence[str], *, allow_missing: boo
             f"{some(matched.without_prediction)}"
         )
     if problems and not allow_missing:
-        raise ValueError(f"{where}: {'; '.join(problems)}. allow_missing (--allow-missing) accepts this")
+        raise UserError(f"{where}: {'; '.join(problems)}. allow_missing (--allow-missing) accepts this")
     place = {name: index for index, name in enumerate(predictions.names)}
     found = (matched.prediction_of.get(name) for name in names)
     return Pairs(
@@ -179,7 +180,7 @@ class PairReader:
         """The prediction and the truth of an image; they are asked for one after the other, and read once.
 
         Raises:
-          ValueError: if one cannot be read, or they are of other sizes and must not be resized; the message names it.
+          UserError: if one cannot be read, or they are of other sizes and must not be resized; the message names it.
         """
         if self._last is None or self._last[0] != index:
             self._last = index, self._read(index)
@@ -195,7 +196,7 @@ class PairReader:
             key = self.predictions.names[place]
             stated = self.predictions.sizes.get(key)
             if stated is not None and tuple(stated) != tuple(size):
-                raise ValueError(
+                raise UserError(
                     f"{self.predictions.where}, image {name}: the predictions are for "
                     f"{stated[0]}x{stated[1]}, the data set's image is {size[0]}x{size[1]} (height x width)"
                 )
@@ -205,7 +206,7 @@ class PairReader:
         values = items[place]
         if values.shape != tuple(size):
             if not self.resize:
-                raise ValueError(
+                raise UserError(
                     f"{items.paths[place]}: the map is {values.shape[0]}x{values.shape[1]}, the truth of image {name} "
                     f"is {size[0]}x{size[1]} (height x width); --resize scales maps to the truth's size"
                 )
@@ -355,7 +356,7 @@ def check_protocols(
       canvas_size: side of their canvas in pixels; None: as they say.
 
     Raises:
-      ValueError: if one is unknown, named twice, or scores pixels that are not there; or if none has a canvas.
+      UserError: if one is unknown, named twice, or scores pixels that are not there; or if none has a canvas.
     """
     if not names:
         names = ["irjax" if maps and masks else "centroid"]
@@ -363,14 +364,14 @@ def check_protocols(
     if canvas is not None or canvas_size is not None:
         if all(spec.canvas == "native" for spec in specs):
             resizing = ", ".join(spec.name for spec in PROTOCOLS.values() if spec.canvas != "native")
-            raise ValueError(f"a canvas is for protocols that resize: {resizing}")
+            raise UserError(f"a canvas is for protocols that resize: {resizing}")
         specs = tuple(on_canvas(spec, canvas, canvas_size) for spec in specs)
     for spec in specs:
         if sum(spec.name == other.name for other in specs) > 1:
-            raise ValueError(f"protocol {spec.name!r} is named twice")
+            raise UserError(f"protocol {spec.name!r} is named twice")
         if spec.needs_maps and not (maps and masks):
             lacking = "the predictions are points" if not maps else "the data set has points and no masks"
-            raise ValueError(
+            raise UserError(
                 f"protocol {spec.name!r} cannot score points, and {lacking}: wanted one that takes points, such as "
                 "'centroid'"
             )
@@ -385,7 +386,7 @@ def score_all(scorer: Scorer, *, processes: int | None = None) -> Scores:
       processes: as for `irjax.metrics.evaluate_images`.
 
     Raises:
-      ValueError: if a file cannot be read or scored; the message names it.
+      UserError: if a file cannot be read or scored; the message names it.
     """
     return _score_maps(scorer, processes) if scorer.predictions.is_maps else _score_points(scorer)
 

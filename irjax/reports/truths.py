@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from irjax.data.images import binarise, image_files, read_image, read_mask
+from irjax.errors import MissingFileError, UserError
 from irjax.metrics.inputs import PointTruth
 from irjax.reports.maps import header_size
 
@@ -60,7 +61,7 @@ class MaskFiles:
         """See `Truths`.
 
         Raises:
-          ValueError: if a file cannot be read, or the mask and its image differ in size; the message names it.
+          UserError: if a file cannot be read, or the mask and its image differ in size; the message names it.
         """
         path = self.masks[index]
         if path is None:
@@ -68,7 +69,7 @@ class MaskFiles:
         mask = _read_levels(path)
         size = None if self.images is None else header_size(self.images[index])
         if size not in (None, mask.shape):
-            raise ValueError(
+            raise UserError(
                 f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels, its image {self.images[index]} {size[1]}x{size[0]}"
             )
         return mask
@@ -125,20 +126,20 @@ def open_truths(root: str | os.PathLike, split: str | None = None, layout: str =
       layout: of the data set (`irjax.data.open_source`).
 
     Raises:
-      FileNotFoundError: if there is no such folder.
-      ValueError: if it cannot be opened; see `irjax.data.open_source`.
+      MissingFileError: if there is no such folder.
+      UserError: if it cannot be opened; see `irjax.data.open_source`.
     """
     root = pathlib.Path(root)
     if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}")
+        raise MissingFileError(f"there is no folder {root}")
     files = image_files(root.iterdir())
     if files and layout == "auto" and not (root / "images").is_dir():
         if split not in (None, "all"):
-            raise ValueError(f"{root} is a folder of masks, which has no split {split!r}")
+            raise UserError(f"{root} is a folder of masks, which has no split {split!r}")
         names = [path.stem for path in files]
         twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
         if twice is not None:
-            raise ValueError(f"{root}: several masks are called {twice}")
+            raise UserError(f"{root}: several masks are called {twice}")
         return MaskFiles(tuple(names), tuple(map(str, files)))
     from irjax.data import open_source
 

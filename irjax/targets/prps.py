@@ -10,6 +10,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from irjax.errors import UserError
 from irjax.types import Array
 
 FORMS = ("prps", "gaussian", "impulse")
@@ -94,7 +95,7 @@ def prps(
       [B, H / stride, W / stride] float32 in [0, 1].
 
     Raises:
-      ValueError: if `form` or `aggregate` is unknown, shapes disagree, H or W is no multiple of `stride`, or the image
+      UserError: if `form` or `aggregate` is unknown, shapes disagree, H or W is no multiple of `stride`, or the image
         is smaller than the support.
 
     Note:
@@ -102,16 +103,16 @@ def prps(
       normalises twice in the wrong order, so its values exceed 1 by up to 0.008; these do not.
     """
     if form not in FORMS or aggregate not in AGGREGATES:
-        raise ValueError(f"form must be one of {FORMS} and aggregate of {AGGREGATES}, got {form!r} and {aggregate!r}")
+        raise UserError(f"form must be one of {FORMS} and aggregate of {AGGREGATES}, got {form!r} and {aggregate!r}")
     images, points, mask = jnp.asarray(images, jnp.float32), jnp.asarray(points, jnp.float32), jnp.asarray(mask, bool)
     if images.ndim != 3 or points.shape != (*mask.shape, 2) or mask.ndim != 2 or mask.shape[0] != images.shape[0]:
-        raise ValueError(
+        raise UserError(
             f"wanted images [B, H, W], points [B, K, 2], mask [B, K], got {images.shape}, {points.shape}, {mask.shape}"
         )
     height, width = images.shape[1:]
     reach = round(3 * sigma)
     if height % stride or width % stride or min(height, width) < 2 * reach + 1:
-        raise ValueError(f"image sides must be multiples of {stride}, at least {2 * reach + 1}, got {height}x{width}")
+        raise UserError(f"image sides must be multiples of {stride}, at least {2 * reach + 1}, got {height}x{width}")
     if form == "impulse":
         gaussian = jnp.ones((1, 1), jnp.float32)
     else:

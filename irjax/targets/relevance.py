@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.ops.components import decode_mask
 from irjax.ops.patches import grid_of, largest_in
 from irjax.types import Array
@@ -51,15 +52,15 @@ def relevance(
       [B, H / patch, W / patch] float32 in [0, 1].
 
     Raises:
-      ValueError: if the mask is not [B, H, W], the patches do not divide it, the form is unknown, or the decay or the
+      UserError: if the mask is not [B, H, W], the patches do not divide it, the form is unknown, or the decay or the
         number of targets is not positive.
     """
     if form not in LABELS:
-        raise ValueError(f"the form of relevance must be one of {LABELS}, got {form!r}")
+        raise UserError(f"the form of relevance must be one of {LABELS}, got {form!r}")
     if target.ndim != 3:
-        raise ValueError(f"target must be [B, H, W], got shape {target.shape}")
+        raise UserError(f"target must be [B, H, W], got shape {target.shape}")
     if not decay > 0 or max_targets < 1:
-        raise ValueError(f"decay and max_targets must be positive, got {decay} and {max_targets}")
+        raise UserError(f"decay and max_targets must be positive, got {decay} and {max_targets}")
     height, width = target.shape[1:]
     rows, cols = grid_of(height, width, patch)
     target = jnp.asarray(target) > 0

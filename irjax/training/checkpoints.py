@@ -18,6 +18,7 @@ import flax.serialization
 import jax
 import numpy as np
 
+from irjax.errors import MissingFileError, UserError
 from irjax.training.state import TrainState, Variables
 
 _FOLDER = "checkpoints"
@@ -50,7 +51,7 @@ def _only_errors() -> Iterator[None]:
         logger.setLevel(level)
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError):
     """A checkpoint could not be written or read; earlier ones are as they were."""
 
 
@@ -159,7 +160,7 @@ class Checkpoints:
     def variables(self, which: str = "best") -> tuple[int, Variables]:
         """Step and weights of the ``best`` or ``newest`` checkpoint, the moving average if the run kept one."""
         if which not in ("best", "newest"):
-            raise ValueError(f"which must be 'best' or 'newest', got {which!r}")
+            raise UserError(f"which must be 'best' or 'newest', got {which!r}")
         if not self.steps():
             raise CheckpointError(f"there is no checkpoint in {self.folder}")
         step = self.best_step() if which == "best" else self.steps()[-1]
@@ -192,11 +193,11 @@ def load_variables(run: str | os.PathLike, which: str = "best") -> Variables:
       which: ``best`` on validation, or ``newest``.
 
     Raises:
-      FileNotFoundError: if the directory has no checkpoints.
+      MissingFileError: if the directory has no checkpoints.
       CheckpointError: if they cannot be read.
     """
     if not (pathlib.Path(run) / _FOLDER).is_dir():
-        raise FileNotFoundError(f"{os.fspath(run)} is no run directory: it has no folder {_FOLDER!r}")
+        raise MissingFileError(f"{os.fspath(run)} is no run directory: it has no folder {_FOLDER!r}")
     checkpoints = Checkpoints(run, read_only=True)
     try:
         return checkpoints.variables(which)[1]

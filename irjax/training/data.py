@@ -14,6 +14,7 @@ from irjax.data.pipeline import Order, host_batches, load_all
 from irjax.data.sources import Concatenation, check_disjoint, concatenate, image_dtype, open_source, split_hash
 from irjax.data.synthetic import SceneConfig, SyntheticSource
 from irjax.data.windows import WindowSource, as_windows
+from irjax.errors import UserError
 from irjax.ops.windows import check_slide, overlap_of
 from irjax.training.parallel import replicate
 from irjax.types import Batch, Source
@@ -61,12 +62,12 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if self.cache not in CACHES:
-            raise ValueError(f"data.cache must be one of {CACHES}, got {self.cache!r}")
+            raise UserError(f"data.cache must be one of {CACHES}, got {self.cache!r}")
         check_slide(self.slide, self.enlarge, "data.")
         for name in ("train", "val"):
             count = len(getattr(self, name))
             if self.root and count not in (1, len(self.root)):
-                raise ValueError(f"data.{name} names {count} splits for {len(self.root)} folders: give one or all")
+                raise UserError(f"data.{name} names {count} splits for {len(self.root)} folders: give one or all")
 
     def open(self, split: str) -> Source:
         """Opens ``train``, ``val`` or, of synthetic scenes, ``test`` (400 scenes)."""
@@ -152,7 +153,7 @@ def open_splits(config: DataConfig) -> tuple[Source, Source, dict[str, Any]]:
     """Opens the source of training examples and that of validation images, and describes them for the run's record.
 
     Raises:
-      ValueError: if the two share a name, or a split cannot be opened.
+      UserError: if the two share a name, or a split cannot be opened.
     """
     train, val = config.open("train"), config.open("val")
     check_disjoint(train, val)

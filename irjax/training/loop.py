@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.data.pipeline import Order
+from irjax.errors import UserError
 from irjax.reports.files import plain, write_json
 from irjax.training.checkpoints import CheckpointError, Checkpoints, saved_steps
 from irjax.training.configs import same_config
@@ -75,17 +76,17 @@ class LoopConfig:
     def __post_init__(self) -> None:
         for name in ("batch_size", "eval_batch_size", "steps_per_dispatch", "max_skipped"):
             if getattr(self, name) < 1:
-                raise ValueError(f"loop.{name} must be at least 1, got {getattr(self, name)}")
+                raise UserError(f"loop.{name} must be at least 1, got {getattr(self, name)}")
         if self.eval_epochs <= 0 or (self.steps < 1 and self.epochs <= 0):
-            raise ValueError("loop.epochs or loop.steps, and loop.eval_epochs, must be positive")
+            raise UserError("loop.epochs or loop.steps, and loop.eval_epochs, must be positive")
         for name in ("seed", "steps", "devices"):
             if getattr(self, name) < 0:
-                raise ValueError(f"loop.{name} must not be negative, got {getattr(self, name)}")
+                raise UserError(f"loop.{name} must not be negative, got {getattr(self, name)}")
         if not 0 <= self.averaging < 1:
-            raise ValueError(f"loop.averaging must be in [0, 1), got {self.averaging}")
+            raise UserError(f"loop.averaging must be in [0, 1), got {self.averaging}")
 
 
-class TrainingError(RuntimeError):
+class TrainingError(UserError):
     """Training cannot go on; the run directory holds what was reached."""
 
 
@@ -154,7 +155,7 @@ def _open_run(run: pathlib.Path, config: Any, about: dict[str, Any], on_start: C
         same = {"config": same_config(old.get("config"), config), "data": old.get("data") == new["data"]}
         changed = [key for key in new if not same[key]]
     if changed and saved_steps(run):
-        raise ValueError(
+        raise UserError(
             f"{path} was written with another {' and '.join(changed)}; "
             "give the same flags to resume it, or another run directory"
         )
@@ -171,10 +172,10 @@ def _devices(loop: LoopConfig) -> list[jax.Device]:
     """The devices to use, which must be able to share the batch."""
     devices = jax.local_devices()
     if loop.devices > len(devices):
-        raise ValueError(f"loop.devices is {loop.devices}, but there are {len(devices)}")
+        raise UserError(f"loop.devices is {loop.devices}, but there are {len(devices)}")
     devices = devices[: loop.devices or None]
     if loop.batch_size % len(devices):
-        raise ValueError(
+        raise UserError(
             f"loop.batch_size {loop.batch_size} cannot be shared among {len(devices)} devices; "
             "give a multiple, or fewer loop.devices"
         )
@@ -189,7 +190,7 @@ def _variables(model: nn.Module, shape: tuple[int, int, int], key: jax.Array, gi
         return init(key)
     describe = lambda tree: jax.tree.map(lambda x: (jnp.shape(x), jnp.result_type(x)), tree)  # noqa: E731
     if describe(given) != describe(jax.eval_shape(init, key)):
-        raise ValueError(f"the initial weights do not fit this {type(model).__name__}: other names, shapes or types")
+        raise UserError(f"the initial weights do not fit this {type(model).__name__}: other names, shapes or types")
     return jax.tree.map(jnp.array, given)
 
 
@@ -316,7 +317,7 @@ def fit(
       The chosen checkpoint and its validation metrics.
 
     Raises:
-      ValueError: if the data or config do not fit; nothing is written then but the config.
+      UserError: if the data or config do not fit; nothing is written then but the config.
       TrainingError: when too many steps in a row were not finite.
       CheckpointError: when a checkpoint cannot be written; earlier ones are intact.
     """
@@ -324,7 +325,7 @@ def fit(
     run = pathlib.Path(run)
     one = method_for(None)
     if data.slide and not with_masks:
-        raise ValueError(f"data.slide is for methods that predict masks, and {one.name} does not")
+        raise UserError(f"data.slide is for methods that predict masks, and {one.name} does not")
     train, val, about = open_splits(data)
     devices = _devices(loop)
     _open_run(run, config, about, on_start)

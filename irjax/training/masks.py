@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.metrics import evaluate_images
 from irjax.ops.letterbox import unletterbox_host
 from irjax.ops.windows import join_windows, overlap_of
@@ -47,10 +48,10 @@ def score_masks(probabilities: np.ndarray, split: Split, *, threshold: float = 0
       and ``f1`` of the targets, ``tp``, ``fp``, ``fn``; nan where undefined.
 
     Raises:
-      ValueError: if the split has no masks.
+      UserError: if the split has no masks.
     """
     if split.masks is None:
-        raise ValueError("scoring masks needs a split that was loaded with masks")
+        raise UserError("scoring masks needs a split that was loaded with masks")
     maps = NativeMaps(np.asarray(probabilities), split)
     found = evaluate_images(maps, split.masks, PROTOCOL, threshold=threshold, names=split.names, processes=1)
     values = found[PROTOCOL].metrics()

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from irjax.errors import UserError
+
 OPTIMIZERS = ("adagrad", "adam", "adamw", "muon", "sgd")
 SCHEDULES = ("constant", "cosine", "steps")
 
@@ -50,16 +52,16 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.name not in OPTIMIZERS or self.schedule not in SCHEDULES:
             given = f"{self.name!r} and {self.schedule!r}"
-            raise ValueError(f"optimizer.name must be one of {OPTIMIZERS} and schedule of {SCHEDULES}, got {given}")
+            raise UserError(f"optimizer.name must be one of {OPTIMIZERS} and schedule of {SCHEDULES}, got {given}")
         if not self.rate > 0:
-            raise ValueError(f"optimizer.rate must be positive, got {self.rate}")
+            raise UserError(f"optimizer.rate must be positive, got {self.rate}")
         self.factors()
 
     def factors(self) -> dict[str, float]:
         """The groups as {path: factor}.
 
         Raises:
-          ValueError: if one is not `PATH=FACTOR`, with a factor of at least 0.
+          UserError: if one is not `PATH=FACTOR`, with a factor of at least 0.
         """
         factors = {}
         for group in self.groups:
@@ -69,7 +71,7 @@ class OptimizerConfig:
             except ValueError:
                 factors[path] = math.nan
             if not path or not 0 <= factors[path] < math.inf:
-                raise ValueError(f"optimizer.groups must be PATH=FACTOR with a factor of at least 0, got {group!r}")
+                raise UserError(f"optimizer.groups must be PATH=FACTOR with a factor of at least 0, got {group!r}")
         return factors
 
     def learning_rate(self, steps: int, steps_per_epoch: int) -> optax.Schedule:
@@ -117,7 +119,7 @@ def _in_groups(optimiser: optax.GradientTransformation, factors: Mapping[str, fl
         unknown = set(factors) - set(groups.values())
         if unknown:
             parts = ", ".join(sorted({path.partition("/")[0] for path in flat}))
-            raise ValueError(f"optimizer.groups: no parameters are left for {sorted(unknown)}; the network has {parts}")
+            raise UserError(f"optimizer.groups: no parameters are left for {sorted(unknown)}; the network has {parts}")
         return flax.traverse_util.unflatten_dict({p: factors.get(g, 1.0) for p, g in groups.items()}, sep="/")
 
     def kinds(parameters: Any) -> Any:

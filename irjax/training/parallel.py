@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from irjax.errors import UserError
 from irjax.training.state import TrainState
 from irjax.training.steps import Step
 from irjax.types import Batch
@@ -45,7 +46,7 @@ def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
 
 def _split(array: Any, axis: int, parts: int) -> Any:
     if array.shape[axis] % parts:
-        raise ValueError(f"the batch of {array.shape[axis]} cannot be shared among {parts} devices")
+        raise UserError(f"the batch of {array.shape[axis]} cannot be shared among {parts} devices")
     shape = (*array.shape[:axis], parts, array.shape[axis] // parts, *array.shape[axis + 1 :])
     return array.reshape(shape)
 
@@ -66,7 +67,7 @@ def data_parallel(
       batch axis B is that of all devices together. The state is replicated. One device is served by `jax.jit`.
 
     Raises:
-      ValueError: when called with a B that the number of devices does not divide.
+      UserError: when called with a B that the number of devices does not divide.
     """
     devices = list(jax.local_devices() if devices is None else devices)
     count = len(devices)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from irjax.errors import MissingFileError, UserError
 from irjax.reports.files import atomic_path, write_text
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def save_weights(
       The path.
 
     Raises:
-      ValueError: if the ending or dtype is another, a card field is missing or empty, a value is not finite (in the
+      UserError: if the ending or dtype is another, a card field is missing or empty, a value is not finite (in the
         type on disk), or the variables are not those of the configured network.
       OSError: if the files cannot be written; earlier ones are then intact.
     """
@@ -65,12 +66,12 @@ def save_weights(
 
     path = pathlib.Path(path)
     if path.suffix != ".safetensors":
-        raise ValueError(f"a weight file ends in .safetensors, got {path}")
+        raise UserError(f"a weight file ends in .safetensors, got {path}")
     if dtype not in _ON_DISK:
-        raise ValueError(f"dtype must be one of {_ON_DISK}, got {dtype!r}")
+        raise UserError(f"dtype must be one of {_ON_DISK}, got {dtype!r}")
     missing = [field for field in CARD_FIELDS if card.get(field) in (None, "")]
     if missing:
-        raise ValueError(f"the card of {path.name} lacks {missing}")
+        raise UserError(f"the card of {path.name} lacks {missing}")
     check_variables(config, variables, path.name)
     tensors = {}
     with np.errstate(over="ignore"):  # reported below
@@ -78,7 +79,7 @@ def save_weights(
     for name, value in flax.traverse_util.flatten_dict(stored, sep="/").items():
         tensors[name] = np.asarray(value, order="C")  # ascontiguousarray would make a vector of a scalar
         if not np.isfinite(tensors[name]).all():
-            raise ValueError(f"{path.name}: {name} has values that are not finite in {dtype}")
+            raise UserError(f"{path.name}: {name} has values that are not finite in {dtype}")
     metadata = {"format": _FORMAT, "config": config.to_json(), "card": json.dumps(dict(card))}
     with atomic_path(path) as temporary:
         temporary.write_bytes(safetensors.numpy.save(tensors, metadata))
@@ -125,8 +126,8 @@ def load_weights(path: str | os.PathLike) -> tuple[dict[str, Any], DetectorConfi
       variables (nested dicts of float32 numpy arrays), configuration, card.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ValueError: if it is damaged or was not written by `save_weights`.
+      MissingFileError: if there is no such file.
+      UserError: if it is damaged or was not written by `save_weights`.
     """
     import flax.traverse_util
     import safetensors
@@ -134,15 +135,15 @@ def load_weights(path: str | os.PathLike) -> tuple[dict[str, Any], DetectorConfi
     from irjax.inference import DetectorConfig
 
     if not pathlib.Path(path).is_file():
-        raise FileNotFoundError(f"no weight file {os.fspath(path)}")
+        raise MissingFileError(f"no weight file {os.fspath(path)}")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             flat = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{os.fspath(path)} is not a readable safetensors file: {error}") from error
+        raise UserError(f"{os.fspath(path)} is not a readable safetensors file: {error}") from error
     if metadata.get("format") != _FORMAT:
-        raise ValueError(f"{os.fspath(path)} is not an irjax weight file: its format is {metadata.get('format')!r}")
+        raise UserError(f"{os.fspath(path)} is not an irjax weight file: its format is {metadata.get('format')!r}")
     config = DetectorConfig.from_json(metadata.get("config", ""), f"{os.fspath(path)}: configuration")
     return flax.traverse_util.unflatten_dict(flat, sep="/"), config, json.loads(metadata.get("card", "{}"))
 

@@ -13,6 +13,7 @@ from irjax.datasets import base
 from irjax.datasets.irdst import irdst_dataset_builder as irdst
 from irjax.datasets.irstd_1k import irstd_1k_dataset_builder as irstd_1k
 from irjax.datasets.nudt_sirst import nudt_sirst_dataset_builder as nudt_sirst
+from irjax.errors import UserError
 from irjax.types import Source
 
 
@@ -58,17 +59,17 @@ class Builder(base.IrstdBuilder):
         """TFDS split -> examples; there is a test split alone.
 
         Raises:
-          ValueError: if one of the three publications is absent or not as its builder reads it, or nothing is kept.
+          UserError: if one of the three publications is absent or not as its builder reads it, or nothing is kept.
         """
         parts = []
         for name, builder in cls.PARTS.items():
             chosen = builder.config_for("")
             test = builder.open_splits(cls._part(pathlib.Path(root), name), chosen).get("test")
             if test is None:
-                raise ValueError(f"{root}: {name} has no test split, of which {cls.name} is made")
+                raise UserError(f"{root}: {name} has no test split, of which {cls.name} is made")
             parts.append(HardSource(test, f"{name}_", config.max_area, config.size))
         if not any(len(part) for part in parts):
-            raise ValueError(f"{root} has no test image whose targets have at most {config.max_area} pixels")
+            raise UserError(f"{root} has no test image whose targets have at most {config.max_area} pixels")
         return {"test": sources.Concatenation(tuple(parts))}
 
     def _counts(self, found: Mapping[str, Source]) -> dict[str, int]:
@@ -85,5 +86,5 @@ class Builder(base.IrstdBuilder):
         found = [path for path in sorted(root.iterdir()) if path.is_dir() and plain(path.name) in wanted]
         if len(found) != 1:
             count = len(found) or "no"
-            raise ValueError(f"{root} has {count} folders for {name}. {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}")
+            raise UserError(f"{root} has {count} folders for {name}. {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         return found[0]

@@ -10,6 +10,7 @@ import numpy as np
 
 from irjax.data import synthetic
 from irjax.datasets import base
+from irjax.errors import UserError
 from irjax.types import Source
 
 _NAME = re.compile(r"seed(\d{1,9})(_16bit)?")
@@ -46,9 +47,7 @@ class Builder(base.IrstdBuilder):
         """As `IrstdBuilder.config_for`; every seedN and seedN_16bit is a configuration."""
         match = _NAME.fullmatch(name or "seed0")
         if match is None:
-            raise ValueError(
-                f"{cls.name} has no configuration {name!r}; it has seedN and seedN_16bit, N being a number"
-            )
+            raise UserError(f"{cls.name} has no configuration {name!r}; it has seedN and seedN_16bit, N being a number")
         seed, deep = match.groups()
         known = {config.name: config for config in cls.BUILDER_CONFIGS}
         bits = 16 if deep else 8
