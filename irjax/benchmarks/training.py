@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -39,9 +40,8 @@ def time_training(
     Raises:
       UserError: for a method that is not trained here, or a PyTorch network beside another method than SPIRE.
     """
-    from irjax.data.pipeline import Order
     from irjax.data.synthetic import SceneConfig, SyntheticSource
-    from irjax.training.data import CachedFeed, HostFeed, load_split
+    from irjax.training.data import CachedFeed, HostFeed
     from irjax.training.parallel import data_parallel, replicate
     from irjax.training.state import TrainState
     from irjax.training.steps import make_train_step
@@ -51,7 +51,6 @@ def time_training(
     method_for, config, with_masks = _experiment(detector, batch)
     size, data, devices = detector.size, config.data, jax.local_devices()[:1]
     source = SyntheticSource(SceneConfig(height=size, width=size), 0, max(_EXAMPLES, batch))
-    order = Order(len(source), 0)
     tx = config.optimizer.build(1000, 100)
     initial = random_variables(method_for(None).model, jnp.zeros((1, size, size, detector.channels)))
     traces: collections.Counter[str] = collections.Counter()
@@ -61,21 +60,20 @@ def time_training(
             make_train_step(method_for(axis), tx, seed_key=jax.random.key(0)), traces, name
         )
 
-    on_cache = data_parallel(counted("device_cache"), devices, cached=True)
+    on_cache = data_parallel(counted("device_cache"), devices, several=True)
     on_batch = data_parallel(counted("host_feed"), devices)
-    split = load_split(source, size, data.max_points, with_masks=with_masks, enlarge=data.enlarge)
-    cached = CachedFeed(split, order, batch, devices)
-    host = HostFeed(source, order, batch, data, 0, with_masks)
+    cached = CachedFeed(source, data, batch, 0, with_masks, devices[0])
+    host, steps = HostFeed(source, data, batch, 0, with_masks), itertools.count()
     states = {name: replicate(TrainState.create(jax.tree.map(jnp.array, initial), tx, averaging=False), devices)
               for name in ("device_cache", "host_feed")}  # fmt: skip
 
     def run_cached() -> None:
-        states["device_cache"], metrics = on_cache(states["device_cache"], *cached.arguments(0, _CHUNK))
+        states["device_cache"], metrics = on_cache(states["device_cache"], cached.batches(0, _CHUNK))
         jax.block_until_ready(metrics)
 
     def run_host() -> None:
         for _ in range(_CHUNK):
-            states["host_feed"], metrics = on_batch(states["host_feed"], host.next())
+            states["host_feed"], metrics = on_batch(states["host_feed"], host.batch(next(steps)))
         jax.block_until_ready(metrics)
 
     runs: dict[str, Run] = {"device_cache": run_cached, "host_feed": run_host}

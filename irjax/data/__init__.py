@@ -2,12 +2,12 @@
 
     source = open_source("datasets/SIRST-v2", "train_full")      # random access to Examples, read lazily
     order = Order(num_examples=len(source), seed=0)              # which example each draw of the run takes
-    data = load_all(source, size=512, max_points=32)             # everything letterboxed once, for the device cache
+    cache = load_cache(source, size=512, max_points=32)          # everything in memory; `cut` draws from it inside jit
     batches = host_batches(source, order=order, batch_size=8, size=512, max_points=32)   # the same draws, through grain
 
 `images` reads files, `layouts` finds them in the folders that the field publishes, `sources` opens, joins and compares
-splits, `pipeline` turns them into batches. Both feeds take their draws from one `Order`, so they see the same batches.
-Names are imported on first use; grain and TFDS only where they are needed.
+splits, `pipeline` and `cache` turn them into batches. Both feeds take their draws from one `Order`, so they see the
+same batches. Names are imported on first use; grain and TFDS only where they are needed.
 """
 
 import importlib
@@ -16,7 +16,8 @@ _EXPORTS = {
     "images": ("read_image", "read_mask"),
     "layouts": ("FolderSource", "carve_validation", "detect_layout", "list_splits", "open_layout"),
     "sources": ("TfdsSource", "check_disjoint", "concatenate", "image_dtype", "open_source", "split_hash"),
-    "pipeline": ("Order", "eval_batches", "host_batches", "letterbox_example", "load_all"),
+    "pipeline": ("Order", "host_batches", "letterbox_example", "network_views"),
+    "cache": ("PixelCache", "cut", "load_cache"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}
 

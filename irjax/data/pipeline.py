@@ -6,18 +6,21 @@ it, the host feed reads files with it; a run resumes by continuing to count.
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from irjax.data.sources import image_dtype
+from irjax.data.windows import cut_example
 from irjax.errors import UserError
 from irjax.ops import letterbox
+from irjax.ops.windows import overlap_of
 from irjax.types import Batch, Example, Source
 
 _LAST_DRAW = np.iinfo(np.int32).max
@@ -131,69 +134,57 @@ def letterbox_example(
     """
     height, width = example.image.shape
     count = len(example.points)
-    if count > max_points:
-        raise UserError(f"{example.name} has {count} targets, more than max_points={max_points}")
+    check_example(example, count, max_points, with_mask)
     points = np.zeros((max_points, 2), np.float32)
     points[:count] = letterbox.to_canvas(np.asarray(example.points, np.float32), height, width, size, enlarge)
     canvas = letterbox.letterbox_host(example.image, size, enlarge)
     result = {
-        "images": _as_depth(canvas, np.dtype(dtype or canvas.dtype), example.name),
+        "images": as_depth(canvas, np.dtype(dtype or canvas.dtype), example.name),
         "points": points,
         "mask": np.arange(max_points) < count,
     }
     if with_mask:
-        if example.mask is None:
-            raise UserError(f"{example.name} has points but no mask, and this method needs target masks")
         result["segmentation"] = letterbox.letterbox_host(example.mask, size, enlarge)
     return result
 
 
-def load_all(
-    source: Source,
+def network_views(
+    example: Example,
     size: int,
     max_points: int,
     *,
-    with_masks: bool = False,
+    with_mask: bool = False,
     enlarge: bool = True,
-    workers: int | None = None,
-) -> Batch:
-    """Letterboxes a whole source into memory.
-
-    Args:
-      source: N examples.
-      size: side S of the square canvas in pixels.
-      max_points: K, the number of rows that points are padded to.
-      with_masks: also letterbox the target masks.
-      enlarge: scale images smaller than the canvas up to it.
-      workers: threads that read; None for one for each processor.
+    slide: bool = False,
+    dtype: np.dtype | None = None,
+) -> list[dict[str, np.ndarray]]:
+    """What a network sees of one example: its canvas, or with `slide` its windows (`irjax.data.windows`).
 
     Returns:
-      A Batch of numpy arrays with B = N, in the source's order; `index` counts the examples. Images are uint16 if any
-      image of the source is, else uint8.
-
-    Raises:
-      UserError: if the source is empty, or an example cannot be read or letterboxed; the message names it.
+      One or several of what `letterbox_example`, which has the arguments, gives.
     """
-    if not len(source):
-        raise UserError("there is no example to load")
-    dtype = image_dtype(source)
-    out = {
-        "images": np.zeros((len(source), size, size), dtype),
-        "points": np.zeros((len(source), max_points, 2), np.float32),
-        "mask": np.zeros((len(source), max_points), np.bool_),
-    }
-    if with_masks:
-        out["segmentation"] = np.zeros((len(source), size, size), np.bool_)
+    parts = cut_example(example, size, overlap_of(size)) if slide else [example]
+    options = {"with_mask": with_mask, "enlarge": enlarge, "dtype": dtype}
+    return [letterbox_example(part, size, max_points, **options) for part in parts]
 
-    def load(index: int) -> None:
-        example = letterbox_example(source[index], size, max_points, with_mask=with_masks, enlarge=enlarge, dtype=dtype)
-        for name, value in example.items():
-            out[name][index] = value
 
-    with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        for _ in pool.map(load, range(len(source))):
-            pass
-    return Batch(**out, index=np.arange(len(source), dtype=np.int32))
+def read_ahead(read: Callable[[Any], Any], items: Iterable[Any], workers: int | None = None) -> Iterator[Any]:
+    """``map(read, items)``, computed by threads that are never more than a few items ahead.
+
+    Args:
+      read: must be safe in threads.
+      items: what to call it with.
+      workers: threads; None for one for each processor.
+    """
+    workers = workers or os.cpu_count() or 1
+    ahead: collections.deque[concurrent.futures.Future] = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        for item in items:
+            ahead.append(pool.submit(read, item))
+            if len(ahead) > 2 * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 def host_batches(
@@ -257,7 +248,7 @@ def host_batches(
     dataset = (
         grain.MapDataset.range(start * batch_size, batches * batch_size)[process_index::process_count]
         .map(read)
-        .batch(batch_size // process_count, drop_remainder=True, batch_fn=_stack)
+        .batch(batch_size // process_count, drop_remainder=True, batch_fn=stack_views)
         .to_iter_dataset(grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=max(prefetch, num_threads)))
     )
     if worker_count:
@@ -265,53 +256,6 @@ def host_batches(
         options = grain.MultiprocessingOptions(num_workers=worker_count, per_worker_buffer_size=prefetch)
         dataset = dataset.mp_prefetch(options)
     return iter(dataset)
-
-
-def eval_batches(
-    source: Source,
-    *,
-    batch_size: int,
-    size: int,
-    max_points: int,
-    with_masks: bool = False,
-    enlarge: bool = True,
-    workers: int | None = None,
-) -> Iterator[tuple[Batch, int]]:
-    """Every example once, in order, in batches of one size.
-
-    Args:
-      source: the examples.
-      batch_size: B; the last batch is filled by repeating its last example.
-      size: side S of the square canvas in pixels.
-      max_points: K, the number of rows that points are padded to.
-      with_masks: also letterbox the target masks.
-      enlarge: scale images smaller than the canvas up to it.
-      workers: threads that read; None for one for each processor.
-
-    Yields:
-      A Batch of numpy arrays, whose `index` is the example's number, and how many of its rows are not repetitions.
-
-    Raises:
-      UserError: if the batch size is below 1, or an example cannot be read or letterboxed; the message names it.
-    """
-    if batch_size < 1:
-        raise UserError(f"batch_size must be at least 1, got {batch_size}")
-    dtype = image_dtype(source) if len(source) else None
-
-    def load(index: int) -> dict[str, Any]:
-        example = letterbox_example(source[index], size, max_points, with_mask=with_masks, enlarge=enlarge, dtype=dtype)
-        return {**example, "index": np.int32(index)}
-
-    starts = range(0, len(source), batch_size)
-    with concurrent.futures.ThreadPoolExecutor(workers or os.cpu_count()) as pool:
-        ahead: list[list[concurrent.futures.Future]] = []
-        for start in starts:
-            ahead.append([pool.submit(load, i) for i in range(start, min(start + batch_size, len(source)))])
-            # Two batches are enough to keep the threads busy, and few enough to fit in memory.
-            if len(ahead) > 2:
-                yield _padded([future.result() for future in ahead.pop(0)], batch_size)
-        for futures in ahead:
-            yield _padded([future.result() for future in futures], batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -334,16 +278,25 @@ class _ReadDraw:
         return {**result, "index": np.int32(draw)}
 
 
-def _stack(examples: Sequence[Mapping[str, np.ndarray]]) -> Batch:
-    return Batch(**{name: np.stack([example[name] for example in examples]) for name in examples[0]})
+def stack_views(views: Sequence[Mapping[str, np.ndarray]]) -> Batch:
+    """A batch of what `letterbox_example` gives, with each one's `index`."""
+    return Batch(**{name: np.stack([view[name] for view in views]) for name in views[0]})
 
 
-def _padded(examples: list[dict[str, np.ndarray]], batch_size: int) -> tuple[Batch, int]:
-    count = len(examples)
-    return _stack(examples + examples[-1:] * (batch_size - count)), count
+def check_example(example: Example, count: int, max_points: int, with_mask: bool) -> None:
+    """Refuses an example with `count` targets in one square, more than `max_points`, or without a mask it needs."""
+    if count > max_points:
+        raise UserError(f"{example.name} has {count} targets, more than max_points={max_points}")
+    if with_mask and example.mask is None:
+        raise UserError(f"{example.name} has points but no mask, and this method needs target masks")
 
 
-def _as_depth(canvas: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+def as_depth(canvas: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
+    """An image as uint8 or uint16; 8-bit values times 257 mean the same in [0, 1] as 16-bit ones.
+
+    Raises:
+      UserError: if a 16-bit image, which is named, meets dtype uint8.
+    """
     if canvas.dtype == dtype:
         return canvas
     if canvas.dtype == np.uint8 and dtype == np.uint16:

@@ -115,6 +115,30 @@ class Concatenation:
         return tuple(itertools.accumulate(len(source) for source in self.sources))
 
 
+@dataclasses.dataclass(frozen=True)
+class MemorySource:
+    """Examples in memory (an `irjax.types.Source`)."""
+
+    examples: tuple[Example, ...]
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Example:
+        """Example `index`; IndexError outside the source."""
+        return self.examples[index]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of every example, in order."""
+        return tuple(example.name for example in self.examples)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type that holds every image without loss."""
+        return np.result_type(*{example.image.dtype for example in self.examples})
+
+
 def open_source(
     root: str | os.PathLike, split: str, layout: str = "auto", *, seed: int = 0, fraction: float = 0.2
 ) -> Source:

@@ -14,12 +14,31 @@ from irjax.ops.windows import cut_windows, window_origins
 from irjax.types import Example, Source
 
 
-@dataclasses.dataclass(frozen=True)
-class WindowSource:
-    """Every window of every image of a source (an `irjax.types.Source`), named ``NAME@x,y``.
+def cut_example(example: Example, size: int, overlap: int) -> list[Example]:
+    """The windows of one image, named ``NAME@x,y``.
 
     A window's targets are those whose centroid is a pixel of it; its mask also has what it sees of others, and of
     their mirror images where the image is smaller than a window.
+
+    Args:
+      example: the image.
+      size: side S of a window in pixels; a shorter side of an image is centred between its mirror images.
+      overlap: least overlap of neighbours in pixels.
+    """
+    origins = window_origins(*example.image.shape, size, overlap)
+    images = cut_windows(example.image, size, overlap)
+    masks = [None] * len(images) if example.mask is None else cut_windows(example.mask, size, overlap)
+    windows = []
+    for (x, y), image, mask in zip(origins.tolist(), images, masks, strict=True):
+        points = np.asarray(example.points, np.float32).reshape(-1, 2) - np.float32([x, y])
+        inside = np.all((points >= -0.5) & (points < size - 0.5), axis=1)
+        windows.append(Example(f"{example.name}@{x},{y}", image, points[inside], mask))
+    return windows
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowSource:
+    """Every window of every image of a source (an `irjax.types.Source`), as `cut_example` cuts them.
 
     Attributes:
       source: the images.
@@ -36,23 +55,13 @@ class WindowSource:
 
     def __getitem__(self, index: int) -> Example:
         """Cuts window `index`; IndexError outside the source."""
-        number, which, name = self._places[index]
-        example = self._read(number)
-        x, y = window_origins(*example.image.shape, self.size, self.overlap)[which]
-        cut = lambda plane: cut_windows(plane, self.size, self.overlap)[which]  # noqa: E731
-        points = np.asarray(example.points, np.float32).reshape(-1, 2) - np.float32([x, y])
-        inside = np.all((points >= -0.5) & (points < self.size - 0.5), axis=1)
-        return Example(name, cut(example.image), points[inside], None if example.mask is None else cut(example.mask))
+        number, which, _ = self._places[index]
+        return cut_example(self._read(number), self.size, self.overlap)[which]
 
     @property
     def names(self) -> tuple[str, ...]:
         """The name of every window, in order."""
         return tuple(name for _, _, name in self._places)
-
-    @functools.cached_property
-    def counts(self) -> tuple[int, ...]:
-        """The number of windows of each image."""
-        return tuple(np.bincount([number for number, _, _ in self._places], minlength=len(self.source)).tolist())
 
     @functools.cached_property
     def dtype(self) -> np.dtype:

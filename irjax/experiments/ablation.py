@@ -13,7 +13,7 @@ import numpy as np
 from irjax.errors import UserError
 from irjax.reports.files import plain, write_json, write_text
 from irjax.reports.tables import markdown_table
-from irjax.training.configs import changed, same_config
+from irjax.training.configs import changed, differences
 
 Figures = Mapping[str, Mapping[str, Any]]
 
@@ -75,8 +75,10 @@ def _result(
     file = run / "result.json"
     config = changed(config, loop={"seed": seed})
     done = json.loads(file.read_text()) if file.exists() else None
-    if done and not same_config(done["config"], config):
-        raise UserError(f"{file} is of another config; give the same flags to go on, or another --run")
+    if done and (other := differences(done["config"], config)):
+        raise UserError(
+            f"{file} is of another config ({'; '.join(other[:4])}): give the same flags to go on, or another --run"
+        )
     if not done or not set(titles) <= set(done["figures"]):
         done = {"config": plain(dataclasses.asdict(config)), "figures": plain(run_one(config, run))}
         write_json(file, done)

@@ -31,9 +31,8 @@ from irjax.models import ADSNet
 from irjax.models.adsnet import AdsnetOutputs
 from irjax.models.resnet import WIDTHS
 from irjax.training.configs import changed
-from irjax.training.data import DataConfig, Split
+from irjax.training.data import DataConfig
 from irjax.training.loop import LoopConfig, Result
-from irjax.training.masks import score_masks
 from irjax.training.optimizers import OptimizerConfig
 from irjax.training.steps import Method
 
@@ -182,7 +181,7 @@ _NETWORK = (
 
 
 def adsnet_method(config: AdsnetConfig, axis_name: str | None = None) -> Method:
-    """ADSNet as the shared loop sees it; predictions are probabilities [B, S, S] float16 and the masks of patches."""
+    """ADSNet as the shared loop sees it; predictions are probabilities [B, S, S], and patches with targets."""
     network = ADSNet(
         **{name: getattr(config.model, name) for name in _NETWORK if name != "rescore"},
         heads=True,
@@ -190,17 +189,11 @@ def adsnet_method(config: AdsnetConfig, axis_name: str | None = None) -> Method:
         dtype=jnp.bfloat16 if config.loop.bf16 else jnp.float32,
     )
 
-    def decode(outputs: AdsnetOutputs) -> dict[str, jax.Array]:
-        return {
-            "maps": jax.nn.sigmoid(outputs.logits).astype(jnp.float16),
-            "masks": jnp.stack(outputs.masks, axis=1).astype(jnp.bool_),
-        }
+    def decode(outputs: AdsnetOutputs, target: jax.Array) -> dict[str, jax.Array]:
+        return {"maps": jax.nn.sigmoid(outputs.logits), "counts": target_patch_recall(outputs.masks, target)}
 
-    def score(predictions: dict[str, np.ndarray], split: Split) -> dict[str, float]:
-        values = score_masks(predictions["maps"], split, threshold=config.decode.threshold)
-        masks = np.moveaxis(predictions["masks"], 1, 0)
-        kept, all_of_them = np.sum(target_patch_recall(list(masks), split.data.segmentation), axis=0).T
-        return {**values, **{f"recall{level}": k / n for level, k, n in zip((3, 2), kept, all_of_them, strict=True)}}
+    def recalls(counts: np.ndarray) -> dict[str, float]:
+        return {f"recall{level}": kept / occupied for level, (kept, occupied) in zip((3, 2), counts, strict=True)}
 
     return Method(
         "adsnet",
@@ -215,7 +208,7 @@ def adsnet_method(config: AdsnetConfig, axis_name: str | None = None) -> Method:
             recall_weight=config.loss.recall_weight,
         ),
         decode=decode,
-        score=score,
+        score=common.mask_and_count_score(config, recalls),
         select="niou",
         extra=lambda keys: {"keys": keys},
     )

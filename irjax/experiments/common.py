@@ -8,7 +8,7 @@ import itertools
 import json
 import pathlib
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -26,8 +26,9 @@ from irjax.reports.predict import write_map
 from irjax.reports.predictions import write_predictions
 from irjax.training.checkpoints import Checkpoints
 from irjax.training.loop import Result, fit
+from irjax.training.masks import score_masks
 from irjax.training.steps import Method
-from irjax.types import Batch, Source
+from irjax.types import Batch, Example, Source
 from irjax.weights import load_weights
 
 MASK_PROTOCOLS = ("irjax", "basicirstd", "adsnet")
@@ -128,6 +129,36 @@ def mask_inputs(config: Any) -> Callable[[Batch, jax.Array | None], tuple[jax.Ar
         return normalize(images, config.model.normalization, config.model.channels), target
 
     return prepare
+
+
+def mask_score(config: Any) -> Callable[[Iterable[tuple[Example, np.ndarray]]], dict[str, float]]:
+    """`irjax.training.masks.score_masks` under a config with `data` and `decode`."""
+    return functools.partial(
+        score_masks, enlarge=config.data.enlarge, slide=config.data.slide, threshold=config.decode.threshold
+    )
+
+
+def mask_and_count_score(
+    config: Any, figures: Callable[[np.ndarray], dict[str, float]]
+) -> Callable[[Iterable[tuple[Example, dict[str, np.ndarray]]]], dict[str, float]]:
+    """The score of predictions {"maps": probabilities [n, S, S], "counts": [n, ...]}.
+
+    Args:
+      config: of the experiment, with `data` and `decode`.
+      figures: metrics from the sum of the counts.
+    """
+
+    def score(found: Iterable[tuple[Example, dict[str, np.ndarray]]]) -> dict[str, float]:
+        counts = []
+
+        def maps() -> Iterator[tuple[Example, np.ndarray]]:
+            for example, predictions in found:
+                counts.append(predictions["counts"].sum(axis=0))
+                yield example, predictions["maps"]
+
+        return {**mask_score(config)(maps()), **figures(np.sum(counts, axis=0, dtype=np.float64))}
+
+    return score
 
 
 def detect_source(

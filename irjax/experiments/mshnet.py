@@ -37,7 +37,6 @@ from irjax.ops.patches import largest_in
 from irjax.training.configs import changed
 from irjax.training.data import DataConfig
 from irjax.training.loop import LoopConfig, Result
-from irjax.training.masks import score_masks
 from irjax.training.optimizers import OptimizerConfig
 from irjax.training.steps import Method
 from irjax.types import SegmentationLogits
@@ -242,7 +241,7 @@ def multiscale(loss: ImageLoss, outputs: SegmentationLogits, target: jax.Array) 
 
 
 def mshnet_method(config: MshnetConfig, axis_name: str | None = None) -> Method:
-    """MSHNet as the shared loop sees it; predictions are probabilities [B, S, S] float16."""
+    """MSHNet as the shared loop sees it; predictions are probabilities [B, S, S]."""
     model = config.model
     network = MSHNet(
         **{name: getattr(model, name) for name in _NETWORK},
@@ -258,8 +257,8 @@ def mshnet_method(config: MshnetConfig, axis_name: str | None = None) -> Method:
         network,
         common.mask_inputs(config),
         loss=functools.partial(multiscale, image_loss(config.loss)),
-        decode=lambda outputs: jax.nn.sigmoid(outputs.logits).astype(jnp.float16),
-        score=functools.partial(score_masks, threshold=config.decode.threshold),
+        decode=lambda outputs, _: jax.nn.sigmoid(outputs.logits),
+        score=common.mask_score(config),
         select="miou",
         warm_loss=warm_loss,
         warm_epochs=config.loss.warm_epochs,

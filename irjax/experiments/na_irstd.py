@@ -33,9 +33,8 @@ from irjax.models.na_irstd import NaIrstdOutputs
 from irjax.models.repvit import DEPTHS, WIDTHS
 from irjax.targets.relevance import relevance
 from irjax.training.configs import changed
-from irjax.training.data import DataConfig, Split
+from irjax.training.data import DataConfig
 from irjax.training.loop import LoopConfig, Result
-from irjax.training.masks import score_masks
 from irjax.training.optimizers import OptimizerConfig
 from irjax.training.steps import Method
 
@@ -212,15 +211,10 @@ def _labels(config: NaIrstdConfig, target: jax.Array) -> jax.Array:
     return relevance(target, form=config.relevance.label, decay=config.relevance.decay)
 
 
-def _selection(masks: np.ndarray, split: Split) -> dict[str, float]:
-    """Coverage and recall of selected patches [M, S, h, w], over stages and canvases."""
-    counts = selection_counts(list(np.moveaxis(masks, 1, 0)), split.data.segmentation)
-    both, selected, true = np.asarray(counts).sum(axis=(0, 1))
+def _coverage(counts: np.ndarray) -> dict[str, float]:
+    """Coverage and recall of selected patches, from the sums [stages, 3] of `selection_counts`."""
+    both, selected, true = counts.sum(axis=0)
     return {"coverage": float(both / selected), "recall": float(both / true) if true else float("nan")}
-
-
-def _masks(outputs: NaIrstdOutputs) -> dict[str, jax.Array]:
-    return {"masks": jnp.stack(outputs.masks, axis=1).astype(jnp.bool_)} if outputs.masks else {}
 
 
 def relevance_method(config: NaIrstdConfig, axis_name: str | None = None) -> Method:
@@ -230,14 +224,14 @@ def relevance_method(config: NaIrstdConfig, axis_name: str | None = None) -> Met
         _network(config, axis_name, only_scores=True),
         common.mask_inputs(config),
         loss=lambda outputs, target: score_loss(outputs, _labels(config, target)),
-        decode=_masks,
-        score=lambda predictions, split: _selection(predictions["masks"], split),
+        decode=lambda outputs, target: selection_counts(outputs.masks, target),
+        score=lambda found: _coverage(np.sum([counts.sum(axis=0) for _, counts in found], axis=0, dtype=np.float64)),
         select="recall",
     )
 
 
 def na_irstd_method(config: NaIrstdConfig, axis_name: str | None = None) -> Method:
-    """The second stage, or the only one; predictions are probabilities [B, S, S] float16 and selected patches."""
+    """The second stage, or the only one; predictions are probabilities [B, S, S], and patches with targets."""
 
     def loss(outputs: NaIrstdOutputs, target: jax.Array) -> jax.Array:
         scored = config.stages == "one" and outputs.scores is not None
@@ -245,13 +239,14 @@ def na_irstd_method(config: NaIrstdConfig, axis_name: str | None = None) -> Meth
         options = {"score_weight": config.relevance.weight, "cross_entropy": config.loss.cross_entropy}
         return na_irstd_loss(outputs, target, labels, **options)
 
-    def decode(outputs: NaIrstdOutputs) -> dict[str, jax.Array]:
-        return {"maps": jax.nn.sigmoid(outputs.logits).astype(jnp.float16), **_masks(outputs)}
+    def decode(outputs: NaIrstdOutputs, target: jax.Array) -> Any:
+        probabilities = jax.nn.sigmoid(outputs.logits)
+        if not outputs.masks:
+            return probabilities
+        return {"maps": probabilities, "counts": selection_counts(outputs.masks, target)}
 
-    def score(predictions: dict[str, np.ndarray], split: Split) -> dict[str, float]:
-        values = score_masks(predictions["maps"], split, threshold=config.decode.threshold)
-        return {**values, **(_selection(predictions["masks"], split) if "masks" in predictions else {})}
-
+    selects = config.model.branch != "none"
+    score = common.mask_and_count_score(config, _coverage) if selects else common.mask_score(config)
     return Method(
         "na_irstd",
         _network(config, axis_name),

@@ -35,7 +35,7 @@ from irjax.training.loop import LoopConfig, Result
 from irjax.training.optimizers import OptimizerConfig
 from irjax.training.points import score_points
 from irjax.training.steps import Method
-from irjax.types import Batch
+from irjax.types import Batch, Detections
 
 # Validation decodes down to this score, so that one pass serves every threshold of the sweep.
 _SWEEP_FLOOR = 0.05
@@ -229,13 +229,17 @@ def spire_method(config: SpireConfig, axis_name: str | None = None) -> Method:
         )
         return normalize(images, model.normalization, model.channels), wanted
 
-    decode = functools.partial(
-        decode_heatmap,
-        threshold=min(_SWEEP_FLOOR, config.decode.threshold),
-        max_detections=config.decode.max_detections,
-        stride=model.stride,
+    def decode(heatmaps: jax.Array, _: jax.Array) -> Detections:
+        return decode_heatmap(
+            heatmaps,
+            threshold=min(_SWEEP_FLOOR, config.decode.threshold),
+            max_detections=config.decode.max_detections,
+            stride=model.stride,
+        )
+
+    score = functools.partial(
+        score_points, size=config.data.size, enlarge=config.data.enlarge, threshold=config.decode.threshold
     )
-    score = functools.partial(score_points, size=config.data.size, threshold=config.decode.threshold)
     return Method("spire", network, prepare, heatmap_mse, decode, score, select="f1")
 
 

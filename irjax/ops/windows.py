@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.errors import UserError
+from irjax.ops.letterbox import unletterbox_host
 from irjax.types import Array
 
 
@@ -73,6 +74,13 @@ def _margins(length: int, size: int) -> tuple[int, int]:
     return missing // 2, missing - missing // 2
 
 
+def widen(image: Array, size: int) -> Array:
+    """Centres an image between its mirror images where a side is shorter than a window: [..., H, W] to at least S."""
+    xp = np if isinstance(image, np.ndarray) else jnp
+    margins = [(0, 0)] * (image.ndim - 2) + [_margins(length, size) for length in image.shape[-2:]]
+    return xp.pad(image, margins, mode="symmetric")
+
+
 def cut_windows(image: Array, size: int, overlap: int) -> Array:
     """Cuts an image into windows, row by row.
 
@@ -86,10 +94,8 @@ def cut_windows(image: Array, size: int, overlap: int) -> Array:
       [n, ..., S, S] of the same type.
     """
     xp = np if isinstance(image, np.ndarray) else jnp
-    height, width = image.shape[-2:]
-    rows, cols = _grid(height, width, size, overlap)
-    margins = [(0, 0)] * (image.ndim - 2) + [_margins(height, size), _margins(width, size)]
-    image = xp.pad(image, margins, mode="symmetric")
+    rows, cols = _grid(*image.shape[-2:], size, overlap)
+    image = widen(image, size)
     return xp.stack([image[..., y : y + size, x : x + size] for y in rows for x in cols])
 
 
@@ -139,3 +145,27 @@ def _join(maps: Sequence[Array], starts: Sequence[int], length: int, axis: int) 
         pads[axis] = (start, length - size - start)
         joined = joined + xp.pad(one * weight.reshape((-1, 1) if axis == -2 else (-1,)), pads)
     return joined
+
+
+def restore_map(maps: np.ndarray, height: int, width: int, *, enlarge: bool, slide: bool) -> np.ndarray:
+    """The probabilities of one image at its own size, from those on its canvas or windows.
+
+    Args:
+      maps: [n, S, S] floating point in [0, 1]: one canvas, or all windows with `slide`.
+      height: H of the image in pixels.
+      width: W of the image in pixels.
+      enlarge: whether smaller images were scaled up to the canvas.
+      slide: whether the maps are of windows (`overlap_of` their size) rather than of one canvas.
+
+    Returns:
+      [H, W] float32 in [0, 1].
+
+    Raises:
+      UserError: if the number of maps is not that of such an image.
+    """
+    if slide:
+        joined = join_windows(maps.astype(np.float32), height, width, overlap_of(maps.shape[-1]))
+    else:
+        joined = unletterbox_host(maps[0], height, width, enlarge)
+    # Interpolation of probabilities can leave [0, 1] by a rounding.
+    return np.clip(joined, 0.0, 1.0)

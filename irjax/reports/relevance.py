@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irjax.data import open_source
+from irjax.data import network_views, open_source
 from irjax.errors import UserError
 from irjax.inference import Detector, load, network_inputs
 from irjax.models import NaIRSTD
@@ -25,7 +25,7 @@ from irjax.reports.files import write_json
 from irjax.reports.names import safe_name
 from irjax.reports.overlays import outline_regions, spread_indices
 from irjax.reports.tables import plain_table
-from irjax.training.data import Split, load_split
+from irjax.types import Source
 
 _FEW = 4  # targets: images with more than K could not all be covered
 _TITLES = {"all": "all images", "few": f"at most {_FEW} targets"}
@@ -86,11 +86,8 @@ def analyse_relevance(
     detector = load(model)
     if not isinstance(detector.module, NaIRSTD) or detector.module.branch == "none":
         raise UserError(f"{model} selects no patches: {detector.config.method}, {dict(detector.config.model)}")
-    source, config = open_source(data, split, layout), detector.config
-    loaded = load_split(
-        source, config.size, config.max_detections, with_masks=True, enlarge=config.enlarge, slide=config.slide
-    )
-    found = _measure(detector, loaded)
+    source = open_source(data, split, layout)
+    found = _measure(detector, source)
     out_dir = pathlib.Path(out_dir)
     write_json(out_dir / "selection.json", found)
     selected = detector.module.selected
@@ -103,18 +100,24 @@ def analyse_relevance(
     return found
 
 
-def _measure(detector: Detector, split: Split) -> dict[str, Any]:
-    """Coverage and recall on the canvases or windows of a split."""
+def _measure(detector: Detector, source: Source) -> dict[str, Any]:
+    """Coverage and recall on the canvases or windows of a data set."""
+    config = detector.config
     scores_of = jax.jit(lambda variables, images: relevance_scores(detector, variables, images))
-    truth = split.data.segmentation
-    scores = np.concatenate([np.asarray(scores_of(detector.variables, image[None])) for image in split.data.images])
-    positive = np.asarray(largest_in(jnp.asarray(truth, jnp.float32), PATCH)).reshape(len(truth), -1) > 0
-    few = np.array([len(find_regions(mask).areas) <= _FEW for mask in truth])
+    options = {"with_mask": True, "enlarge": config.enlarge, "slide": config.slide}
+    scores, positive, few = [], [], []
+    for example in source:
+        # No more rows for points than there are points: they are not looked at.
+        for view in network_views(example, config.size, len(example.points), **options):
+            truth = view["segmentation"]
+            scores.append(np.asarray(scores_of(detector.variables, view["images"][None]))[0])
+            positive.append(np.asarray(largest_in(jnp.asarray(truth[None], jnp.float32), PATCH)).ravel() > 0)
+            few.append(len(find_regions(truth).areas) <= _FEW)
     curves = {}
-    for name, chosen in (("all", np.ones_like(few)), ("few", few)):
-        coverage, recall = selection_curve(scores[chosen], positive[chosen])
+    for name, chosen in (("all", np.ones(len(few), bool)), ("few", np.array(few))):
+        coverage, recall = selection_curve(np.stack(scores)[chosen], np.stack(positive)[chosen])
         curves[name] = {"windows": int(chosen.sum()), "coverage": coverage.tolist(), "recall": recall.tolist()}
-    return {"images": len(split.names), **curves}
+    return {"images": len(source), **curves}
 
 
 def _shown(found: Mapping[str, Any]) -> tuple[str, ...]:

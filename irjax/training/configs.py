@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
+
+import flax.traverse_util
 
 from irjax.reports.files import plain
 
@@ -23,29 +26,21 @@ def changed(config: Config, **parts: Mapping[str, Any]) -> Config:
     )
 
 
-def same_config(saved: Any, config: Any) -> bool:
-    """Whether a saved config is this one; fields that are younger than the file had their defaults.
+def differences(saved: Any, config: Any) -> list[str]:
+    """In what a saved config is not this one.
+
+    A field that the file lacks, or has beside ours, is a difference: what an earlier or later version did without it is
+    not known here.
 
     Args:
       saved: JSON values, as `plain` of the dataclass gave them.
       config: a dataclass.
+
+    Returns:
+      A phrase for each field, such as "loop.steps 10, was 20" or "loop.minutes 5, was absent"; none if they are equal.
     """
-    return isinstance(saved, Mapping) and _completed(saved, config) == plain(dataclasses.asdict(config))
-
-
-def _completed(saved: Mapping[str, Any], config: Any) -> dict[str, Any]:
-    """The saved values with the defaults of fields that are absent."""
-    values = dict(saved)
-    for field in dataclasses.fields(config):
-        now = getattr(config, field.name)
-        if field.name not in values:
-            if field.default is not dataclasses.MISSING:
-                values[field.name] = plain(field.default)
-            elif field.default_factory is not dataclasses.MISSING:
-                default = field.default_factory()
-                values[field.name] = plain(
-                    dataclasses.asdict(default) if dataclasses.is_dataclass(default) else default
-                )
-        elif dataclasses.is_dataclass(now) and isinstance(values[field.name], Mapping):
-            values[field.name] = _completed(values[field.name], now)
-    return values
+    given = flax.traverse_util.flatten_dict(plain(dataclasses.asdict(config)), sep=".", keep_empty_nodes=True)
+    kept = flax.traverse_util.flatten_dict(dict(saved or {}), sep=".", keep_empty_nodes=True)
+    told = lambda values, name: json.dumps(values[name]) if name in values else "absent"  # noqa: E731
+    names = [name for name in {**given, **kept} if given.get(name, ...) != kept.get(name, ...)]
+    return [f"{name} {told(given, name)}, was {told(kept, name)}" for name in names]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,14 +11,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from irjax.data.pipeline import Order, host_batches, load_all
-from irjax.data.sources import Concatenation, check_disjoint, concatenate, image_dtype, open_source, split_hash
+from irjax.data.cache import cut, load_cache
+from irjax.data.pipeline import Order, host_batches, read_ahead
+from irjax.data.sources import Concatenation, MemorySource, check_disjoint, concatenate, open_source, split_hash
 from irjax.data.synthetic import SceneConfig, SyntheticSource
-from irjax.data.windows import WindowSource, as_windows
+from irjax.data.windows import as_windows
 from irjax.errors import UserError
 from irjax.ops.windows import check_slide, overlap_of
-from irjax.training.parallel import replicate
-from irjax.types import Batch, Source
+from irjax.types import Batch, Example, Source
 
 CACHES = ("device", "host")
 # Seeds of the synthetic splits; the test scenes are those of the published figures, whatever seed a run has.
@@ -39,8 +40,8 @@ class DataConfig:
         that predict masks. Needs `enlarge` off: every crop then has its image's own resolution.
       max_points: most targets an image may have.
       balance: draw equally often from each data set's images with targets and without, instead of each image equally.
-      cache: `device` keeps the letterboxed data set on the device and runs many steps per dispatch; `host` reads and
-        letterboxes during training, for data sets that do not fit.
+      cache: `device` keeps the training images on the device and the validation images in memory, and runs many steps
+        per dispatch; `host` reads both when they are needed, for data sets that do not fit.
       synthetic_train: number of synthetic scenes to train on.
       synthetic_val: number of synthetic scenes to validate on.
       scenes: what synthetic scenes look like.
@@ -79,78 +80,8 @@ class DataConfig:
         return concatenate([open_source(root, name, self.layout) for root, name in zip(self.root, names, strict=True)])
 
 
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """A whole split in memory, letterboxed.
-
-    Attributes:
-      data: all N examples, numpy.
-      names: of the examples.
-      points: the targets of each, [K, 2] float32 in original pixels.
-      sizes: (height, width) of each in original pixels.
-      masks: of each, [H, W] bool in original pixels; None where the method needs none.
-      enlarge: whether smaller images were scaled up.
-      windows: how many of the examples in `data` are windows of each, or None where each is one canvas.
-    """
-
-    data: Batch
-    names: tuple[str, ...]
-    points: tuple[np.ndarray, ...]
-    sizes: tuple[tuple[int, int], ...]
-    masks: tuple[np.ndarray, ...] | None = None
-    enlarge: bool = True
-    windows: tuple[int, ...] | None = None
-
-
-class _Remembering:
-    """A source that remembers the truth and size of the examples it gave out."""
-
-    def __init__(self, source: Source, with_masks: bool):
-        self.source, self.with_masks, self.seen = source, with_masks, {}
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.source.names
-
-    @property
-    def dtype(self) -> np.dtype:
-        return image_dtype(self.source)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> Any:
-        example = self.source[index]
-        mask = example.mask if self.with_masks else None  # as large as the images together
-        self.seen[index] = (example.points, example.image.shape, mask)
-        return example
-
-
-def load_split(
-    source: Source,
-    size: int,
-    max_points: int,
-    *,
-    with_masks: bool = False,
-    enlarge: bool = True,
-    slide: bool = False,
-) -> Split:
-    """Reads a whole source, letterboxes it or, with `slide`, cuts it into windows, and keeps the truth beside it.
-
-    The arguments are those of `irjax.data.pipeline.load_all` and `irjax.data.windows.WindowSource`.
-    """
-    remembering = _Remembering(source, with_masks)
-    windows = WindowSource(remembering, size, overlap_of(size)) if slide else None
-    data = load_all(windows or remembering, size, max_points, with_masks=with_masks, enlarge=enlarge)
-    seen = [remembering.seen[i] for i in range(len(source))]
-    points, sizes, masks = zip(*seen, strict=True)
-    sizes = tuple((int(height), int(width)) for height, width in sizes)
-    counts = windows.counts if windows else None
-    return Split(data, tuple(source.names), points, sizes, masks if with_masks else None, enlarge, counts)
-
-
 def open_splits(config: DataConfig) -> tuple[Source, Source, dict[str, Any]]:
-    """Opens the source of training examples and that of validation images, and describes them for the run's record.
+    """Opens the images to train and to validate on, and describes them for the run's record.
 
     Raises:
       UserError: if the two share a name, or a split cannot be opened.
@@ -161,68 +92,101 @@ def open_splits(config: DataConfig) -> tuple[Source, Source, dict[str, Any]]:
         name: {"examples": len(source), "sha256_of_names": split_hash(source)}
         for name, source in (("train", train), ("val", val))
     }
-    return as_windows(train, config.size, overlap_of(config.size)) if config.slide else train, val, about
+    return train, val, about
 
 
-def balanced_weights(source: Source, has_target: np.ndarray) -> tuple[float, ...]:
+def in_memory(source: Source, with_masks: bool) -> MemorySource:
+    """A source that was read once; without the masks where they are not needed, which are as large as the images."""
+
+    def read(index: int) -> Example:
+        example = source[index]
+        return example if with_masks else dataclasses.replace(example, mask=None)
+
+    return MemorySource(tuple(read_ahead(read, range(len(source)))))
+
+
+def balanced_weights(data_set: np.ndarray, has_target: np.ndarray) -> tuple[float, ...]:
     """Sampling weights that give each (data set, with or without targets) group the same total.
 
     Args:
-      source: possibly a concatenation; its sources are the data sets.
-      has_target: [N] bool.
+      data_set: [M] int, which data set each example is of.
+      has_target: [M] bool.
     """
-    part = np.zeros(len(source), np.int64)
-    if isinstance(source, Concatenation):
-        part = np.repeat(np.arange(len(source.sources)), [len(one) for one in source.sources])
-    group = 2 * part + np.asarray(has_target, np.int64)
+    group = 2 * np.asarray(data_set, np.int64) + np.asarray(has_target, np.int64)
     count = np.bincount(group)
     return tuple((1.0 / count[group]).tolist())
 
 
+def data_sets(source: Source) -> np.ndarray:
+    """Which data set each example is of, [N] int: the parts of a concatenation."""
+    parts = source.sources if isinstance(source, Concatenation) else (source,)
+    return np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+
+
 class CachedFeed:
-    """The whole training split on the device; a dispatch is told which rows to take.
+    """The training images on the first device, once for all: a dispatch gets the squares that its steps draw.
 
     Attributes:
-      data: the split, on the devices.
+      examples: number of squares that an epoch draws.
       waited: seconds spent waiting for data: none.
     """
 
     waited = 0.0
 
-    def __init__(self, split: Split, order: Order, batch_size: int, devices: list[jax.Device]):
-        self.order, self.batch_size = order, batch_size
-        self.data = replicate(split.data, devices)
+    def __init__(
+        self, source: Source, config: DataConfig, batch_size: int, seed: int, with_masks: bool, device: jax.Device
+    ):
+        cache = load_cache(
+            source,
+            config.size,
+            config.max_points,
+            with_masks=with_masks,
+            enlarge=config.enlarge,
+            slide=config.slide,
+        )
+        weights = balanced_weights(data_sets(source)[cache.image], cache.has_target()) if config.balance else None
+        self.examples, self._batch_size = len(cache), batch_size
+        self._order = Order(len(cache), seed, weights)
+        self._cache = jax.device_put(cache, device)
+        self._cut = jax.jit(jax.vmap(cut, in_axes=(None, 0, 0)))
 
-    def arguments(self, step: int, count: int) -> tuple[Any, ...]:
-        """What `count` steps from `step` on need besides the state: data, rows [count, B], draws [count, B]."""
-        first, last = step * self.batch_size, (step + count) * self.batch_size
-        rows = self.order.slice(first, last).astype(np.int32).reshape(count, self.batch_size)
-        return self.data, rows, np.arange(first, last, dtype=np.int32).reshape(count, self.batch_size)
+    def batches(self, step: int, count: int) -> Batch:
+        """What `count` steps from `step` on take: examples [count, B, ...]."""
+        first, last = step * self._batch_size, (step + count) * self._batch_size
+        rows, draws = self._order.slice(first, last).astype(np.int32), np.arange(first, last, dtype=np.int32)
+        shape = (count, self._batch_size)
+        return self._cut(self._cache, rows.reshape(shape), draws.reshape(shape))
 
 
 class HostFeed:
     """Batches read by grain while the device computes.
 
     Attributes:
+      examples: number of squares that an epoch draws.
       waited: seconds spent waiting for batches.
     """
 
-    def __init__(self, source: Source, order: Order, batch_size: int, config: DataConfig, start: int, with_masks: bool):
-        self.waited = 0.0
-        self._batches: Iterator[Batch] = host_batches(
+    def __init__(self, source: Source, config: DataConfig, batch_size: int, seed: int, with_masks: bool):
+        source = as_windows(source, config.size, overlap_of(config.size)) if config.slide else source
+        weights = balanced_weights(data_sets(source), target_flags(source)) if config.balance else None
+        self.examples, self.waited = len(source), 0.0
+        self._batches: Iterator[Batch] | None = None
+        self._read = functools.partial(
+            host_batches,
             source,
-            order=order,
+            order=Order(len(source), seed, weights),
             batch_size=batch_size,
             size=config.size,
             max_points=config.max_points,
             with_masks=with_masks,
             enlarge=config.enlarge,
-            start=start,
         )
 
-    def next(self) -> Batch:
-        """The next batch."""
+    def batch(self, step: int) -> Batch:
+        """The batch of a step; after the first call the steps must follow one another."""
         begin = time.perf_counter()
+        if self._batches is None:
+            self._batches = self._read(start=step)
         batch = next(self._batches)
         self.waited += time.perf_counter() - begin
         return batch

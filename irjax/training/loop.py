@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import importlib.metadata
 import json
 import pathlib
@@ -18,27 +17,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irjax.data.pipeline import Order
 from irjax.errors import UserError
 from irjax.reports.files import plain, write_json
 from irjax.training.checkpoints import CheckpointError, Checkpoints, saved_steps
-from irjax.training.configs import same_config
-from irjax.training.data import (
-    CachedFeed,
-    DataConfig,
-    HostFeed,
-    Split,
-    balanced_weights,
-    load_split,
-    open_splits,
-    target_flags,
-)
+from irjax.training.configs import differences
+from irjax.training.data import CachedFeed, DataConfig, HostFeed, in_memory, open_splits
 from irjax.training.log import Log
 from irjax.training.optimizers import OptimizerConfig, Plateau
 from irjax.training.parallel import data_parallel, replicate
 from irjax.training.state import TrainState, Variables
-from irjax.training.steps import Method, make_eval_step, make_train_step
-from irjax.types import Batch, Source
+from irjax.training.steps import Method, Step, make_train_step
+from irjax.training.validation import Validation
+from irjax.types import Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,31 +101,6 @@ class Result:
     data_wait: float
 
 
-def validate(
-    eval_step: Callable[[Variables, Batch], tuple[jax.Array, Any]], variables: Variables, data: Batch, batch_size: int
-) -> tuple[float, Any]:
-    """Runs the validation step over a whole split.
-
-    Args:
-      eval_step: jitted.
-      variables: of the network.
-      data: N examples.
-      batch_size: the last batch is filled up with repetitions, which do not count.
-
-    Returns:
-      The mean loss, and the predictions stacked to N rows, numpy.
-    """
-    number = data.images.shape[0]
-    losses, parts = [], []
-    for start in range(0, number, batch_size):
-        rows = np.minimum(np.arange(start, start + batch_size), number - 1)
-        loss, predictions = eval_step(variables, jax.tree.map(lambda column: column[rows], data))  # noqa: B023
-        losses.append(loss)
-        parts.append(predictions)
-    stack = lambda *columns: np.concatenate([np.asarray(c) for c in columns])[:number]  # noqa: E731
-    return float(np.mean(stack(*losses), dtype=np.float64)), jax.tree.map(stack, *parts)
-
-
 def versions() -> dict[str, str]:
     """The versions that a run's results depend on."""
     found = {"python": platform.python_version(), "platform": jax.default_backend()}
@@ -150,18 +115,18 @@ def _open_run(run: pathlib.Path, config: Any, about: dict[str, Any], on_start: C
     path = run / "config.json"
     new = plain({"config": dataclasses.asdict(config), "data": about})
     old = json.loads(path.read_text()) if path.exists() else None
-    changed = []
+    other = []
     if old is not None:
-        same = {"config": same_config(old.get("config"), config), "data": old.get("data") == new["data"]}
-        changed = [key for key in new if not same[key]]
-    if changed and saved_steps(run):
+        other = differences(old.get("config"), config)
+        other += [f"the images of {split}" for split in about if (old.get("data") or {}).get(split) != about[split]]
+    if other and saved_steps(run):
         raise UserError(
-            f"{path} was written with another {' and '.join(changed)}; "
+            f"{path} was written with other settings ({'; '.join(other[:4])}{'; ...' if len(other) > 4 else ''}): "
             "give the same flags to resume it, or another run directory"
         )
     try:
         run.mkdir(parents=True, exist_ok=True)
-        if old is None or changed:
+        if old is None or other:
             write_json(path, {**new, "versions": versions()})
         on_start()
     except OSError as error:
@@ -194,32 +159,14 @@ def _variables(model: nn.Module, shape: tuple[int, int, int], key: jax.Array, gi
     return jax.tree.map(jnp.array, given)
 
 
-def _feed(
-    train: Source,
-    split: Split | None,
-    data: DataConfig,
-    loop: LoopConfig,
-    devices: list[jax.Device],
-    step: int,
-    with_masks: bool,
-) -> CachedFeed | HostFeed:
-    """What draws the training batches from this step on: from the split on the device, or from the host's files."""
-    weights = None
-    if data.balance:
-        flags = target_flags(train) if split is None else split.data.mask.any(axis=1)
-        weights = balanced_weights(train, flags)
-    order = Order(len(train), loop.seed, weights)
-    if split is not None:
-        return CachedFeed(split, order, loop.batch_size, devices)
-    return HostFeed(train, order, loop.batch_size, data, step, with_masks)
-
-
-def _read(train: Source, val: Source, data: DataConfig, with_masks: bool) -> tuple[Split | None, Split]:
-    """The training split, if it is to lie on the device, and the validation split."""
-    read = functools.partial(
-        load_split, size=data.size, max_points=data.max_points, with_masks=with_masks, enlarge=data.enlarge
-    )
-    return read(train) if data.cache == "device" else None, read(val, slide=data.slide)
+def _feeds(
+    train: Source, val: Source, data: DataConfig, loop: LoopConfig, device: jax.Device, with_masks: bool
+) -> tuple[CachedFeed | HostFeed, Source]:
+    """What draws the training batches, and the images to validate on; in memory or read when they are needed."""
+    if data.cache == "host":
+        return HostFeed(train, data, loop.batch_size, loop.seed, with_masks), val
+    feed = CachedFeed(train, data, loop.batch_size, loop.seed, with_masks, device)
+    return feed, in_memory(val, with_masks)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -330,8 +277,8 @@ def fit(
     devices = _devices(loop)
     _open_run(run, config, about, on_start)
 
-    split, val_split = _read(train, val, data, with_masks)
-    schedule = _Schedule.of(loop, len(train))
+    feed, val = _feeds(train, val, data, loop, devices[0], with_masks)
+    schedule = _Schedule.of(loop, feed.examples)
     init_key, seed_key = jax.random.split(jax.random.key(loop.seed))
     tx = optimizer.build(schedule.steps, schedule.per_epoch)
     initial = _variables(one.model, (data.size, data.size, input_channels), init_key, initial)
@@ -339,10 +286,17 @@ def fit(
     state = record.resume(TrainState.create(initial, tx, averaging=bool(loop.averaging)))
     state, start = replicate(state, devices), int(state.step)
 
-    feed = _feed(train, split, data, loop, devices, start, with_masks)
     rate = optimizer.learning_rate(schedule.steps, schedule.per_epoch)
-    runner = _Runner(method_for, tx, seed_key, loop, devices, rate, round(one.warm_epochs * schedule.per_epoch))
-    evaluate = _Evaluator(one, val_split, loop.eval_batch_size, devices[0])
+    step_options = {
+        "seed_key": seed_key,
+        "averaging": loop.averaging,
+        "warm_steps": round(one.warm_epochs * schedule.per_epoch),
+        "learns": optimizer.learns,
+    }
+    runner = _Runner(
+        lambda axis: make_train_step(method_for(axis), tx, axis_name=axis, **step_options), loop, devices, rate
+    )
+    evaluate = Validation(one, val, data, batch_size=loop.eval_batch_size, with_masks=with_masks, device=devices[0])
     log = Log(run, start, schedule.steps, tensorboard=loop.tensorboard)
     try:
         for step, until in schedule.rounds(start):
@@ -358,48 +312,18 @@ def fit(
         record.close()
 
 
-class _Evaluator:
-    """Validates weights on a split that lies on the device."""
-
-    def __init__(self, method: Method, split: Split, batch_size: int, device: jax.Device):
-        self._method, self._split, self._batch_size, self._device = method, split, batch_size, device
-        self._step = jax.jit(make_eval_step(method))
-        self._data = jax.device_put(split.data, device)
-
-    def __call__(self, variables: Variables) -> dict[str, float]:
-        """The validation ``loss`` and all metrics of the method."""
-        begin = time.perf_counter()
-        variables = jax.device_put(variables, self._device)
-        loss, predictions = validate(self._step, variables, self._data, self._batch_size)
-        metrics = {"loss": loss, **self._method.score(predictions, self._split)}
-        return {**metrics, "seconds": time.perf_counter() - begin}
-
-
 class _Runner:
     """Advances the state by many steps, and logs without waiting for the device at every step."""
 
     def __init__(
         self,
-        method_for: Callable[[str | None], Method],
-        tx: Any,
-        seed_key: jax.Array,
+        make_step: Callable[[str | None], Step],
         loop: LoopConfig,
         devices: list[jax.Device],
         rate: Callable[[int], Any],
-        warm_steps: int,
     ):
-        def make_step(axis_name: str | None) -> Any:
-            return make_train_step(
-                method_for(axis_name),
-                tx,
-                seed_key=seed_key,
-                averaging=loop.averaging,
-                axis_name=axis_name,
-                warm_steps=warm_steps,
-            )
-
         self._on_batch = data_parallel(make_step, devices)
-        self._on_cache = data_parallel(make_step, devices, cached=True)
+        self._on_batches = data_parallel(make_step, devices, several=True)
         self._loop, self._rate = loop, rate
         self.seconds = 0.0  # spent in steps
 
@@ -410,12 +334,12 @@ class _Runner:
             count = min(chunk, until - step)
             begin, waited = time.perf_counter(), feed.waited
             if isinstance(feed, CachedFeed):
-                state, metrics = self._on_cache(state, *feed.arguments(step, count))
+                state, metrics = self._on_batches(state, feed.batches(step, count))
                 metrics = jax.device_get(metrics)
             else:
                 parts = []
-                for _ in range(count):
-                    state, part = self._on_batch(state, feed.next())
+                for number in range(step, step + count):
+                    state, part = self._on_batch(state, feed.batch(number))
                     parts.append(part)
                 metrics = jax.tree.map(lambda *x: np.stack(x), *jax.device_get(parts))
             step += count

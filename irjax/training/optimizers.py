@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.traverse_util
@@ -74,6 +74,11 @@ class OptimizerConfig:
                 raise UserError(f"optimizer.groups must be PATH=FACTOR with a factor of at least 0, got {group!r}")
         return factors
 
+    def learns(self, path: str) -> bool:
+        """Whether the parameter of this path, such as ``backbone/stem/kernel``, is in no frozen group."""
+        factors = self.factors()
+        return factors.get(_group_of(path, factors), 1.0) > 0
+
     def learning_rate(self, steps: int, steps_per_epoch: int) -> optax.Schedule:
         """The rate as a function of the step, before the plateau rule."""
         warmup = min(round(self.warmup_epochs * steps_per_epoch), steps // 2)
@@ -107,6 +112,11 @@ class OptimizerConfig:
         return _in_groups(optimiser, self.factors()) if self.groups else optimiser
 
 
+def _group_of(path: str, groups: Iterable[str]) -> str | None:
+    """The first group that a parameter's path is in, if any."""
+    return next((group for group in groups if f"{path}/".startswith(f"{group}/")), None)
+
+
 def _in_groups(optimiser: optax.GradientTransformation, factors: Mapping[str, float]) -> optax.GradientTransformation:
     """The optimiser with the updates of the parameters below these paths multiplied: their rates.
 
@@ -115,7 +125,7 @@ def _in_groups(optimiser: optax.GradientTransformation, factors: Mapping[str, fl
 
     def factor_of(parameters: Any) -> Any:
         flat = flax.traverse_util.flatten_dict(parameters, sep="/")
-        groups = {path: next((g for g in factors if f"{path}/".startswith(f"{g}/")), None) for path in flat}
+        groups = {path: _group_of(path, factors) for path in flat}
         unknown = set(factors) - set(groups.values())
         if unknown:
             parts = ", ".join(sorted({path.partition("/")[0] for path in flat}))

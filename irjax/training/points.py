@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from irjax.metrics.curves import centroid_sweep
 from irjax.metrics.inputs import PointPredictions, PointTruth
 from irjax.ops.letterbox import from_canvas
-from irjax.training.data import Split
-from irjax.types import Detections
+from irjax.types import Detections, Example
 
 THRESHOLDS = np.round(np.arange(0.05, 1.0, 0.05), 2)
 
 
-def to_original(
-    detections: Detections, sizes: tuple[tuple[int, int], ...], size: int, enlarge: bool = True
-) -> list[PointPredictions]:
-    """Canvas detections of N images as points in the pixels of each original image.
+def score_points(
+    found: Iterable[tuple[Example, Detections]], *, size: int, enlarge: bool = True, threshold: float
+) -> dict[str, float]:
+    """The `centroid` protocol: at the fixed threshold, and the best F1 of a sweep.
 
     Args:
-      detections: points [N, D, 2], scores [N, D], valid [N, D], numpy, on a canvas of side `size`.
-      sizes: (height, width) of each image.
+      found: the images one after the other, and the detections of each on its canvas: points [1, N, 2], scores [1, N],
+        valid [1, N], numpy.
       size: side of the canvas in pixels.
       enlarge: whether smaller images were scaled up to it.
+      threshold: lowest score of a detection.
+
+    Returns:
+      ``f1``, ``precision``, ``recall``, ``fa`` (false detections per pixel), ``tp``, ``fp``, ``fn`` at the threshold,
+      and ``best_f1`` at ``best_threshold``; nan where undefined.
     """
-    found = []
-    for points, scores, valid, (height, width) in zip(
-        detections.points, detections.scores, detections.valid, sizes, strict=True
-    ):
-        found.append(PointPredictions(from_canvas(points[valid], height, width, size, enlarge), scores[valid]))
-    return found
-
-
-def score_points(detections: Detections, split: Split, *, size: int, threshold: float) -> dict[str, float]:
-    """The `centroid` protocol on a split: at the fixed threshold, and the best F1 of a sweep."""
-    predictions = to_original(detections, split.sizes, size, split.enlarge)
-    truths = [PointTruth(points, *shape) for points, shape in zip(split.points, split.sizes, strict=True)]
+    predictions, truths = [], []
+    for example, one in found:
+        height, width = example.image.shape
+        valid = one.valid[0]
+        points = from_canvas(one.points[0, valid], height, width, size, enlarge)
+        predictions.append(PointPredictions(points, one.scores[0, valid]))
+        truths.append(PointTruth(example.points, height, width))
     thresholds = np.unique(np.append(THRESHOLDS, threshold))
     sweep = centroid_sweep(predictions, truths, thresholds)
     at, best = sweep.at(int(np.searchsorted(thresholds, threshold))), sweep.best()

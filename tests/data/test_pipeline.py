@@ -10,6 +10,7 @@ from PIL import Image
 
 from irjax import types
 from irjax.data import layouts, pipeline
+from irjax.data.cache import cut, load_cache
 from irjax.ops import letterbox
 
 SIZE, POINTS = 32, 4
@@ -125,21 +126,6 @@ def test_letterbox_example():
         pipeline.letterbox_example(dataclasses.replace(example, mask=None), SIZE, POINTS, with_mask=True)
 
 
-def test_load_all_keeps_the_order_and_scales_8_bit_beside_16():
-    shallow = pipeline.load_all(Memory(7), **FEED, with_masks=True, workers=2)
-    chex.assert_shape(shallow.images, (7, SIZE, SIZE))
-    assert shallow.images.dtype == np.uint8 and shallow.segmentation.dtype == np.bool_
-    assert shallow.mask.sum(1).tolist() == [i % 4 for i in range(7)]
-    np.testing.assert_array_equal(shallow.index, np.arange(7))
-    deep = pipeline.load_all(Memory(7, deep=True), **FEED)
-    assert deep.images.dtype == np.uint16 and deep.segmentation is None
-    np.testing.assert_array_equal(deep.images[1:], shallow.images[1:].astype(np.uint16) * 257)
-    with pytest.raises(ValueError, match=r"n3\.png"):
-        pipeline.load_all(Memory(7, broken=3), **FEED)
-    with pytest.raises(ValueError, match="no example"):
-        pipeline.load_all(Memory(0), **FEED)
-
-
 def feed(source, count, **options):
     order = pipeline.Order(len(source), 1)
     batches = pipeline.host_batches(source, order=order, **{"batch_size": 4, **FEED, **options})
@@ -148,14 +134,14 @@ def feed(source, count, **options):
 
 def test_host_batches_are_the_device_caches_batches():
     source = Memory(10, deep=True)
-    cache, order = pipeline.load_all(source, **FEED), pipeline.Order(10, 1)
+    cache, order = load_cache(source, **FEED), pipeline.Order(10, 1)
     for number, batch in enumerate(feed(source, 6)):
         draws = np.arange(number * 4, number * 4 + 4)
         assert batch.index.dtype == np.int32
         np.testing.assert_array_equal(batch.index, draws)
-        rows = order.slice(draws[0], draws[-1] + 1)
+        wanted = cut(cache, order.slice(draws[0], draws[-1] + 1), draws)
         for name in ("images", "points", "mask"):
-            np.testing.assert_array_equal(getattr(batch, name), getattr(cache, name)[rows])
+            np.testing.assert_array_equal(getattr(batch, name), getattr(wanted, name))
 
 
 def test_processes_together_form_the_global_batch():
@@ -206,16 +192,12 @@ def test_bad_feeds(options, message):
         pipeline.host_batches(Memory(5), **{"order": pipeline.Order(5, 0), "batch_size": 2, **FEED, **options})
 
 
-def test_eval_batches_pads_the_last():
-    batches = list(pipeline.eval_batches(Memory(10), batch_size=4, with_masks=True, **FEED))
-    assert [count for _, count in batches] == [4, 4, 2]
-    assert batches[2][0].index.tolist() == [8, 9, 9, 9]
-    cache = pipeline.load_all(Memory(10), **FEED, with_masks=True)
-    for batch, _ in batches:
-        chex.assert_shape(batch.images, (4, SIZE, SIZE))
-        np.testing.assert_array_equal(batch.images, cache.images[batch.index])
-        np.testing.assert_array_equal(batch.segmentation, cache.segmentation[batch.index])
-    assert list(pipeline.eval_batches(Memory(0), batch_size=4, **FEED)) == []
+def test_reading_ahead_keeps_the_order_and_is_never_far_ahead():
+    begun = []
+    for place, value in enumerate(pipeline.read_ahead(lambda i: (begun.append(i), i)[1], range(40), workers=2)):
+        assert value == place and max(begun) <= place + 5
+    with pytest.raises(ValueError, match=r"n3\.png"):
+        list(pipeline.read_ahead(Memory(7, broken=3).__getitem__, range(7)))
 
 
 def test_worker_processes_give_the_same_batches(tmp_path):

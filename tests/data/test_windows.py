@@ -30,7 +30,7 @@ class Images:
 
 def test_windows_hold_pixels_targets_and_masks_of_their_place():
     source = WindowSource(Images(), 32, 8)
-    assert len(source) == 9 and source.counts == (8, 1) and source.dtype == np.uint8
+    assert len(source) == 9 and source.dtype == np.uint8
     assert source.names[:2] == ("large@0,0", "large@19,0") and source.names[-1] == "small@-1,-6"
     for index in range(len(source)):
         example = source[index]

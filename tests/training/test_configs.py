@@ -1,27 +1,32 @@
 import dataclasses
 
-from irjax.experiments.mshnet import LossConfig, quick
+from irjax.experiments.mshnet import quick
 from irjax.reports.files import plain
-from irjax.training.configs import same_config
+from irjax.training.configs import differences
 
 
-def test_a_field_that_is_younger_than_the_file_had_its_default():
-    config = quick()
-    saved = plain(dataclasses.asdict(config))
-    assert same_config(saved, config)
-    del saved["optimizer"]["groups"], saved["loss"]["name"], saved["decode"]
-    assert same_config(saved, config)
-    other = dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, groups=("final=0",)))
-    assert not same_config(saved, other)
-    del saved["loss"]["warm_epochs"]  # 1 here, and not its default
-    assert not same_config(saved, config)
-    assert same_config(saved, dataclasses.replace(config, loss=LossConfig()))
+def saved():
+    return plain(dataclasses.asdict(quick()))
+
+
+def test_the_same_config():
+    assert differences(saved(), quick()) == []
+
+
+def test_a_field_that_the_file_lacks_is_not_filled_in():
+    """What a program without the field did need not be the field's default."""
+    old = saved()
+    del old["optimizer"]["groups"], old["decode"]
+    assert differences(old, quick()) == [
+        "optimizer.groups [], was absent",
+        "decode.threshold 0.5, was absent",
+        "decode.max_detections 32, was absent",
+    ]
 
 
 def test_what_is_another_config():
-    config = quick()
-    saved = plain(dataclasses.asdict(config))
-    saved["loop"]["steps"] += 1
-    assert not same_config(saved, config)
-    assert not same_config({**plain(dataclasses.asdict(config)), "unknown": 1}, config)
-    assert not same_config(None, config)
+    old = saved()
+    old["loop"]["steps"] += 1
+    assert differences(old, quick()) == ["loop.steps 1000, was 1001"]
+    assert differences({**saved(), "unknown": 1}, quick()) == ["unknown absent, was 1"]
+    assert differences(None, quick())

@@ -1,6 +1,7 @@
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -181,11 +182,22 @@ def test_a_torn_log_is_mended(tiny, uninterrupted, tmp_path):
 def test_another_config_is_refused(tiny, uninterrupted):
     run, _ = uninterrupted["device"]
     before = (run / "config.json").read_bytes()
-    with pytest.raises(ValueError, match=r"config\.json was written with another config"):
+    with pytest.raises(ValueError, match=r"config\.json was written with other settings \(loop\.steps 14, was 12\)"):
         tiny.fit(run, tiny.changed(loop={"steps": 14}))
-    with pytest.raises(ValueError, match=r"config\.json was written with another config and data"):
+    with pytest.raises(ValueError, match=r"\(data\.synthetic_train 20, was 18; the images of train\)"):
         tiny.fit(run, tiny.changed(data={"synthetic_train": 20}))
     assert (run / "config.json").read_bytes() == before
+
+
+def test_a_run_whose_config_lacks_a_field_is_refused(tiny, uninterrupted, tmp_path):
+    """It was written by a program that did something else there, and nobody knows whether that was the default."""
+    shutil.copytree(uninterrupted["device"][0], tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    record = json.loads(path.read_text())
+    del record["config"]["target"]["aggregate"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r'\(target\.aggregate "max", was absent\)'):
+        tiny.fit(tmp_path / "run")
 
 
 def test_a_run_that_never_saved_may_start_anew_with_another_config(tiny, tmp_path):

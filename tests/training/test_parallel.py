@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from irjax.experiments.spire import ModelConfig, SpireConfig, spire_method
-from irjax.training.parallel import data_parallel, replicate, step_on_cache
+from irjax.training.parallel import data_parallel, replicate
 from irjax.training.state import TrainState
 from irjax.training.steps import make_train_step
 
@@ -65,17 +65,27 @@ def test_devices_together_do_the_step_of_one(tiny, devices, start, batch, one_de
     assert_same(three_steps(data_parallel(make_step(tiny), devices[:count]), start(devices[:count]), batch), one_device)
 
 
-def test_cached_form_does_the_same_steps(tiny, devices, start, batch, one_device):
-    rng = np.random.default_rng(1)
-    place = rng.permutation(8)
-    data = jax.tree.map(lambda column: column[place], batch)
-    rows = np.tile(np.argsort(place), (3, 1)).astype(np.int32)
-    draws = batch.index + 8 * np.arange(3, dtype=np.int32)[:, None]
+def three_batches(batch):
+    """[3, B, ...], as `three_steps` takes them."""
+    batches = [batch.replace(index=batch.index + 8 * number) for number in range(3)]
+    return jax.tree.map(lambda *columns: np.stack(columns), *batches)
+
+
+def test_steps_in_one_dispatch_are_the_same_steps(tiny, devices, start, batch, one_device):
     for count in (1, 8):
-        step = data_parallel(make_step(tiny), devices[:count], cached=True)
-        state, metrics = step(start(devices[:count]), replicate(data, devices[:count]), rows, draws)
+        step = data_parallel(make_step(tiny), devices[:count], several=True)
+        state, metrics = step(start(devices[:count]), three_batches(batch))
         chex.assert_shape(metrics["loss"], (3,))
         assert_same(jax.device_get((state, metrics["loss"])), one_device)
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_state_is_given_away_and_not_held_twice(tiny, devices, start, batch, count, several):
+    state = start(devices[:count])
+    step = data_parallel(make_step(tiny), devices[:count], several=several)
+    step(state, three_batches(batch) if several else batch)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.variables, state.average, state.opt_state)))
 
 
 def test_sharded_jit_does_the_step_of_pmap(tiny, devices, start, batch, one_device):
@@ -112,49 +122,35 @@ def test_one_bad_device_skips_the_step_on_all(tiny, devices, start, batch):
     chex.assert_trees_all_equal(jax.device_get(state.variables), before.variables)
 
 
-@pytest.mark.parametrize("cached", [False, True])
-def test_a_batch_that_cannot_be_shared_is_refused(tiny, devices, start, batch, cached):
-    step = data_parallel(make_step(tiny), devices[:3], cached=cached)
-    rows = np.zeros((2, 8), np.int32)
-    args = (batch, rows, rows) if cached else (batch,)
+@pytest.mark.parametrize("several", [False, True])
+def test_a_batch_that_cannot_be_shared_is_refused(tiny, devices, start, batch, several):
+    step = data_parallel(make_step(tiny), devices[:3], several=several)
     with pytest.raises(ValueError, match="batch of 8 cannot be shared among 3 devices"):
-        step(start(devices[:3]), *args)
+        step(start(devices[:3]), three_batches(batch) if several else batch)
 
 
 @pytest.mark.parametrize("count", [1, 8])
-def test_no_trace_and_no_transfer_between_dispatches(tiny, devices, start, batch, count):
+def test_no_trace_and_no_way_back_to_the_host_between_dispatches(tiny, devices, start, batch, count):
     devices, traces = devices[:count], []
 
     def counted(axis_name):
         step = make_step(tiny)(axis_name)
         return lambda state, batch: (traces.append(1), step(state, batch))[1]
 
-    step = data_parallel(counted, devices, cached=True)
-    state, data = start(devices), replicate(batch, devices)
-    rows = np.arange(16, dtype=np.int32).reshape(2, 8) % 8
-    with jax.transfer_guard_device_to_device("disallow"), jax.transfer_guard_device_to_host("disallow"):
-        state, _ = step(state, data, rows, rows)
+    step = data_parallel(counted, devices, several=True)
+    state, batches = start(devices), jax.device_put(three_batches(batch), devices[0])
+    with jax.transfer_guard_device_to_host("disallow"):
+        state, _ = step(state, batches)
         first = len(traces)
         for _ in range(2):
-            state, _ = step(state, data, rows, rows)
+            state, _ = step(state, batches)
         # As after a restore: values from the host, placed by the loop.
         with jax.transfer_guard_device_to_host("allow"):
             host = jax.device_get(state)
-        state, _ = step(replicate(host, devices), data, rows, rows)
+        state, _ = step(replicate(host, devices), batches)
     assert len(traces) == first, (first, len(traces))
     if count == 1:
         assert first == 1 and step._cache_size() == 1
-
-
-def test_scan_over_the_cache_draws_the_rows_it_is_told(batch):
-    def step(state, batch):
-        return state + 1, {"first": batch.images[:, 0, 0], "index": batch.index}
-
-    rows = np.array([[1, 1, 7], [0, 5, 2]], np.int32)
-    count, seen = jax.jit(step_on_cache(step))(jnp.int32(0), batch, rows, rows + 40)
-    assert count == 2
-    np.testing.assert_array_equal(seen["first"], batch.images[rows, 0, 0])
-    np.testing.assert_array_equal(seen["index"], rows + 40)
 
 
 @pytest.mark.slow

@@ -1,4 +1,5 @@
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -119,6 +120,95 @@ def test_the_warm_loss_gives_way_after_its_steps(tiny, start, batch):
         losses.append(float(metrics["loss"]))
     assert losses == [5.0, 5.0, 3.0, 3.0]
     assert float(jax.jit(make_eval_step(method))(state.variables, batch)[0][0]) == 3.0
+
+
+def test_only_the_loss_of_the_moment_is_computed(tiny, start, batch):
+    """A gradient that is not finite in the loss that is not taken would otherwise reach the weights as nan."""
+    broken = lambda out, wanted: jnp.mean(jnp.sqrt(out - out), axis=(1, 2))  # its gradient is nan  # noqa: E731
+    sound = lambda out, wanted: jnp.mean((out - wanted) ** 2, axis=(1, 2))  # noqa: E731
+    for warm, late, finite in ((broken, sound, [0, 0, 1, 1]), (sound, broken, [1, 1, 0, 0])):
+        method = tiny.method(loss=late, warm_loss=warm, warm_epochs=1)
+        step = jax.jit(make_train_step(method, SGD, seed_key=KEY, warm_steps=2))
+        state, taken = start(averaging=False), []
+        for _ in range(4):
+            state, metrics = step(state, batch)
+            taken.append(1 - int(metrics["skipped"]))
+        assert taken == finite
+
+
+def operations(step, state, batch):
+    return jax.jit(step).lower(state, batch).compile().cost_analysis()["flops"]
+
+
+def test_frozen_parameters_cost_no_gradients(tiny, start, batch):
+    """With everything but the head frozen, what is left of the backward pass is the head's."""
+    state = start(averaging=False)
+    make = lambda learns: make_train_step(tiny.method(), SGD, seed_key=KEY, learns=learns)  # noqa: E731
+    whole = operations(make(lambda path: True), state, batch)
+    head = operations(make(lambda path: path.startswith("head/")), state, batch)
+    images, targets = jax.eval_shape(tiny.method().prepare, batch, example_keys(KEY, 0, batch.index))
+    forward = operations(
+        lambda variables, x: tiny.method().model.apply(variables, x, train=True, mutable="batch_stats"),
+        state.variables,
+        images,
+    )
+    backward = whole - head
+    assert backward > 0.9 * forward  # of the two convolutions below the head
+    before, (after, metrics) = (
+        start(averaging=False),
+        jax.jit(make(lambda path: path.startswith("head/")))(state, batch),
+    )
+    for name in before.variables["params"]:
+        moved = jax.tree.leaves(
+            jax.tree.map(
+                lambda a, b: bool(jnp.any(a != b)), before.variables["params"][name], after.variables["params"][name]
+            )
+        )
+        assert all(moved) if name == "head" else not any(moved)
+    assert metrics["grad_norm"] > 0
+
+
+class Plain(nn.Module):
+    """No normalisation, and dropout where asked: [B, H, W, C] to [B, H / 4, W / 4]."""
+
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        x = nn.relu(nn.Conv(4, (4, 4), 4, name="conv")(x))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Conv(1, (1, 1), name="head")(x)[..., 0]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_networks_without_batch_normalisation_or_with_dropout_train(tiny, batch, dropout):
+    method = tiny.method(model=Plain(dropout))
+    variables = method.model.init(jax.random.key(0), jnp.zeros((1, 48, 48, 1)), train=False)
+    assert set(variables) == {"params"}
+    state = TrainState.create(variables, SGD, averaging=True)
+    step = jax.jit(make_train_step(method, optax.sgd(0.0, momentum=0.9), seed_key=KEY, averaging=0.9))
+    losses = []
+    for number in range(3):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+        assert int(state.step) == number + 1 and metrics["skipped"] == 0 and set(state.variables) == {"params"}
+    again = step(TrainState.create(variables, SGD, averaging=True), batch)[1]["loss"]
+    assert float(again) == losses[0]
+    loss, _ = jax.jit(make_eval_step(method))(state.variables, batch)
+    assert np.isfinite(loss).all()
+
+
+def test_dropout_draws_new_masks_in_each_step(tiny, batch):
+    plain = tiny.changed(augment={"crop": 0, "flips": False})
+    losses = {}
+    for dropout in (0.0, 0.5):
+        method = tiny.method(config=plain, model=Plain(dropout))
+        variables = method.model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 1)), train=False)
+        state = TrainState.create(variables, optax.sgd(0.0), averaging=False)
+        step = jax.jit(make_train_step(method, optax.sgd(0.0), seed_key=KEY))
+        first, one = step(state, batch)
+        losses[dropout] = float(one["loss"]), float(step(first, batch)[1]["loss"])
+    assert losses[0.0][0] == losses[0.0][1] and losses[0.5][0] != losses[0.5][1]
 
 
 def test_one_example_is_a_batch(start, step, batch):

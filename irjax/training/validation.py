@@ -1,0 +1,82 @@
+"""Validation of a network while it trains: one batch on the device at a time, one image after the other scored."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from irjax.data.pipeline import network_views, read_ahead, stack_views
+from irjax.data.sources import image_dtype
+from irjax.training.data import DataConfig
+from irjax.training.state import Variables
+from irjax.training.steps import Method, make_eval_step
+from irjax.types import Example, Source
+
+
+class Validation:
+    """Validates weights on a source, of which no more than a few images are in use at a time.
+
+    Args:
+      method: what is trained; its loss, predictions and score.
+      source: the images. They are read again in each validation.
+      data: how images are shown to the network.
+      batch_size: canvases or windows in one run of the network.
+      with_masks: whether the method needs target masks.
+      device: where the network runs.
+    """
+
+    def __init__(
+        self, method: Method, source: Source, data: DataConfig, *, batch_size: int, with_masks: bool, device: jax.Device
+    ):
+        self._method, self._source, self._batch_size, self._device = method, source, batch_size, device
+        self._step = jax.jit(make_eval_step(method))
+        options = {"with_mask": with_masks, "enlarge": data.enlarge, "slide": data.slide, "dtype": image_dtype(source)}
+        self._views = lambda example: network_views(example, data.size, data.max_points, **options)
+
+    def __call__(self, variables: Variables) -> dict[str, float]:
+        """The validation ``loss``, a mean over canvases or windows, all metrics of the method, and ``seconds``."""
+        begin = time.perf_counter()
+        losses: list[np.ndarray] = []
+        metrics = self._method.score(self._found(jax.device_put(variables, self._device), losses))
+        loss = float(np.mean(np.concatenate(losses), dtype=np.float64))
+        return {"loss": loss, **metrics, "seconds": time.perf_counter() - begin}
+
+    def _found(self, variables: Variables, losses: list[np.ndarray]) -> Iterator[tuple[Example, Any]]:
+        """Each image with the predictions of its canvas or windows, stacked; `losses` collects theirs."""
+        waiting: collections.deque[tuple[Example, int]] = collections.deque()
+
+        def views() -> Iterator[dict[str, np.ndarray]]:
+            read = lambda index: (example := self._source[index], self._views(example))  # noqa: E731
+            for example, parts in read_ahead(read, range(len(self._source))):
+                waiting.append((example, len(parts)))
+                yield from parts
+
+        rows: collections.deque[Any] = collections.deque()
+        for loss, predictions, count in self._outputs(variables, views()):
+            losses.append(loss)
+            rows.extend(jax.tree.map(lambda column: column[i], predictions) for i in range(count))  # noqa: B023
+            while waiting and len(rows) >= waiting[0][1]:
+                example, number = waiting.popleft()
+                yield example, jax.tree.map(lambda *each: np.stack(each), *(rows.popleft() for _ in range(number)))
+
+    def _outputs(
+        self, variables: Variables, views: Iterator[dict[str, np.ndarray]]
+    ) -> Iterator[tuple[np.ndarray, Any, int]]:
+        """Loss [n] and predictions of n views, in numpy, and n; the next batch is made while the device computes."""
+        running: collections.deque[tuple[Any, int]] = collections.deque()
+        while (chunk := list(itertools.islice(views, self._batch_size))) or running:
+            if chunk:
+                # One shape, one program: repetitions fill the last batch up and do not count.
+                filled = chunk + chunk[-1:] * (self._batch_size - len(chunk))
+                batch = stack_views([{**view, "index": np.int32(i)} for i, view in enumerate(filled)])
+                running.append((self._step(variables, jax.device_put(batch, self._device)), len(chunk)))
+            if len(running) > 1 or not chunk:
+                outputs, count = running.popleft()
+                loss, predictions = jax.tree.map(lambda column: np.asarray(column)[:count], outputs)  # noqa: B023
+                yield loss, predictions, count
