@@ -14,6 +14,7 @@ from irjax.ops.windows import overlap_of, widen, window_origins
 from irjax.types import Array, Batch, Example, Source
 
 _MOST_PIXELS = np.iinfo(np.int32).max  # places in the flat arrays are int32
+_SPARE = np.zeros(2, np.uint8)  # after the last mask, so that a line's bytes and one more are always there
 
 
 @flax.struct.dataclass
@@ -24,8 +25,8 @@ class PixelCache:
     resolution; overlapping windows share their pixels. Arrays are numpy where it was made, JAX's on a device.
 
     Attributes:
-      pixels: [P] uint8 or uint16, the images row by row, one after the other.
-      segmentation: [P] bool, their target masks, or None.
+      pixels: [P] uint8 or uint16, the images row by row, one after the other, each from a multiple of 8 on.
+      segmentation: [P / 8] uint8, their target masks, eight pixels a byte as `numpy.packbits` has them; or None.
       start: [N] int32, the place of each image's pixel (0, 0).
       width: [N] int32, of each image in pixels.
       points: [N, K, 2] float32 (x, y), the targets of each image in its pixels; padding rows are zero.
@@ -79,18 +80,29 @@ def cut(cache: PixelCache, rows: Array, draws: Array) -> Batch:
     def one(row: Array) -> dict[str, Array]:
         image, origin = cache.image[row], cache.origin[row]
         lines = cache.start[image] + (origin[1] + jnp.arange(cache.size)) * cache.width[image] + origin[0]
-        square = lambda flat: jax.vmap(lambda line: jax.lax.dynamic_slice(flat, (line,), (cache.size,)))(lines)  # noqa: E731
         points = cache.points[image] - origin.astype(jnp.float32)
         inside = cache.mask[image] & _inside(points, cache.size)
         first = jnp.argsort(~inside, stable=True)[: cache.max_points]
         return {
-            "images": square(cache.pixels),
+            "images": _lines(cache.pixels, lines, cache.size),
             "points": jnp.where(inside[first, None], points[first], 0.0),
             "mask": inside[first],
-            "segmentation": None if cache.segmentation is None else square(cache.segmentation),
+            "segmentation": None if cache.segmentation is None else _bit_lines(cache.segmentation, lines, cache.size),
         }
 
     return Batch(**jax.vmap(one)(rows), index=draws)
+
+
+def _lines(flat: Array, starts: Array, length: int) -> Array:
+    """Pieces of a flat array: [n, length] from [n] starts."""
+    return jax.vmap(lambda start: jax.lax.dynamic_slice(flat, (start,), (length,)))(starts)
+
+
+def _bit_lines(packed: Array, starts: Array, length: int) -> Array:
+    """`_lines` of bits, which are packed: [n, length] bool."""
+    whole = _lines(packed, starts // 8, length // 8 + 2)  # the bytes that they lie in, and perhaps one more
+    bits = jnp.unpackbits(whole, axis=1)
+    return jax.vmap(lambda row, first: jax.lax.dynamic_slice(row, (first,), (length,)))(bits, starts % 8) > 0
 
 
 def load_cache(
@@ -125,26 +137,36 @@ def load_cache(
     def read(index: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         example = source[index]
         if slide:
-            return _in_windows(example, size, max_points, with_masks, dtype)
-        kept = letterbox_example(example, size, max_points, with_mask=with_masks, enlarge=enlarge, dtype=dtype)
-        return kept, np.zeros((1, 2), np.int32)
+            kept, origins = _in_windows(example, size, max_points, with_masks, dtype)
+        else:
+            kept = letterbox_example(example, size, max_points, with_mask=with_masks, enlarge=enlarge, dtype=dtype)
+            origins = np.zeros((1, 2), np.int32)
+        if with_masks:  # at once, since all of them together are as large as the images
+            kept["segmentation"] = np.packbits(kept["segmentation"])
+        return kept, origins
 
     kept, origins = zip(*read_ahead(read, range(len(source))), strict=True)
-    lengths = np.array([one["images"].size for one in kept], np.int64)
+    # Every image starts with a byte of the masks.
+    lengths = np.array([-(-one["images"].size // 8) * 8 for one in kept], np.int64)
     if lengths.sum() > _MOST_PIXELS:
         raise UserError(
             f"{len(source)} images of {lengths.sum():,} pixels together are too many for data.cache=device "
             f"({_MOST_PIXELS:,}): give data.cache=host"
         )
-    widths = np.array([one["images"].shape[1] for one in kept])
+    starts = np.cumsum(lengths) - lengths
+    pixels = np.zeros(lengths.sum(), dtype)
+    for start, one in zip(starts, kept, strict=True):
+        image = one.pop("images")
+        one["width"] = image.shape[1]
+        pixels[start : start + image.size] = image.ravel()
+    widths = np.array([one["width"] for one in kept])
     left, top = -np.array([each.min(axis=0) for each in origins]).T
-    flat = lambda name: np.concatenate([one[name].ravel() for one in kept])  # noqa: E731
     most = max(len(one["points"]) for one in kept)
     pad = lambda value: np.pad(value, [(0, most - len(value))] + [(0, 0)] * (value.ndim - 1))  # noqa: E731
     return PixelCache(
-        pixels=flat("images"),
-        segmentation=flat("segmentation") if with_masks else None,
-        start=(np.cumsum(lengths) - lengths + top * widths + left).astype(np.int32),
+        pixels=pixels,
+        segmentation=np.concatenate([*(one["segmentation"] for one in kept), _SPARE]) if with_masks else None,
+        start=(starts + top * widths + left).astype(np.int32),
         width=widths.astype(np.int32),
         points=np.stack([pad(one["points"]) for one in kept]),
         mask=np.stack([pad(one["mask"]) for one in kept]),

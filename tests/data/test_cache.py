@@ -52,7 +52,7 @@ def test_every_pixel_lies_there_once():
     images = source()
     cache = load_cache(images, SIZE, POINTS, with_masks=True, enlarge=False, slide=True)
     held = sum(max(height, SIZE) * max(width, SIZE) for height, width in SIZES)
-    assert cache.pixels.shape == cache.segmentation.shape == (held,)
+    assert held <= len(cache.pixels) < held + 8 * len(SIZES) and len(cache.segmentation) == len(cache.pixels) / 8 + 2
     assert held < 0.65 * len(cache) * SIZE**2  # what windows stored one by one would take
 
 
