@@ -15,7 +15,7 @@ import importlib
 _EXPORTS = {
     "images": ("read_image", "read_mask"),
     "layouts": ("FolderSource", "carve_validation", "detect_layout", "list_splits", "open_layout"),
-    "sources": ("TfdsSource", "check_disjoint", "concatenate", "image_dtype", "open_source", "split_hash"),
+    "sources": ("TfdsSource", "check_disjoint", "concatenate", "open_source", "split_hash"),
     "pipeline": ("Order", "eval_batches", "host_batches", "letterbox_example", "load_all"),
 }
 _MODULE_OF = {name: module for module, names in _EXPORTS.items() for name in names}

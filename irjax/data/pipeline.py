@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from irjax.data.sources import image_dtype
 from irjax.errors import UserError
 from irjax.ops import letterbox
 from irjax.types import Batch, Example, Source
@@ -176,7 +175,7 @@ def load_all(
     """
     if not len(source):
         raise UserError("there is no example to load")
-    dtype = image_dtype(source)
+    dtype = source.dtype
     out = {
         "images": np.zeros((len(source), size, size), dtype),
         "points": np.zeros((len(source), max_points, 2), np.float32),
@@ -253,7 +252,7 @@ def host_batches(
     batches = _LAST_DRAW // batch_size
     if not 0 <= start < batches:
         raise UserError(f"start must be in [0, {batches}), got {start}")
-    read = _ReadDraw(source, order, size, max_points, with_masks, enlarge, image_dtype(source))
+    read = _ReadDraw(source, order, size, max_points, with_masks, enlarge, source.dtype)
     dataset = (
         grain.MapDataset.range(start * batch_size, batches * batch_size)[process_index::process_count]
         .map(read)
@@ -296,7 +295,7 @@ def eval_batches(
     """
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, got {batch_size}")
-    dtype = image_dtype(source) if len(source) else None
+    dtype = source.dtype if len(source) else None
 
     def load(index: int) -> dict[str, Any]:
         example = letterbox_example(source[index], size, max_points, with_mask=with_masks, enlarge=enlarge, dtype=dtype)

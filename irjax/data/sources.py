@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -108,11 +108,42 @@ class Concatenation:
     @functools.cached_property
     def dtype(self) -> np.dtype:
         """The type that holds every image without loss."""
-        return np.result_type(*(image_dtype(source) for source in self.sources))
+        return np.result_type(*(source.dtype for source in self.sources))
 
     @functools.cached_property
     def _ends(self) -> tuple[int, ...]:
         return tuple(itertools.accumulate(len(source) for source in self.sources))
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """A source whose examples are made once, when they are first asked for, and stay in memory (a `Source`)."""
+
+    source: Source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Example:
+        """Example `index`; IndexError outside the source."""
+        return self._read(int(index))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of every example, in order."""
+        return self.source.names
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type that holds every image without loss."""
+        return self.source.dtype
+
+    @functools.cached_property
+    def _read(self) -> Callable[[int], Example]:
+        return functools.cache(self.source.__getitem__)
+
+    def __getstate__(self) -> dict[str, Source]:
+        return {"source": self.source}
 
 
 def open_source(
@@ -208,14 +239,6 @@ def check_disjoint(train: Source, val: Source, *, by_content: bool = False) -> N
 def split_hash(source: Source) -> str:
     """SHA-256 over the names in their order: equal for the same examples in the same order, however stored."""
     return hashlib.sha256("\n".join(source.names).encode()).hexdigest()
-
-
-def image_dtype(source: Source) -> np.dtype:
-    """The type that holds every image of a source: its `dtype` where it has one, else from reading all images."""
-    known = getattr(source, "dtype", None)
-    if known is not None:
-        return np.dtype(known)
-    return np.result_type(*{source[index].image.dtype for index in range(len(source))})
 
 
 def _prepared(root: pathlib.Path) -> list[pathlib.Path]:

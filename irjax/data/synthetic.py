@@ -114,6 +114,11 @@ class SceneConfig:
         if self.scr_radius < 1 or not 0.0 <= self.margin < min(self.height, self.width) / 2:
             raise UserError(f"SceneConfig.scr_radius {self.scr_radius} or margin {self.margin} does not fit the scene")
 
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of the images: uint8 or uint16."""
+        return np.dtype(np.uint8 if self.bits == 8 else np.uint16)
+
 
 @dataclasses.dataclass(frozen=True)
 class Targets:
@@ -292,7 +297,7 @@ def synthesize(config: SceneConfig, seed: int, index: int) -> Example:
       UserError: a negative seed or index.
     """
     scene, targets = compose(config, seed, index)
-    dtype = np.uint8 if config.bits == 8 else np.uint16
+    dtype = config.dtype
     image = np.rint(np.clip(scene + targets.radiance, 0.0, 1.0) * np.iinfo(dtype).max).astype(dtype)
     return Example(_scene_name(seed, index), image, targets.points, targets.mask)
 
@@ -325,6 +330,11 @@ class SyntheticSource:
     def names(self) -> tuple[str, ...]:
         """`synthetic_s0_00042` is scene 42 of seed 0."""
         return tuple(_scene_name(self.seed, index) for index in range(self.num_examples))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of every scene."""
+        return self.config.dtype
 
     def __len__(self) -> int:
         return self.num_examples
@@ -406,6 +416,11 @@ class InjectedSource:
         """The background's name with the seed and the number of the example."""
         own = self.backgrounds.names
         return tuple(f"{own[i % len(own)]}_injected_s{self.seed}_{i:05d}" for i in range(len(self)))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type that holds every image without loss: that of the backgrounds."""
+        return self.backgrounds.dtype
 
     def __len__(self) -> int:
         return len(self.backgrounds) if self.num_examples is None else self.num_examples

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from irjax.data.hard import HardSource
+from irjax.data.sources import Kept
 from irjax.errors import UserError
 from irjax.experiments.ablation import ablate
 from irjax.experiments.common import ROUNDING_IMAGES, card, largest_difference, settled, tophat_reference
@@ -244,7 +245,7 @@ def _test_source(command: Flags) -> tuple[Source, str]:
         source = data.open("val")
         what = f"the validation split {' + '.join(data.val)}, on which the checkpoint was chosen"
     else:
-        source, what = data.open("test"), "400 synthetic scenes that no run trains on"
+        source, what = Kept(data.open("test")), "400 synthetic scenes that no run trains on"
     if command.protocol:
         source = _under(command, source)
         what = f"the {len(source)} images that {command.protocol} takes of {what}"

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from irjax.data.pipeline import Order, host_batches, load_all
-from irjax.data.sources import Concatenation, check_disjoint, concatenate, image_dtype, open_source, split_hash
+from irjax.data.sources import Concatenation, check_disjoint, concatenate, open_source, split_hash
 from irjax.data.synthetic import SceneConfig, SyntheticSource
 from irjax.data.windows import WindowSource, as_windows
 from irjax.errors import UserError
@@ -114,7 +114,7 @@ class _Remembering:
 
     @property
     def dtype(self) -> np.dtype:
-        return image_dtype(self.source)
+        return self.source.dtype
 
     def __len__(self) -> int:
         return len(self.source)

@@ -1,3 +1,4 @@
+import collections
 import dataclasses
 import itertools
 
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from irjax import types
-from irjax.data import layouts, pipeline
+from irjax.data import layouts, pipeline, synthetic
 from irjax.ops import letterbox
+from irjax.training.data import load_split
 
 SIZE, POINTS = 32, 4
 FEED = {"size": SIZE, "max_points": POINTS}
@@ -45,6 +47,32 @@ class Memory:
             image = image.astype(np.uint16) * np.uint16(200)
         points = rng.uniform(0, 15, (index % 4, 2)).astype(np.float32)
         return types.Example(self.names[index], image, points, image > 127)
+
+
+def test_nothing_is_read_to_learn_its_type(monkeypatch):
+    """Every feed makes each synthetic scene once."""
+    made = collections.Counter()
+
+    def counted(config, seed, index, synthesize=synthetic.synthesize):
+        made[index] += 1
+        return synthesize(config, seed, index)
+
+    monkeypatch.setattr(synthetic, "synthesize", counted)
+    source = synthetic.SyntheticSource(synthetic.SceneConfig(height=32, width=32, bits=16), 0, 5)
+    loaders = {
+        "load_all": lambda: pipeline.load_all(source, SIZE, 8).images,
+        "eval_batches": lambda: [b for b, _ in pipeline.eval_batches(source, batch_size=2, size=SIZE, max_points=8)],
+        "load_split": lambda: load_split(source, SIZE, 8, with_masks=True),
+    }
+    for name, load in loaders.items():
+        made.clear()
+        load()
+        assert made == dict.fromkeys(range(5), 1), name
+    made.clear()
+    feed = {"order": pipeline.Order(5, 0), "batch_size": 5, "size": SIZE, "max_points": 8}
+    batches = pipeline.host_batches(source, **feed, num_threads=1, prefetch=1)
+    assert not made
+    assert next(batches).images.dtype == np.uint16
 
 
 def equal(first, second):

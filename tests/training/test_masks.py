@@ -13,6 +13,7 @@ class Masks:
     """Three images with one block each; the last has none."""
 
     names = ("a", "b", "c")
+    dtype = np.dtype(np.uint8)
 
     def __len__(self):
         return 3
