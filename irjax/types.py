@@ -63,6 +63,8 @@ class Batch:
       index: [B] int32, the global number of this draw in the run: augmentation keys are folded from it, so that they
         do not depend on how the batch is spread over devices.
       segmentation: [B, S, S] bool target masks, or None where the method needs only points.
+      extent: [B, 4] int32, (left, top, right, bottom): the first and last column and row that hold something of the
+        image, inclusive; the rest is the letterbox's margin. None: there is no margin.
     """
 
     images: Array
@@ -70,6 +72,7 @@ class Batch:
     mask: Array
     index: Array
     segmentation: Array | None = None
+    extent: Array | None = None
 
 
 @flax.struct.dataclass

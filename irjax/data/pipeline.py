@@ -17,6 +17,7 @@ import numpy as np
 
 from irjax.errors import UserError
 from irjax.ops import letterbox
+from irjax.ops.keys import purpose_generator
 from irjax.types import Batch, Example, Source
 
 _LAST_DRAW = np.iinfo(np.int32).max
@@ -27,7 +28,7 @@ class Order:
     """An endless, deterministic, random-access sequence of example indices.
 
     Without weights, each epoch is a fresh permutation: every example once. With weights, each epoch is `num_examples`
-    draws with replacement, in proportion to the weights. The epoch e comes from ``np.random.default_rng([seed, e])``.
+    draws with replacement, in proportion to the weights. Epoch e comes from ``purpose_generator("order", seed, e)``.
 
     Attributes:
       num_examples: how many examples there are, and draws an epoch has.
@@ -91,7 +92,7 @@ class Order:
 
 @functools.lru_cache(maxsize=8)
 def _epoch(num_examples: int, seed: int, probabilities: bytes | None, number: int) -> np.ndarray:
-    rng = np.random.default_rng([seed, number])
+    rng = purpose_generator("order", seed, number)
     if probabilities is None:
         indices = rng.permutation(num_examples)
     else:
@@ -121,8 +122,8 @@ def letterbox_example(
         so that both mean the same in [0, 1].
 
     Returns:
-      images [S, S] uint8 or uint16, points [K, 2] float32 (x, y) in canvas pixels, mask [K] bool; with the mask also
-      segmentation [S, S] bool.
+      images [S, S] uint8 or uint16, points [K, 2] float32 (x, y) in canvas pixels, mask [K] bool, extent [4] int32 as
+      in `Batch`; with the mask also segmentation [S, S] bool.
 
     Raises:
       UserError: if there are more targets than rows, a mask is wanted where there is none, or a 16-bit image meets
@@ -139,6 +140,7 @@ def letterbox_example(
         "images": _as_depth(canvas, np.dtype(dtype or canvas.dtype), example.name),
         "points": points,
         "mask": np.arange(max_points) < count,
+        "extent": letterbox.letterbox_extent(height, width, size, enlarge),
     }
     if with_mask:
         if example.mask is None:
@@ -180,6 +182,7 @@ def load_all(
         "images": np.zeros((len(source), size, size), dtype),
         "points": np.zeros((len(source), max_points, 2), np.float32),
         "mask": np.zeros((len(source), max_points), np.bool_),
+        "extent": np.zeros((len(source), 4), np.int32),
     }
     if with_masks:
         out["segmentation"] = np.zeros((len(source), size, size), np.bool_)

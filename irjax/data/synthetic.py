@@ -21,6 +21,7 @@ import scipy.special
 
 from irjax.data import clutter
 from irjax.errors import UserError
+from irjax.ops.keys import purpose_generator
 from irjax.types import Example, Source
 
 # A target's Gaussian is cut where it is far below one level even of a 16-bit image.
@@ -428,5 +429,5 @@ class InjectedSource:
     def __getitem__(self, index: int) -> Example:
         index = _position(index, len(self))
         background = self.backgrounds[index % len(self.backgrounds)]
-        example = inject(background, self.config, _generator(self.seed, index))
+        example = inject(background, self.config, purpose_generator("injected", self.seed, index))
         return dataclasses.replace(example, name=f"{background.name}_injected_s{self.seed}_{index:05d}")

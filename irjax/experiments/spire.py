@@ -215,9 +215,10 @@ def spire_method(config: SpireConfig, axis_name: str | None = None) -> Method:
     def prepare(batch: Batch, keys: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         images, points, mask = to_unit(batch.images), batch.points, batch.mask
         if keys is not None:
-            images, points, mask, _ = jax.vmap(functools.partial(augment, config=config.augment))(
-                keys, images, points, mask
+            varied = jax.vmap(functools.partial(augment, config=config.augment))(
+                keys, images, points, mask, None, batch.extent
             )
+            images, points, mask = varied.image, varied.points, varied.mask
         wanted = prps(
             images,
             points,

@@ -11,6 +11,7 @@ from PIL import Image
 
 from irjax import types
 from irjax.data import layouts, pipeline, synthetic
+from irjax.data.windows import WindowSource
 from irjax.ops import letterbox
 from irjax.training.data import load_split
 
@@ -73,6 +74,21 @@ def test_nothing_is_read_to_learn_its_type(monkeypatch):
     batches = pipeline.host_batches(source, **feed, num_threads=1, prefetch=1)
     assert not made
     assert next(batches).images.dtype == np.uint16
+
+
+def test_every_feed_says_what_of_the_canvas_is_image():
+    source = Memory(6)
+    wanted = [letterbox.letterbox_extent(16 + index % 3, 20, SIZE) for index in range(6)]
+    data = pipeline.load_all(source, **FEED)
+    np.testing.assert_array_equal(data.extent, wanted)
+    assert data.extent.dtype == np.int32 and data.extent[0].tolist() == [0, 2, 31, 29]
+    (batch, _), _ = pipeline.eval_batches(source, batch_size=4, **FEED)
+    np.testing.assert_array_equal(batch.extent, wanted[:4])
+    order = pipeline.Order(6, 0)
+    batch = next(pipeline.host_batches(source, order=order, batch_size=4, **FEED))
+    np.testing.assert_array_equal(batch.extent, [wanted[i] for i in order.slice(0, 4)])
+    windows = pipeline.load_all(WindowSource(source, SIZE, 8), **FEED)  # mirrored at the border: all of it is image
+    np.testing.assert_array_equal(windows.extent, [[0, 0, 31, 31]] * 6)
 
 
 def equal(first, second):
