@@ -42,6 +42,11 @@ class Source(Protocol):
         """The name of every example, in order, without reading any image."""
         ...
 
+    @property
+    def dtype(self) -> np.dtype:
+        """The type that holds every image without loss, uint8 or uint16, without decoding any image."""
+        ...
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Example: ...
@@ -58,6 +63,8 @@ class Batch:
       index: [B] int32, the global number of this draw in the run: augmentation keys are folded from it, so that they
         do not depend on how the batch is spread over devices.
       segmentation: [B, S, S] bool target masks, or None where the method needs only points.
+      extent: [B, 4] int32, (left, top, right, bottom): the first and last column and row that hold something of the
+        image, inclusive; the rest is the letterbox's margin. None: there is no margin.
     """
 
     images: Array
@@ -65,6 +72,7 @@ class Batch:
     mask: Array
     index: Array
     segmentation: Array | None = None
+    extent: Array | None = None
 
 
 @flax.struct.dataclass

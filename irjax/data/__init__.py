@@ -15,7 +15,7 @@ import importlib
 _EXPORTS = {
     "images": ("read_image", "read_mask"),
     "layouts": ("FolderSource", "carve_validation", "detect_layout", "list_splits", "open_layout"),
-    "sources": ("TfdsSource", "check_disjoint", "concatenate", "image_dtype", "open_source", "split_hash"),
+    "sources": ("TfdsSource", "check_disjoint", "concatenate", "open_source", "split_hash"),
     "pipeline": ("Order", "host_batches", "letterbox_example", "network_views"),
     "cache": ("PixelCache", "cut", "load_cache"),
 }

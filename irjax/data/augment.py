@@ -6,12 +6,14 @@ Every example draws from its own key, so the result does not depend on the batch
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from irjax.errors import UserError
+from irjax.ops.keys import purpose_key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +65,15 @@ class Augmented(NamedTuple):
       points: [K + inject, 2] float32 (x, y) in pixels.
       mask: [K + inject] bool; False where a point left the image.
       segmentation: [s, s] bool, or None as it came.
+      extent: [4] int32, the first and last column and row of the image, (left, top, right, bottom), inclusive; they may
+        lie outside of the s x s pixels. The rest is margin, and zero.
     """
 
     image: jax.Array
     points: jax.Array
     mask: jax.Array
     segmentation: jax.Array | None
+    extent: jax.Array
 
 
 _MASK_FRACTION = 0.25  # of its peak, above which an injected target's pixel is in the mask, as in `SceneConfig`
@@ -77,6 +82,13 @@ _CLUTTER = 32  # side of the neighbourhood whose deviation sets the amplitude of
 
 def _uniform(key: jax.Array, low: float, high: float, shape: tuple[int, ...] = ()) -> jax.Array:
     return jax.random.uniform(key, shape, minval=low, maxval=high)
+
+
+def _inside(extent: jax.Array, side: int) -> jax.Array:
+    """Which pixels are image rather than margin: [side, side] bool."""
+    axis = jnp.arange(side)
+    columns, rows = ((axis >= extent[i]) & (axis <= extent[i + 2]) for i in (0, 1))
+    return rows[:, None] & columns[None, :]
 
 
 def _sample_axis(image: jax.Array, positions: jax.Array, axis: int) -> jax.Array:
@@ -94,21 +106,21 @@ def _sample_axis(image: jax.Array, positions: jax.Array, axis: int) -> jax.Array
 
 
 def _geometry(key: jax.Array, example: Augmented, config: AugmentConfig) -> Augmented:
-    image, points, mask, segmentation = example
+    image, points, mask, segmentation, extent = example
     size = image.shape[0]
     side = config.crop or size
-    keys = jax.random.split(key, 7)
-    zoom = jnp.exp(_uniform(keys[0], jnp.log(config.zoom[0]), jnp.log(config.zoom[1])))
-    flip = jax.random.bernoulli(keys[1], 0.5, (2,)) & config.flips
-    swap = jax.random.bernoulli(keys[2], 0.5) & config.rotations
+    own = functools.partial(purpose_key, key)
+    zoom = jnp.exp(_uniform(own("zoom"), jnp.log(config.zoom[0]), jnp.log(config.zoom[1])))
+    flip = jax.random.bernoulli(own("flips"), 0.5, (2,)) & config.flips
+    swap = jax.random.bernoulli(own("rotation"), 0.5) & config.rotations
 
     centre = jnp.full(2, (size - 1) / 2)
     if config.crop:
         reach = (side - 1) / 2 / zoom
-        anywhere = _uniform(keys[3], 0.0, 1.0, (2,)) * (size - 1)
-        chosen = points[jax.random.categorical(keys[4], jnp.where(mask, 0.0, -jnp.inf))]
-        near = chosen + _uniform(keys[5], -0.9, 0.9, (2,)) * reach
-        use = jnp.any(mask) & jax.random.bernoulli(keys[6], config.crop_on_target)
+        anywhere = _uniform(own("crop anywhere"), 0.0, 1.0, (2,)) * (size - 1)
+        chosen = points[jax.random.categorical(own("crop target"), jnp.where(mask, 0.0, -jnp.inf))]
+        near = chosen + _uniform(own("crop near target"), -0.9, 0.9, (2,)) * reach
+        use = jnp.any(mask) & jax.random.bernoulli(own("crop on target"), config.crop_on_target)
         centre = jnp.clip(jnp.where(use, near, anywhere), reach, jnp.maximum(size - 1 - reach, reach))
         # Without zoom the crop falls on whole pixels and is an exact copy.
         on_grid = jnp.round(centre - (side - 1) / 2) + (side - 1) / 2
@@ -121,59 +133,63 @@ def _geometry(key: jax.Array, example: Augmented, config: AugmentConfig) -> Augm
         plane = _sample_axis(_sample_axis(plane, steps[:, 1], axis=0), steps[:, 0], axis=1)
         return jnp.where(swap, plane.T, plane)
 
-    points = (points - centre) * sign * zoom + (side - 1) / 2
-    points = jnp.where(swap, points[:, ::-1], points)
+    def placed(positions: jax.Array) -> jax.Array:
+        positions = (positions - centre) * sign * zoom + (side - 1) / 2
+        return jnp.where(swap, positions[:, ::-1], positions)
+
+    points = placed(points)
     mask = mask & jnp.all((points >= 0) & (points <= side - 1), axis=-1)
     if segmentation is not None:
         segmentation = moved(segmentation.astype(jnp.float32)) >= 0.5
-    return Augmented(moved(image), jnp.where(mask[:, None], points, 0.0), mask, segmentation)
+    # Interpolation fades to zero between the image's last pixel and the next: what lies beyond that is margin.
+    ends = placed(jnp.stack([extent[:2] - 1, extent[2:] + 1]).astype(jnp.float32))
+    extent = jnp.concatenate([jnp.floor(ends.min(axis=0)) + 1, jnp.ceil(ends.max(axis=0)) - 1]).astype(jnp.int32)
+    return Augmented(moved(image), jnp.where(mask[:, None], points, 0.0), mask, segmentation, extent)
 
 
-def _photometry(key: jax.Array, image: jax.Array, config: AugmentConfig) -> jax.Array:
-    keys = jax.random.split(key, 4)
-    gain = 1 + _uniform(keys[0], -config.gain, config.gain)
-    offset = _uniform(keys[1], -config.offset, config.offset)
-    inside = image > 0  # the letterbox's margin stays zero, as in prediction
-    mean = jnp.sum(image) / jnp.maximum(jnp.sum(inside), 1)
+def _photometry(key: jax.Array, example: Augmented, config: AugmentConfig) -> Augmented:
+    image = example.image
+    own = functools.partial(purpose_key, key)
+    gain = 1 + _uniform(own("gain"), -config.gain, config.gain)
+    offset = _uniform(own("offset"), -config.offset, config.offset)
+    inside = _inside(example.extent, image.shape[0])  # the letterbox's margin stays zero, as in prediction
+    mean = jnp.sum(image, where=inside) / jnp.maximum(jnp.sum(inside), 1)
     changed = (image - mean) * gain + mean + offset
     if config.noise:
-        deviation = _uniform(keys[2], 0.0, config.noise)
-        changed = changed + deviation * jax.random.normal(keys[3], image.shape)
-    return jnp.where(inside, jnp.clip(changed, 0.0, 1.0), 0.0)
+        deviation = _uniform(own("noise deviation"), 0.0, config.noise)
+        changed = changed + deviation * jax.random.normal(own("noise"), image.shape)
+    return example._replace(image=jnp.where(inside, jnp.clip(changed, 0.0, 1.0), 0.0))
 
 
 def _inject(key: jax.Array, example: Augmented, config: AugmentConfig) -> Augmented:
-    image, points, mask, segmentation = example
+    image, points, mask, segmentation, extent = example
     slots, side = config.inject, image.shape[0]
-    keys = jax.random.split(key, 5)
-    where = _uniform(keys[0], 0.0, side - 1.0, (slots, 2))
-    sigma = jnp.exp(_uniform(keys[1], *map(jnp.log, config.inject_sigma), (slots, 2)))
+    own = functools.partial(purpose_key, key)
+    where = _uniform(own("places"), 0.0, side - 1.0, (slots, 2))
+    sigma = jnp.exp(_uniform(own("sizes"), *map(jnp.log, config.inject_sigma), (slots, 2)))
     sigma = jnp.clip(sigma, sigma[:, :1] / 1.5, sigma[:, :1] * 1.5)  # no needle shapes
-    ratio = jnp.exp(_uniform(keys[2], *map(jnp.log, config.inject_scr), (slots,)))
-    used = jax.random.bernoulli(keys[3], config.inject_share, (slots,))
+    ratio = jnp.exp(_uniform(own("ratios"), *map(jnp.log, config.inject_scr), (slots,)))
+    used = jax.random.bernoulli(own("slots"), config.inject_share, (slots,))
     near = jnp.min(jnp.linalg.norm(where[:, None] - points[None], axis=-1) + jnp.where(mask, 0, jnp.inf), axis=1)
     reach = min(_CLUTTER, side) // 2
 
-    def around(point: jax.Array) -> jax.Array:
-        start = jnp.clip(jnp.round(point).astype(jnp.int32) - reach, 0, side - 2 * reach)
-        return jax.lax.dynamic_slice(image, (start[1], start[0]), (2 * reach, 2 * reach))
-
-    patches = jax.vmap(around)(where)
+    starts = jnp.clip(jnp.round(where).astype(jnp.int32) - reach, 0, side - 2 * reach)
+    patches = jax.vmap(lambda start: jax.lax.dynamic_slice(image, (start[1], start[0]), (2 * reach, 2 * reach)))(starts)
     clutter = jnp.maximum(jnp.std(patches, axis=(1, 2)), 0.01)
     # A target goes neither into the margin nor where it would run into a real one.
-    used &= (jnp.min(patches, axis=(1, 2)) > 0) & (near > 16)
+    used &= jnp.all((starts >= extent[:2]) & (starts + 2 * reach - 1 <= extent[2:]), axis=1) & (near > 16)
     used &= jnp.max(patches, axis=(1, 2)) + 0.3 * ratio * clutter < 1.0
     amplitude = jnp.where(used, ratio * clutter, 0.0)
     axis = jnp.arange(side, dtype=jnp.float32)
     shape = jnp.exp(-(((axis[None, None] - where[..., None]) / sigma[..., None]) ** 2) / 2)  # [slots, 2, side]
     added = jnp.einsum("n,nh,nw->hw", amplitude, shape[:, 1], shape[:, 0])
     points = jnp.concatenate([points, jnp.where(used[:, None], where, 0.0)])
-    # The tails must not reach the margin, which is told from the image by being zero.
-    image = jnp.where(image > 0, jnp.clip(image + added, 0.0, 1.0), image)
+    inside = _inside(extent, side)  # the tails must not reach the margin
+    image = jnp.where(inside, jnp.clip(image + added, 0.0, 1.0), image)
     if segmentation is not None:
         wide = jnp.where(used[:, None, None], shape[:, 1, :, None] * shape[:, 0, None, :], 0.0)
-        segmentation = segmentation | jnp.any(wide > _MASK_FRACTION, axis=0)
-    return Augmented(image, points, jnp.concatenate([mask, used]), segmentation)
+        segmentation = segmentation | (jnp.any(wide > _MASK_FRACTION, axis=0) & inside)
+    return Augmented(image, points, jnp.concatenate([mask, used]), segmentation, extent)
 
 
 def augment(
@@ -182,6 +198,7 @@ def augment(
     points: jax.Array,
     mask: jax.Array,
     segmentation: jax.Array | None = None,
+    extent: jax.Array | None = None,
     *,
     config: AugmentConfig,
 ) -> Augmented:
@@ -189,22 +206,25 @@ def augment(
 
     Args:
       key: this example's own key.
-      image: [S, S] float32 in [0, 1]; zero means the letterbox's margin.
+      image: [S, S] float32 in [0, 1].
       points: [K, 2] float32 (x, y) in pixels.
       mask: [K] bool, which points are targets.
       segmentation: [S, S] bool, the target pixels, or None; moved with the image, and interpolated to one half. Points
         stay what they are: a target cut by the border keeps its centroid.
+      extent: [4] int32, which part of the canvas is image, as in `Batch`; None: all of it. Contrast, brightness, noise
+        and injected targets stay there.
       config: what to vary.
 
     Returns:
       The example, with s the crop side or S; a point that left the image is masked out.
     """
-    keys = jax.random.split(key, 3)
-    example = Augmented(image, points, mask, segmentation)
+    if extent is None:
+        extent = jnp.array([0, 0, image.shape[1] - 1, image.shape[0] - 1], jnp.int32)
+    example = Augmented(image, points, mask, segmentation, extent)
     if config.crop or config.zoom != (1.0, 1.0) or config.flips or config.rotations:
-        example = _geometry(keys[0], example, config)
+        example = _geometry(purpose_key(key, "geometry"), example, config)
     if config.inject:
-        example = _inject(keys[1], example, config)
+        example = _inject(purpose_key(key, "injection"), example, config)
     if config.gain or config.offset or config.noise:
-        example = example._replace(image=_photometry(keys[2], example.image, config))
+        example = _photometry(purpose_key(key, "photometry"), example, config)
     return example

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.data.pipeline import as_depth, check_example, letterbox_example, read_ahead
-from irjax.data.sources import image_dtype
 from irjax.errors import UserError
 from irjax.ops.windows import overlap_of, widen, window_origins
 from irjax.types import Array, Batch, Example, Source
@@ -31,6 +30,7 @@ class PixelCache:
       width: [N] int32, of each image in pixels.
       points: [N, K, 2] float32 (x, y), the targets of each image in its pixels; padding rows are zero.
       mask: [N, K] bool, which rows of `points` are targets.
+      extent: [N, 4] int32, which part of each image's squares is image (`irjax.types.Batch`).
       image: [M] int32, the image that each square is cut from.
       origin: [M, 2] int32 (x, y), where in it; negative where the image is smaller than a window and was widened.
       size: S, static.
@@ -43,6 +43,7 @@ class PixelCache:
     width: Array
     points: Array
     mask: Array
+    extent: Array
     image: Array
     origin: Array
     size: int = flax.struct.field(pytree_node=False)
@@ -87,6 +88,7 @@ def cut(cache: PixelCache, rows: Array, draws: Array) -> Batch:
             "images": _lines(cache.pixels, lines, cache.size),
             "points": jnp.where(inside[first, None], points[first], 0.0),
             "mask": inside[first],
+            "extent": cache.extent[image],
             "segmentation": None if cache.segmentation is None else _bit_lines(cache.segmentation, lines, cache.size),
         }
 
@@ -132,7 +134,7 @@ def load_cache(
     """
     if not len(source):
         raise UserError("there is no example to load")
-    dtype = image_dtype(source)
+    dtype = source.dtype
 
     def read(index: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
         example = source[index]
@@ -170,6 +172,7 @@ def load_cache(
         width=widths.astype(np.int32),
         points=np.stack([pad(one["points"]) for one in kept]),
         mask=np.stack([pad(one["mask"]) for one in kept]),
+        extent=np.stack([one["extent"] for one in kept]),
         image=np.repeat(np.arange(len(kept), dtype=np.int32), [len(each) for each in origins]),
         origin=np.concatenate(origins).astype(np.int32),
         size=size,
@@ -189,6 +192,7 @@ def _in_windows(
         "images": as_depth(widen(example.image, size), dtype, example.name),
         "points": points,
         "mask": np.ones(len(points), np.bool_),
+        "extent": np.array([0, 0, size - 1, size - 1], np.int32),
     }
     if with_masks:
         kept["segmentation"] = widen(example.mask, size)

@@ -7,7 +7,6 @@ import functools
 
 import numpy as np
 
-from irjax.data import sources
 from irjax.errors import UserError
 from irjax.ops.regions import find_regions, points_from_mask, resize_mask
 from irjax.types import Example, Source
@@ -47,7 +46,7 @@ class HardSource:
     @property
     def dtype(self) -> np.dtype:
         """The type that holds every image without loss."""
-        return sources.image_dtype(self.source)
+        return self.source.dtype
 
     @property
     def names(self) -> tuple[str, ...]:

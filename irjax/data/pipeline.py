@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from irjax.data.sources import image_dtype
 from irjax.data.windows import cut_example
 from irjax.errors import UserError
 from irjax.ops import letterbox
+from irjax.ops.keys import purpose_generator
 from irjax.ops.windows import overlap_of
 from irjax.types import Batch, Example, Source
 
@@ -31,7 +31,7 @@ class Order:
     """An endless, deterministic, random-access sequence of example indices.
 
     Without weights, each epoch is a fresh permutation: every example once. With weights, each epoch is `num_examples`
-    draws with replacement, in proportion to the weights. The epoch e comes from ``np.random.default_rng([seed, e])``.
+    draws with replacement, in proportion to the weights. Epoch e comes from ``purpose_generator("order", seed, e)``.
 
     Attributes:
       num_examples: how many examples there are, and draws an epoch has.
@@ -95,7 +95,7 @@ class Order:
 
 @functools.lru_cache(maxsize=8)
 def _epoch(num_examples: int, seed: int, probabilities: bytes | None, number: int) -> np.ndarray:
-    rng = np.random.default_rng([seed, number])
+    rng = purpose_generator("order", seed, number)
     if probabilities is None:
         indices = rng.permutation(num_examples)
     else:
@@ -125,8 +125,8 @@ def letterbox_example(
         so that both mean the same in [0, 1].
 
     Returns:
-      images [S, S] uint8 or uint16, points [K, 2] float32 (x, y) in canvas pixels, mask [K] bool; with the mask also
-      segmentation [S, S] bool.
+      images [S, S] uint8 or uint16, points [K, 2] float32 (x, y) in canvas pixels, mask [K] bool, extent [4] int32 as
+      in `Batch`; with the mask also segmentation [S, S] bool.
 
     Raises:
       UserError: if there are more targets than rows, a mask is wanted where there is none, or a 16-bit image meets
@@ -142,6 +142,7 @@ def letterbox_example(
         "images": as_depth(canvas, np.dtype(dtype or canvas.dtype), example.name),
         "points": points,
         "mask": np.arange(max_points) < count,
+        "extent": letterbox.letterbox_extent(height, width, size, enlarge),
     }
     if with_mask:
         result["segmentation"] = letterbox.letterbox_host(example.mask, size, enlarge)
@@ -244,7 +245,7 @@ def host_batches(
     batches = _LAST_DRAW // batch_size
     if not 0 <= start < batches:
         raise UserError(f"start must be in [0, {batches}), got {start}")
-    read = _ReadDraw(source, order, size, max_points, with_masks, enlarge, image_dtype(source))
+    read = _ReadDraw(source, order, size, max_points, with_masks, enlarge, source.dtype)
     dataset = (
         grain.MapDataset.range(start * batch_size, batches * batch_size)[process_index::process_count]
         .map(read)

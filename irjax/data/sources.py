@@ -108,7 +108,7 @@ class Concatenation:
     @functools.cached_property
     def dtype(self) -> np.dtype:
         """The type that holds every image without loss."""
-        return np.result_type(*(image_dtype(source) for source in self.sources))
+        return np.result_type(*(source.dtype for source in self.sources))
 
     @functools.cached_property
     def _ends(self) -> tuple[int, ...]:
@@ -232,14 +232,6 @@ def check_disjoint(train: Source, val: Source, *, by_content: bool = False) -> N
 def split_hash(source: Source) -> str:
     """SHA-256 over the names in their order: equal for the same examples in the same order, however stored."""
     return hashlib.sha256("\n".join(source.names).encode()).hexdigest()
-
-
-def image_dtype(source: Source) -> np.dtype:
-    """The type that holds every image of a source: its `dtype` where it has one, else from reading all images."""
-    known = getattr(source, "dtype", None)
-    if known is not None:
-        return np.dtype(known)
-    return np.result_type(*{source[index].image.dtype for index in range(len(source))})
 
 
 def _prepared(root: pathlib.Path) -> list[pathlib.Path]:

@@ -21,6 +21,7 @@ import scipy.special
 
 from irjax.data import clutter
 from irjax.errors import UserError
+from irjax.ops.keys import purpose_generator
 from irjax.types import Example, Source
 
 # A target's Gaussian is cut where it is far below one level even of a 16-bit image.
@@ -113,6 +114,11 @@ class SceneConfig:
             raise UserError(f"SceneConfig.mask_fraction must lie between 0 and 1, got {self.mask_fraction}")
         if self.scr_radius < 1 or not 0.0 <= self.margin < min(self.height, self.width) / 2:
             raise UserError(f"SceneConfig.scr_radius {self.scr_radius} or margin {self.margin} does not fit the scene")
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of the images: uint8 or uint16."""
+        return np.dtype(np.uint8 if self.bits == 8 else np.uint16)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -292,7 +298,7 @@ def synthesize(config: SceneConfig, seed: int, index: int) -> Example:
       UserError: a negative seed or index.
     """
     scene, targets = compose(config, seed, index)
-    dtype = np.uint8 if config.bits == 8 else np.uint16
+    dtype = config.dtype
     image = np.rint(np.clip(scene + targets.radiance, 0.0, 1.0) * np.iinfo(dtype).max).astype(dtype)
     return Example(_scene_name(seed, index), image, targets.points, targets.mask)
 
@@ -325,6 +331,11 @@ class SyntheticSource:
     def names(self) -> tuple[str, ...]:
         """`synthetic_s0_00042` is scene 42 of seed 0."""
         return tuple(_scene_name(self.seed, index) for index in range(self.num_examples))
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of every scene."""
+        return self.config.dtype
 
     def __len__(self) -> int:
         return self.num_examples
@@ -407,11 +418,16 @@ class InjectedSource:
         own = self.backgrounds.names
         return tuple(f"{own[i % len(own)]}_injected_s{self.seed}_{i:05d}" for i in range(len(self)))
 
+    @property
+    def dtype(self) -> np.dtype:
+        """The type that holds every image without loss: that of the backgrounds."""
+        return self.backgrounds.dtype
+
     def __len__(self) -> int:
         return len(self.backgrounds) if self.num_examples is None else self.num_examples
 
     def __getitem__(self, index: int) -> Example:
         index = _position(index, len(self))
         background = self.backgrounds[index % len(self.backgrounds)]
-        example = inject(background, self.config, _generator(self.seed, index))
+        example = inject(background, self.config, purpose_generator("injected", self.seed, index))
         return dataclasses.replace(example, name=f"{background.name}_injected_s{self.seed}_{index:05d}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from irjax.data.sources import Concatenation, image_dtype
+from irjax.data.sources import Concatenation
 from irjax.ops.windows import cut_windows, window_origins
 from irjax.types import Example, Source
 
@@ -66,7 +66,7 @@ class WindowSource:
     @functools.cached_property
     def dtype(self) -> np.dtype:
         """The type that holds every image without loss."""
-        return image_dtype(self.source)
+        return self.source.dtype
 
     @functools.cached_property
     def _places(self) -> list[tuple[int, int, str]]:

@@ -110,7 +110,7 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _depth(self) -> type[np.unsignedinteger]:
         if self._source is None and self.NEEDS_SOURCE:
             return np.uint8
-        deep = any(sources.image_dtype(source) == np.uint16 for source in self._sources.values())
+        deep = any(source.dtype == np.uint16 for source in self._sources.values())
         return np.uint16 if deep else np.uint8
 
     @functools.cached_property

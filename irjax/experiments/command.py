@@ -21,6 +21,7 @@ from irjax.experiments.common import ROUNDING_IMAGES, card, largest_difference, 
 from irjax.inference import CONFIG_FILE, Detector, load
 from irjax.reports.files import write_json
 from irjax.training.allocator import keep_freed_memory
+from irjax.training.data import in_memory
 from irjax.training.loop import Result
 from irjax.types import Source
 from irjax.weights import on_disk, save_weights
@@ -244,7 +245,7 @@ def _test_source(command: Flags) -> tuple[Source, str]:
         source = data.open("val")
         what = f"the validation split {' + '.join(data.val)}, on which the checkpoint was chosen"
     else:
-        source, what = data.open("test"), "400 synthetic scenes that no run trains on"
+        source, what = in_memory(data.open("test"), with_masks=True), "400 synthetic scenes that no run trains on"
     if command.protocol:
         source = _under(command, source)
         what = f"the {len(source)} images that {command.protocol} takes of {what}"

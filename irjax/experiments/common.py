@@ -123,7 +123,7 @@ def mask_inputs(config: Any) -> Callable[[Batch, jax.Array | None], tuple[jax.Ar
         images, target = to_unit(batch.images), batch.segmentation
         if keys is not None:
             varied = jax.vmap(functools.partial(augment, config=config.augment))(
-                keys, images, batch.points, batch.mask, target
+                keys, images, batch.points, batch.mask, target, batch.extent
             )
             images, target = varied.image, varied.segmentation
         return normalize(images, config.model.normalization, config.model.channels), target

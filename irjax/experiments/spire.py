@@ -70,11 +70,14 @@ class TargetConfig:
       form: `prps`, `gaussian` or `impulse`.
       sigma: deviation of the Gaussian in heatmap cells; its support has the radius 3 sigma.
       aggregate: `max` or `average` where targets overlap.
+      centre: of the Gaussian: the `cell` of the point, as in the published code, or that of the radiometric `peak`, as
+        in the paper (Eq. 3).
     """
 
     form: str = "prps"
     sigma: float = 2.0
     aggregate: str = "max"
+    centre: Literal["cell", "peak"] = "cell"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +130,7 @@ def paper() -> SpireConfig:
     2,285 training images are 91,400 steps of 10 images, 4.8 GMAC forward each.
     """
     return SpireConfig(
+        target=TargetConfig(centre="peak"),
         optimizer=OptimizerConfig(
             name="adam", rate=0.01, warmup_epochs=0, schedule="constant", plateau_factor=0.01, plateau_patience=3
         ),
@@ -215,9 +219,10 @@ def spire_method(config: SpireConfig, axis_name: str | None = None) -> Method:
     def prepare(batch: Batch, keys: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         images, points, mask = to_unit(batch.images), batch.points, batch.mask
         if keys is not None:
-            images, points, mask, _ = jax.vmap(functools.partial(augment, config=config.augment))(
-                keys, images, points, mask
+            varied = jax.vmap(functools.partial(augment, config=config.augment))(
+                keys, images, points, mask, None, batch.extent
             )
+            images, points, mask = varied.image, varied.points, varied.mask
         wanted = prps(
             images,
             points,
@@ -226,6 +231,7 @@ def spire_method(config: SpireConfig, axis_name: str | None = None) -> Method:
             sigma=target.sigma,
             form=target.form,
             aggregate=target.aggregate,
+            centre=target.centre,
         )
         return normalize(images, model.normalization, model.channels), wanted
 

@@ -24,6 +24,7 @@ from irjax.layers.norm import BatchNorm
 from irjax.layers.pool import max_pool2
 from irjax.layers.resize import upsample_double
 from irjax.models.resnet import WIDTHS, BasicBlock, ResNet18
+from irjax.ops.keys import purpose_key
 from irjax.ops.patches import expand_mask, join_patches, mask_of, top_patches
 
 MODES = ("gather_sparse", "masked_dense", "dense_literal")
@@ -332,7 +333,7 @@ class ADSNet(_Part):
     ) -> tuple[jax.Array, jax.Array | None]:
         """The patches that stay: a mask, and in prediction their indices."""
         if train:
-            own = None if keys is None else jax.vmap(lambda key: jax.random.fold_in(key, level))(keys)
+            own = None if keys is None else jax.vmap(lambda key: decision_key(key, level))(keys)
             return kept * gumbel_keep(decision, own, self.temperature), None
         number = kept_number(kept.shape[1] * kept.shape[2], fraction)
         indices = top_patches(scores_of(decision, kept), number)
@@ -346,6 +347,11 @@ class ADSNet(_Part):
             return KeptPatches(indices, kept.shape[1:])
         literal = not train and self.mode == "dense_literal"
         return WholeMap(expand_mask(kept, self.cell // STRIDES[level]), literal)
+
+
+def decision_key(key: jax.Array, level: int) -> jax.Array:
+    """The key of the noise on the decisions at a level, from an example's."""
+    return jax.random.fold_in(purpose_key(key, "gumbel"), level)
 
 
 def to_cells(x: jax.Array, stride: int, cell: int) -> jax.Array:

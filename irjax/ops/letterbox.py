@@ -61,6 +61,19 @@ def from_canvas(points: Array, height: int, width: int, size: int, enlarge: bool
     return (points - offset.astype(np.float32)) / scale.astype(np.float32)
 
 
+def letterbox_extent(height: int, width: int, size: int, enlarge: bool = True) -> np.ndarray:
+    """The part of the canvas that holds something of the image; the rest is its margin, whatever the image's values.
+
+    Returns:
+      [4] int32: the first and last column and row, (left, top, right, bottom), all inclusive.
+    """
+    scale, offset = letterbox_affine(height, width, size, enlarge)
+    # Interpolation fades to zero one image pixel outside the image, at its coordinates -1 and W or H.
+    first = np.maximum(np.floor(offset - scale) + 1, 0)
+    last = np.minimum(np.ceil(offset + scale * (width, height)) - 1, size - 1)
+    return np.concatenate([first, last]).astype(np.int32)
+
+
 @functools.lru_cache(maxsize=512)
 def _axis_weights(length: int, size: int, scale: float, offset: float) -> np.ndarray:
     """Bilinear weights [size, length] float32 along one axis; nothing outside the image, so zero."""

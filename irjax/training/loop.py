@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.errors import UserError
+from irjax.ops.keys import purpose_key
 from irjax.reports.files import plain, write_json
 from irjax.training.checkpoints import CheckpointError, Checkpoints, saved_steps
 from irjax.training.configs import differences
@@ -279,7 +280,7 @@ def fit(
 
     feed, val = _feeds(train, val, data, loop, devices[0], with_masks)
     schedule = _Schedule.of(loop, feed.examples)
-    init_key, seed_key = jax.random.split(jax.random.key(loop.seed))
+    init_key, seed_key = (purpose_key(jax.random.key(loop.seed), purpose) for purpose in ("init", "steps"))
     tx = optimizer.build(schedule.steps, schedule.per_epoch)
     initial = _variables(one.model, (data.size, data.size, input_channels), init_key, initial)
     record = _Record(run, one.select, Plateau(optimizer.plateau_factor, optimizer.plateau_patience))

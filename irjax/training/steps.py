@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from irjax.ops.keys import purpose_key
 from irjax.training.state import TrainState, Variables
 from irjax.types import Batch, Example
 
@@ -105,7 +106,7 @@ def make_train_step(
                 inputs,
                 train=True,
                 mutable=collections,
-                rngs={"dropout": jax.random.fold_in(keys[0], 7)},
+                rngs={"dropout": purpose_key(keys[0], "dropout")},
                 **method.extra(keys),
             )
             return jnp.mean(loss_of(outputs)), updated

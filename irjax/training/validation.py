@@ -12,7 +12,6 @@ import jax
 import numpy as np
 
 from irjax.data.pipeline import network_views, read_ahead, stack_views
-from irjax.data.sources import image_dtype
 from irjax.training.data import DataConfig
 from irjax.training.state import Variables
 from irjax.training.steps import Method, make_eval_step
@@ -36,7 +35,7 @@ class Validation:
     ):
         self._method, self._source, self._batch_size, self._device = method, source, batch_size, device
         self._step = jax.jit(make_eval_step(method))
-        options = {"with_mask": with_masks, "enlarge": data.enlarge, "slide": data.slide, "dtype": image_dtype(source)}
+        options = {"with_mask": with_masks, "enlarge": data.enlarge, "slide": data.slide, "dtype": source.dtype}
         self._views = lambda example: network_views(example, data.size, data.max_points, **options)
 
     def __call__(self, variables: Variables) -> dict[str, float]:

@@ -233,7 +233,7 @@ def build(name, source, out, warns):
 
 def assert_same(prepared, folder):
     assert prepared.names == folder.names and sources.split_hash(prepared) == sources.split_hash(folder)
-    assert prepared.dtype == sources.image_dtype(folder)
+    assert prepared.dtype == folder.dtype
     for index in range(len(folder)):
         one, other = prepared[index], folder[index]
         assert one.image.dtype == other.image.dtype

@@ -20,13 +20,13 @@ def jitted(config):
     return jax.jit(functools.partial(augment, config=config))
 
 
-def run(seed, image, points, config):
+def run(seed, image, points, config, extent=None):
     """Augments on the host's terms: image, points and mask as numpy."""
     points = np.asarray(points, np.float32).reshape(-1, 2)
     mask = np.ones(len(points), bool)
     if not len(points):
         points, mask = np.zeros((1, 2), np.float32), np.zeros(1, bool)
-    out = jitted(config)(jax.random.key(seed), np.asarray(image, np.float32), points, mask)
+    out = jitted(config)(jax.random.key(seed), np.asarray(image, np.float32), points, mask, None, extent)
     assert out.segmentation is None
     return tuple(np.asarray(x) for x in out[:3])
 
@@ -144,9 +144,14 @@ def test_zooming_out_shows_zeros_around():
 # --- photometry -------------------------------------------------------------------------------------------------------
 
 
+WIDE = np.array([0, 16, SIZE - 1, SIZE - 17], np.int32)
+
+
 def margins():
+    """An image 32 pixels high on the canvas, and a quarter of it is truly black."""
     image = noise(3)
     image[:16], image[-16:] = 0.0, 0.0
+    image[:, :16] = 0.0
     return image
 
 
@@ -154,7 +159,7 @@ def margins():
 @given(SEEDS)
 def test_photometry_keeps_margins_and_range(seed):
     config = AugmentConfig(gain=0.9, offset=0.5, noise=0.2, inject=2, inject_share=1.0, inject_sigma=(3.0, 3.5))
-    image, _, _ = run(seed, margins(), [], config)
+    image, _, _ = run(seed, margins(), [], config, WIDE)
     assert image.min() >= 0 and image.max() <= 1
     np.testing.assert_array_equal(image[:16], 0)
     np.testing.assert_array_equal(image[-16:], 0)
@@ -164,10 +169,53 @@ def test_photometry_keeps_margins_and_range(seed):
 @quick
 @given(SEEDS)
 def test_gain_is_about_the_mean_of_the_image_without_margins(seed):
-    image, _, _ = run(seed, margins(), [], AugmentConfig(gain=0.3))
-    inside, before = image[16:-16], margins()[16:-16]
+    image, _, _ = run(seed, margins() + 0.2 * (margins() == 0), [], AugmentConfig(gain=0.3), WIDE)
+    inside, before = image[16:-16], (margins() + 0.2 * (margins() == 0))[16:-16]
     np.testing.assert_allclose(inside.mean(), before.mean(), rtol=1e-4)
     assert 0.7 - 1e-3 <= inside.std() / before.std() <= 1.3 + 1e-3
+
+
+@quick
+@given(SEEDS, st.sampled_from(["gain", "offset", "noise"]))
+def test_photometry_reaches_every_pixel_of_the_image_and_none_of_the_margin(seed, what):
+    """The image's own zeros are as much image as the rest."""
+    image = margins()
+    image[16:-16, :16] = 0.0
+    changed, _, _ = run(seed, image, [], AugmentConfig(**{what: 0.2}), WIDE)
+    outside = np.r_[changed[:16], changed[-16:]]
+    np.testing.assert_array_equal(outside, 0)
+    mean = image[16:-16].mean()
+    inside, black = changed[16:-16], changed[16:-16, :16]
+    moved = inside != image[16:-16]
+    if what == "noise":  # the negative half of the noise is cut at 0 where the image is black
+        assert moved[:, 16:].mean() > 0.99 and 0.4 < moved[:, :16].mean() < 0.6
+    elif what == "gain":
+        factor = (inside[:, 16:].max() - mean) / (image[16:-16].max() - mean)
+        np.testing.assert_allclose(black, max(mean * (1 - factor), 0), atol=1e-5)
+        assert moved[:, 16:].mean() > 0.99
+    else:
+        shift = (inside - image[16:-16])[:, 16:].mean()
+        np.testing.assert_allclose(black, max(shift, 0), atol=1e-5)
+
+
+@quick
+@given(SEEDS, st.sampled_from([0, 40]))
+def test_the_margin_moves_with_the_image(seed, crop):
+    """Against a plane of ones, moved alike: what is 0 of it is margin, the outside of a canvas that was shrunk too."""
+    config = AugmentConfig(crop=crop, zoom=(0.5, 1.5), flips=True, rotations=True)
+    part = np.zeros((SIZE, SIZE), np.float32)
+    left, top, right, bottom = extent = np.array([7, 20, 58, 41], np.int32)
+    part[top : bottom + 1, left : right + 1] = 1.0
+    out = jitted(config)(jax.random.key(seed), part, jnp.zeros((1, 2)), jnp.zeros(1, bool), None, extent)
+    axis = np.arange(crop or SIZE)
+    x, y = ((axis >= out.extent[i]) & (axis <= out.extent[i + 2]) for i in (0, 1))
+    inside = y[:, None] & x[None]
+    assert np.all(np.asarray(out.image)[inside] > 0) and np.all(np.asarray(out.image)[~inside] < 1e-4)
+    bright = dataclasses.replace(config, offset=0.5)
+    for one in (1, 2, 3):
+        again = jitted(bright)(jax.random.key(seed + one), part, jnp.zeros((1, 2)), jnp.zeros(1, bool), None, extent)
+        plain = jitted(config)(jax.random.key(seed + one), part, jnp.zeros((1, 2)), jnp.zeros(1, bool), None, extent)
+        assert np.all(np.asarray(again.image)[np.asarray(plain.image) == 0] == 0)
 
 
 @quick
@@ -204,7 +252,7 @@ def test_injected_targets_avoid_margins_real_targets_and_saturation(seed):
     config = AugmentConfig(inject=3, inject_share=1.0)
     image = noise(3)
     image[:, :20] = 0.0
-    changed, points, mask = run(seed, image, [[50.0, 20.0]], config)
+    changed, points, mask = run(seed, image, [[50.0, 20.0]], config, np.array([20, 0, SIZE - 1, SIZE - 1], np.int32))
     for x, y in points[1:][mask[1:]]:
         assert x >= 20 and np.hypot(x - 50, y - 20) > 16
     np.testing.assert_array_equal(points[0], [50.0, 20.0])
@@ -212,6 +260,17 @@ def test_injected_targets_avoid_margins_real_targets_and_saturation(seed):
     assert mask[0] and changed.max() <= 1 and np.all(changed - image >= -1e-6)
     bright = run(seed, np.full((SIZE, SIZE), 0.999, np.float32), [], config)
     assert not bright[2].any()
+
+
+def test_injected_targets_fall_on_real_zeros():
+    """A black image is an image; nothing of it is margin."""
+    config = AugmentConfig(inject=3, inject_share=1.0)
+    image, black = noise(3), np.zeros((SIZE, SIZE), bool)
+    black[20:44, 8:60] = True
+    image[black] = 0.0
+    seen = [run(seed, image, [], config) for seed in range(30)]
+    on_black = sum(black[tuple(np.rint(point[::-1]).astype(int))] for _, p, m in seen for point in p[1:][m[1:]])
+    assert on_black > 10 and any(np.any(changed[black] > 0.1) for changed, _, _ in seen)
 
 
 def test_share_of_slots_in_use():
@@ -294,7 +353,7 @@ def test_other_keys_give_other_images():
 
 def test_padding_rows_are_not_moved_into_sight():
     points, mask = jnp.array([[30.0, 30.0], [0.0, 0.0]]), jnp.array([True, False])
-    _, points, mask, _ = jitted(dataclasses.replace(ALL, inject=0))(jax.random.key(0), noise(), points, mask)
+    _, points, mask, *_ = jitted(dataclasses.replace(ALL, inject=0))(jax.random.key(0), noise(), points, mask)
     assert not mask[1] and np.all(points[1] == 0)
 
 

@@ -1,3 +1,4 @@
+import collections
 import dataclasses
 import itertools
 
@@ -9,9 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from irjax import types
-from irjax.data import layouts, pipeline
+from irjax.data import layouts, pipeline, synthetic
 from irjax.data.cache import cut, load_cache
 from irjax.ops import letterbox
+from irjax.training.data import in_memory
 
 SIZE, POINTS = 32, 4
 FEED = {"size": SIZE, "max_points": POINTS}
@@ -46,6 +48,45 @@ class Memory:
             image = image.astype(np.uint16) * np.uint16(200)
         points = rng.uniform(0, 15, (index % 4, 2)).astype(np.float32)
         return types.Example(self.names[index], image, points, image > 127)
+
+
+def test_nothing_is_read_to_learn_its_type(monkeypatch):
+    """Every feed makes each synthetic scene once."""
+    made = collections.Counter()
+
+    def counted(config, seed, index, synthesize=synthetic.synthesize):
+        made[index] += 1
+        return synthesize(config, seed, index)
+
+    monkeypatch.setattr(synthetic, "synthesize", counted)
+    source = synthetic.SyntheticSource(synthetic.SceneConfig(height=32, width=32, bits=16), 0, 5)
+    loaders = {
+        "load_cache": lambda: load_cache(source, SIZE, 8),
+        "windows": lambda: load_cache(source, 16, 8, enlarge=False, slide=True),
+        "in_memory": lambda: in_memory(source, with_masks=True),
+    }
+    for name, load in loaders.items():
+        made.clear()
+        load()
+        assert made == dict.fromkeys(range(5), 1), name
+    made.clear()
+    feed = {"order": pipeline.Order(5, 0), "batch_size": 5, "size": SIZE, "max_points": 8}
+    batches = pipeline.host_batches(source, **feed, num_threads=1, prefetch=1)
+    assert not made
+    assert next(batches).images.dtype == np.uint16
+
+
+def test_every_feed_says_what_of_the_canvas_is_image():
+    source, draws = Memory(6), np.arange(6)
+    wanted = [letterbox.letterbox_extent(16 + index % 3, 20, SIZE) for index in range(6)]
+    batch = cut(load_cache(source, **FEED), draws, draws)
+    np.testing.assert_array_equal(batch.extent, wanted)
+    assert batch.extent.dtype == np.int32 and batch.extent[0].tolist() == [0, 2, 31, 29]
+    order = pipeline.Order(6, 0)
+    batch = next(pipeline.host_batches(source, order=order, batch_size=4, **FEED))
+    np.testing.assert_array_equal(batch.extent, [wanted[i] for i in order.slice(0, 4)])
+    windows = cut(load_cache(source, **FEED, enlarge=False, slide=True), draws, draws)
+    np.testing.assert_array_equal(windows.extent, [[0, 0, 31, 31]] * 6)  # mirrored at the border: all of it is image
 
 
 def equal(first, second):
@@ -140,7 +181,7 @@ def test_host_batches_are_the_device_caches_batches():
         assert batch.index.dtype == np.int32
         np.testing.assert_array_equal(batch.index, draws)
         wanted = cut(cache, order.slice(draws[0], draws[-1] + 1), draws)
-        for name in ("images", "points", "mask"):
+        for name in ("images", "points", "mask", "extent"):
             np.testing.assert_array_equal(getattr(batch, name), getattr(wanted, name))
 
 

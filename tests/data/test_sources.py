@@ -7,6 +7,7 @@ from PIL import Image
 
 from irjax import types
 from irjax.data import sources
+from irjax.training.data import in_memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +18,16 @@ class Memory:
     salt: int = 0
     bits: int = 8
 
+    @property
+    def dtype(self):
+        return np.dtype(np.uint8 if self.bits == 8 else np.uint16)
+
     def __len__(self):
         return len(self.names)
 
     def __getitem__(self, index):
         rng = np.random.default_rng([self.salt, index % len(self)])
-        image = rng.integers(0, 2**self.bits, (16, 18)).astype(np.uint8 if self.bits == 8 else np.uint16)
+        image = rng.integers(0, 2**self.bits, (16, 18)).astype(self.dtype)
         return types.Example(self.names[index], image, np.array([[2, 3]], np.float32))
 
 
@@ -43,7 +48,7 @@ def test_concatenation(tmp_path):
     assert joined.names == ("a", "b", "a", "x", "y", "z") and len(joined) == 6
     assert [joined[i].name for i in range(-6, 6)] == list(joined.names) * 2
     np.testing.assert_array_equal(joined[2].image, second[0].image)
-    assert sources.image_dtype(joined) == np.uint16
+    assert joined.dtype == np.uint16
     copy = pickle.loads(pickle.dumps(joined))
     assert copy[5].name == "z" and copy == joined
     with pytest.raises(IndexError):
@@ -53,6 +58,24 @@ def test_concatenation(tmp_path):
         sources.concatenate([])
     with pytest.raises(ValueError, match="source 1 has the name b twice"):
         sources.concatenate([first, Memory(("b", "b"))])
+
+
+@pytest.mark.parametrize("with_masks", [True, False])
+def test_in_memory_every_example_is_read_once(with_masks):
+    reads = []
+
+    class Counted(Memory):
+        def __getitem__(self, index):
+            reads.append(index)
+            example = super().__getitem__(index)
+            return dataclasses.replace(example, mask=example.image > 100)
+
+    kept = in_memory(Counted(("a", "b")), with_masks)
+    assert isinstance(kept, types.Source) and kept.names == ("a", "b") and kept.dtype == np.uint8 and len(kept) == 2
+    assert [kept[i].name for i in (0, 1, 0)] == ["a", "b", "a"] and sorted(reads) == [0, 1]
+    assert (kept[0].mask is not None) == with_masks
+    with pytest.raises(IndexError):
+        kept[2]
 
 
 def test_check_disjoint_by_name_and_content(tmp_path):

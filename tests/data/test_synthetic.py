@@ -56,6 +56,7 @@ def test_source_protocol_and_bounds():
 
 @pytest.mark.parametrize(("bits", "dtype"), [(8, np.uint8), (16, np.uint16)])
 def test_types_shapes_and_ranges(bits, dtype):
+    assert SyntheticSource(SceneConfig(bits=bits)).dtype == SceneConfig(bits=bits).dtype == dtype
     example = synthesize(dataclasses.replace(SMALL, bits=bits, targets=(4, 4)), 0, 0)
     assert example.image.dtype == dtype and example.image.shape == (96, 128)
     assert example.points.dtype == np.float32 and example.points.shape == (4, 2)
@@ -178,6 +179,10 @@ class _Real:
     def __len__(self):
         return len(self.examples)
 
+    @property
+    def dtype(self):
+        return self.examples[0].image.dtype
+
     def __getitem__(self, index):
         return self.examples[index]
 
@@ -197,6 +202,7 @@ def test_injection_keeps_old_targets(dtype):
     before = real.image.copy()
     source = InjectedSource(_Real((real,)), SceneConfig(targets=(3, 5)), seed=4, num_examples=3)
     assert isinstance(source, Source) and len(source) == 3 and len(set(source.names)) == 3
+    assert source.dtype == dtype
     for index in range(3):
         example = source[index]
         assert example.name == source.names[index]

@@ -14,6 +14,7 @@ class Images:
     """A large image with two targets, one of them where windows overlap, and a small one with one target."""
 
     names = ("large", "small")
+    dtype = np.dtype(np.uint8)
 
     def __len__(self):
         return 2

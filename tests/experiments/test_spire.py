@@ -1,3 +1,4 @@
+import collections
 import dataclasses
 import json
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 import irjax
+from irjax.data import synthetic
 from irjax.data.synthetic import SceneConfig, SyntheticSource
 from irjax.experiments import command, spire
 from irjax.layers.conv import Conv
@@ -23,6 +25,9 @@ SMALL = [
     *("--loop.steps", "4", "--loop.batch-size", "4", "--loop.steps-per-dispatch", "2", "--loop.devices", "1"),
     *("--augment.crop", "48", "--loop.no-tensorboard"),
 ]
+
+
+RENDERED = collections.Counter()  # (seed, index) of the scenes that the fixture `trained` rendered
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -66,10 +71,16 @@ def trained(tmp_path_factory):
 
     run = tmp_path_factory.mktemp("spire") / "run"
     out = io.StringIO()
+
+    def counted(*scene, made=synthetic.synthesize):
+        RENDERED[scene[1:]] += 1
+        return made(*scene)
+
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
         patch.setattr(
             DataConfig, "open", lambda self, split, whole=DataConfig.open: _first(whole(self, split), split == "test")
         )
+        patch.setattr(synthetic, "synthesize", counted)
         spire.main([*SMALL, "--run", str(run)])
     return run, out.getvalue()
 
@@ -86,6 +97,11 @@ def test_the_command_prints_results_and_where_they_are(trained):
     assert {path.name for path in (run / "test").iterdir()} >= {"predictions.json", "tophat.json"}
     predictions = json.loads((run / "test" / "predictions.json").read_text())
     assert predictions
+
+
+def test_every_scene_is_rendered_once(trained):
+    """Of training, validation and test; each is drawn, scored and seen by the top-hat filter."""
+    assert RENDERED == {(seed, index): 1 for seed, number in enumerate((12, 4, 6)) for index in range(number)}
 
 
 def test_the_run_loads_as_a_detector(trained):

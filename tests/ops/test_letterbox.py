@@ -11,6 +11,7 @@ from irjax.ops.letterbox import (
     from_canvas,
     letterbox,
     letterbox_affine,
+    letterbox_extent,
     letterbox_host,
     letterbox_weights,
     to_canvas,
@@ -50,6 +51,22 @@ def test_corners(height, width, size):
     wanted = [[pad_x, pad_y], [size - pad_x - 1, pad_y], [pad_x, size - pad_y - 1]]
     np.testing.assert_allclose(corners * scale + offset, wanted, atol=1e-9)
     assert min(pad_x, pad_y) == pytest.approx(0, abs=1e-9)
+
+
+@given(SIDES, SIDES, st.sampled_from([64, 512, 640]), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_the_extent_is_where_the_image_is_seen(height, width, size, enlarge):
+    left, top, right, bottom = letterbox_extent(height, width, size, enlarge)
+    for weights, first, last in zip(
+        letterbox_weights(height, width, size, enlarge), (top, left), (bottom, right), strict=True
+    ):
+        seen = weights.sum(axis=1)
+        assert (
+            seen[first : last + 1].min(initial=1) > 0
+            and max(seen[:first].max(initial=0), seen[last + 1 :].max(initial=0)) < 1e-5
+        )
+    assert letterbox_extent(64, 64, 64).tolist() == [0, 0, 63, 63]
+    assert letterbox_extent(20, 30, 64, enlarge=False).tolist() == [17, 22, 46, 41]
 
 
 @given(SIDES, SIDES, st.sampled_from([64, 512]), st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=4))

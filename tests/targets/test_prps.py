@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from irjax.data.pipeline import load_all
+from irjax.data.sources import open_source
 from irjax.targets import prps
 
 
@@ -14,7 +16,7 @@ def gaussian_patch(sigma=2.0):
     return np.exp(-(square[:, None] + square[None]) / (2 * sigma**2))
 
 
-def reference(image, points, *, stride=4, sigma=2.0, aggregate="max"):
+def reference(image, points, *, stride=4, sigma=2.0, aggregate="max", centre="cell"):
     """Equations 2 to 6 step by step, in plain loops."""
     side, reach = 2 * round(3 * sigma) + 1, round(3 * sigma)
     height, width = image.shape
@@ -24,7 +26,8 @@ def reference(image, points, *, stride=4, sigma=2.0, aggregate="max"):
         top, left = max(row - 5, 0), max(column - 5, 0)
         window = image[top : row + 6, left : column + 6]
         offset = np.unravel_index(np.argmax(window), window.shape)
-        row, column = top + offset[0] - reach, left + offset[1] - reach
+        peak_x, peak_y = left + offset[1], top + offset[0]
+        row, column = peak_y - reach, peak_x - reach
         row, column = min(max(row, 0), height - side), min(max(column, 0), width - side)
         patch = image[row : row + side, column : column + side]
         target = gaussian_patch(sigma)
@@ -32,6 +35,7 @@ def reference(image, points, *, stride=4, sigma=2.0, aggregate="max"):
             product = target * (patch - patch.min()) / (patch.max() - patch.min())
             if product.max() > product.min():
                 target = (product - product.min()) / (product.max() - product.min())
+        x, y = (x, y) if centre == "cell" else (peak_x, peak_y)
         v, u = int(np.floor(y / stride + 0.5)), int(np.floor(x / stride + 0.5))
         for i in range(side):
             for j in range(side):
@@ -55,13 +59,49 @@ def test_equals_the_recorded_targets(shared, form):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from(["max", "average"]), st.sampled_from([1.0, 2.0, 3.0]))
-def test_equals_the_loops(seed, aggregate, sigma):
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["max", "average"]),
+    st.sampled_from([1.0, 2.0, 3.0]),
+    st.sampled_from(["cell", "peak"]),
+)
+def test_equals_the_loops(seed, aggregate, sigma, centre):
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 8, (48, 64)).astype(np.float32)  # few levels, so that ties occur
     points = rng.uniform(0, (63, 47), (4, 2)).astype(np.float32)
-    heat = prps(image[None], points[None], np.ones((1, 4), bool), sigma=sigma, aggregate=aggregate)
-    np.testing.assert_allclose(heat[0], reference(image, points, sigma=sigma, aggregate=aggregate), atol=1e-5)
+    options = {"sigma": sigma, "aggregate": aggregate, "centre": centre}
+    heat = prps(image[None], points[None], np.ones((1, 4), bool), **options)
+    np.testing.assert_allclose(heat[0], reference(image, points, **options), atol=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(12, 51), st.integers(12, 51), st.integers(-5, 5), st.integers(-5, 5), st.sampled_from([2, 4, 8]))
+def test_peak_puts_the_maximum_where_the_image_is_brightest(x, y, dx, dy, stride):
+    """Eq. 3: at the lattice cell of the brightest pixel near the point, whatever the form."""
+    image = np.full((64, 64), 0.2, np.float32)
+    image[y, x] = 1.0
+    point = np.array([[[x + dx, y + dy]]], np.float32) + np.float32(0.25)
+    for form in ("prps", "gaussian", "impulse"):
+        options = {"stride": stride, "sigma": 1.0, "form": form}
+        for centre, (at_x, at_y) in (("peak", (x, y)), ("cell", point[0, 0])):
+            heat = np.asarray(prps(image[None], point, np.ones((1, 1), bool), centre=centre, **options))[0]
+            cell = np.array([np.floor(at_y / stride + 0.5), np.floor(at_x / stride + 0.5)])
+            if np.all(cell < 64 // stride):
+                np.testing.assert_array_equal(np.argwhere(heat == heat.max())[0], cell)
+                assert heat.max() == 1
+
+
+def test_targets_of_nudt_sirst_whose_peak_is_in_another_cell(shared):
+    data = load_all(open_source(shared / "data" / "NUDT-SIRST", "val"), 512, 8)
+    assert data.mask.sum() == 192
+    other = 0
+    for column in range(4):  # no image has more targets
+        cell, peak = (
+            prps(data.images, data.points[:, [column]], data.mask[:, [column]], form="impulse", centre=centre)
+            for centre in ("cell", "peak")
+        )
+        other += int(jnp.sum(jnp.any(cell != peak, axis=(1, 2))))
+    assert not data.mask[:, 4:].any() and other == 87
 
 
 def test_masked_points_leave_no_trace():
@@ -113,6 +153,7 @@ def test_shapes_and_one_trace():
     [
         ({"form": "disc"}, "form must be"),
         ({"aggregate": "sum"}, "aggregate"),
+        ({"centre": "middle"}, "centre must be"),
         ({"stride": 5}, "multiples of 5"),
         ({"sigma": 12.0}, "at least 73"),
     ],
