@@ -23,7 +23,7 @@ import numpy as np
 from irjax.data.arrays import Images, as_gray_images, unit_range
 from irjax.data.images import MIN_SIDE
 from irjax.detector_config import CONFIG_FILE, DetectorConfig
-from irjax.errors import MissingFileError, UserError
+from irjax.errors import MissingFileError, UserError, reading
 from irjax.models import registry
 from irjax.ops.components import decode_mask
 from irjax.ops.letterbox import letterbox, letterbox_affine, letterbox_host, unletterbox, unletterbox_host
@@ -335,7 +335,8 @@ class Detector:
 
 def _fetched(output: Detections | Array, count: int) -> Detections | np.ndarray:
     """The first rows of what `Detector._run` gave, on the host; the others are padding."""
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], output)
+    # Copies: on the CPU `asarray` is a view, which keeps the device's array.
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:count].copy(), output)
 
 
 def _kept_pixels(module: nn.Module, variables: Mapping[str, Any], inputs: Array) -> Array:
@@ -424,8 +425,9 @@ def resolve(name_or_path: str | os.PathLike) -> pathlib.Path:
     if text in shipped:
         return shipped[text]
     path = pathlib.Path(text).expanduser()
-    if path.exists():
-        return path
+    with reading(path):  # a name can be too long
+        if path.exists():
+            return path
     if path.suffix or len(path.parts) > 1:
         raise MissingFileError(f"no file or directory {text}")
     known = ", ".join(shipped) or "none in this installation"
@@ -436,7 +438,9 @@ def _load_run(directory: pathlib.Path) -> tuple[DetectorConfig, Mapping[str, Any
     file = directory / CONFIG_FILE
     if not file.is_file():
         raise MissingFileError(f"{directory} is no run directory: it has no {CONFIG_FILE}")
-    config = DetectorConfig.from_json(file.read_text(encoding="utf-8"), os.fspath(file))
+    with reading(file):
+        text = file.read_text(encoding="utf-8")
+    config = DetectorConfig.from_json(text, os.fspath(file))
     from irjax.training import checkpoints
 
     return config, checkpoints.load_variables(directory, which="best")

@@ -60,12 +60,26 @@ def run(*arguments):
     cli.main([str(argument) for argument in arguments])
 
 
-def error_of(*arguments):
-    """The one line that a failing command prints."""
+def failure(*arguments):
+    """The one line that a failing command prints, and its exit status."""
     with pytest.raises(SystemExit) as stopped:
         run(*arguments)
-    message = stopped.value.code
-    assert isinstance(message, str) and message.startswith("error: ") and "\n" not in message, message
+    message = str(stopped.value)
+    assert message.startswith("error: ") and "\n" not in message, message
+    return message, stopped.value.code
+
+
+def error_of(*arguments):
+    """The line of a command that cannot use what it was given."""
+    message, status = failure(*arguments)
+    assert status == 1, message
+    return message
+
+
+def usage_error_of(*arguments):
+    """The line of a command that was called in a wrong way."""
+    message, status = failure(*arguments)
+    assert status == 2, message
     return message
 
 
@@ -122,13 +136,13 @@ def test_a_split_of_a_data_set(tmp_path):
     assert list(read_predictions(tmp_path / "out/predictions.json").predictions) == ["0.png", "1.png"]
     run("evaluate", "--predictions", tmp_path / "out/masks", "--truth", data, "--split", "trainval")
     assert "no split 'other'" in error_of("predict", data, "--split", "other", "--model", "tophat")
-    assert "--split goes with one data set" in error_of("predict", data, data, "--split", "trainval")
+    assert "--split goes with one data set" in usage_error_of("predict", data, data, "--split", "trainval")
 
 
 def test_filters_work_at_the_size_of_the_image(tmp_path):
     image = save(tmp_path / "a.png", scene(32, 48, (20, 11)))
-    assert "--size" in error_of("predict", image, "--model", "tophat", "--size", 64)
-    assert "--native" in error_of("predict", image, "--model", "tophat", "--native")
+    assert "--size" in usage_error_of("predict", image, "--model", "tophat", "--size", 64)
+    assert "--native" in usage_error_of("predict", image, "--model", "tophat", "--native")
 
 
 @pytest.mark.parametrize("spoil", ["truncated", "small", "text"])
@@ -183,34 +197,56 @@ def test_nothing_is_read_where_nothing_can_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr("irjax.reports.predict.read_image", lambda path: pytest.fail("read"))
     for out in (tmp_path / "file", tmp_path / "file/below"):
         message = error_of("predict", image, "--model", "tophat", "--out", out)
-        assert f"cannot write to the folder {out}" in message
+        assert f"cannot write {out}/predictions.json" in message
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("predict", "absent.png", "--model", "tophat"), "there is no file or folder absent.png"),
+        (("predict", "x" * 300, "--model", "tophat"), "File name too long"),
         (("predict", ".", "--model", "no-such-weights"), "neither the name of shipped weights"),
         (("predict", ".", "--model", "absent/run"), "no file or directory absent/run"),
-        (("predict",), "required: FOLDER_OR_FILE"),
-        (("predict", ".", "--size", "big"), "argument --size: invalid int value: 'big'"),
-        (("predict", ".", "--model", "tophat", "--overlays", "-1"), "--overlays must not be negative"),
-        (("train",), "invalid choice: 'train'"),
-        ((), "required: COMMAND"),
-        (("models", "absent"), "there are no weights absent"),
+        (("predict", ".", "--model", "x" * 300), "File name too long"),
         (("benchmark", "--torch", "absent.py"), "no PyTorch module absent.py"),
-        (("benchmark", "--threads", "0"), "--threads must be in 1.."),
-        (("benchmark", "--batch", "0"), "batches at least 1"),
         (("benchmark", "--size", "30"), "size must be a multiple of 4"),
-        (("datasets", "build", "absent", "--source", "."), "there is no builder 'absent'"),
         (("datasets", "build", "nudt_sirst", "--source", "absent"), "there is no folder absent"),
         (("datasets", "list", "absent"), "there is no folder absent"),
     ],
 )
-def test_wrong_arguments(tmp_path, monkeypatch, arguments, message):
+def test_what_arguments_name_cannot_be_used(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "a.png", scene(32, 32))
     assert message in error_of(*arguments)
+    assert [path.name for path in tmp_path.iterdir()] in (["a.png"], ["a.png", "datasets"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("predict",), "required: FOLDER_OR_FILE"),
+        (("predict", ".", "--size", "big"), "argument --size: invalid int value: 'big'"),
+        (("predict", ".", "--model", "tophat", "--overlays", "-1"), "--overlays must be at least 0, got -1"),
+        (("predict", ".", "--size", "0"), "--size must be at least 1, got 0"),
+        (("predict", ".", "--max-detections", "0"), "--max-detections must be at least 1, got 0"),
+        (("train",), "invalid choice: 'train'"),
+        ((), "required: COMMAND"),
+        (("models", "absent"), "there are no weights absent"),
+        (("predict", ".", "--no-such-flag"), "unrecognized arguments: --no-such-flag"),
+        (("benchmark", "--sparse", "--train"), "--train does not go with --sparse"),
+        (("benchmark", "--repeats", "0"), "repeats must be at least 1"),
+        (("benchmark", "--threads", "0"), "--threads must be in 1.."),
+        (("benchmark", "--batch", "0"), "batches at least 1"),
+        (("datasets", "build", "absent", "--source", "."), "there is no builder 'absent'"),
+        (("datasets", "build", "nudt_sirst"), "nudt_sirst needs a source"),
+        (("datasets", "list", ".", "--layout", "spire2"), "unknown layout 'spire2'"),
+    ],
+)
+def test_wrong_arguments(tmp_path, monkeypatch, arguments, message, capsys):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "a.png", scene(32, 32))
+    line = usage_error_of(*arguments)
+    assert message in line and capsys.readouterr().err.splitlines()[-1] == line
     assert [path.name for path in tmp_path.iterdir()] in (["a.png"], ["a.png", "datasets"])
 
 
@@ -321,7 +357,23 @@ def test_compare(maps, capsys):
     text = capsys.readouterr().out
     assert "fewer errors: A on 1 images, B on 0, equal on 2" in text and "protocol irjax" in text
     assert json.loads((maps / "out/comparison.json").read_text())["metrics"]["Pd"]["difference"] == 0.5
-    assert "a comparison is under one protocol, got 2" in error_of("compare", *arguments, "--protocol", "irjax,pal")
+    assert "a comparison is under one protocol, got 2" in usage_error_of(
+        "compare", *arguments, "--protocol", "irjax,pal"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--split", "test"), "is a folder of masks, which has no split 'test'"),
+        (("--key", "T"), "a key names an array in .npz and .mat files, and these are .png"),
+        (("--logits",), "a.png: logits must be floats, got uint8"),
+    ],
+)
+def test_evaluate_refuses_for_maps(maps, options, message):
+    out = maps / "out"
+    found = error_of("evaluate", "--predictions", maps / "maps", "--truth", maps / "masks", "--out", out, *options)
+    assert message in found and not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -329,20 +381,18 @@ def test_compare(maps, capsys):
     [
         (("--protocol", "irjax,IoU"), "unknown protocol 'IoU'; known: irjax, centroid, basicirstd"),
         (("--protocol", "irjax,irjax"), "protocol 'irjax' is named twice"),
-        (("--split", "test"), "is a folder of masks, which has no split 'test'"),
-        (("--key", "T"), "a key names an array in .npz and .mat files, and these are .png"),
-        (("--logits",), "a.png: logits must be floats, got uint8"),
         (("--canvas", "pad"), "a canvas is for protocols that resize"),
         (("--canvas", "crop"), "invalid choice: 'crop'"),
         (("--threshold", "3"), "threshold is a probability in [0, 1], got 3"),
         (("--processes", "0"), "processes must be at least 1, got 0"),
         (("--overlays", "-2"), "overlays must not be negative, got -2"),
+        (("--seed", "-1"), "the seed must not be negative, got -1"),
     ],
 )
-def test_evaluate_refuses_for_maps(maps, options, message):
+def test_evaluate_is_called_in_a_wrong_way(maps, options, message):
     out = maps / "out"
-    found = error_of("evaluate", "--predictions", maps / "maps", "--truth", maps / "masks", "--out", out, *options)
-    assert message in found and not out.exists()
+    arguments = ("evaluate", "--predictions", maps / "maps", "--truth", maps / "masks", "--out", out, *options)
+    assert message in usage_error_of(*arguments) and not out.exists()
 
 
 def test_predictions_of_irjax_are_evaluated(tmp_path, truth, capsys):
@@ -373,7 +423,7 @@ def test_predictions_of_irjax_are_evaluated(tmp_path, truth, capsys):
 )
 def test_evaluate_refuses(tmp_path, truth, content, options, message):
     (tmp_path / "p.json").write_text(content)
-    found = error_of("evaluate", "--predictions", tmp_path / "p.json", "--truth", truth, *options)
+    found, _ = failure("evaluate", "--predictions", tmp_path / "p.json", "--truth", truth, *options)
     assert message in found
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.benchmarks.timing import Call, circumstances, compare, random_variables
-from irjax.errors import UserError
+from irjax.errors import UsageError
 from irjax.losses.na_irstd import mask_loss
 from irjax.models.na_irstd import NaIRSTD
 from irjax.models.na_native import PATCH, Injection
@@ -64,7 +64,7 @@ def benchmark_selection(
     runs = []
     for size in sizes:
         if size % PATCH or max(selected) > (size // PATCH) ** 2:
-            raise UserError(f"a size must be a multiple of {PATCH} with at least {max(selected)} patches, got {size}")
+            raise UsageError(f"a size must be a multiple of {PATCH} with at least {max(selected)} patches, got {size}")
         for batch in batches:
             shape = {"size": size, "batch": batch}
             runs += [

@@ -32,7 +32,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from irjax.data import annotations, folders, images
-from irjax.errors import MissingFileError, UserError
+from irjax.errors import MissingFileError, UsageError, UserError, reading
 from irjax.ops import regions
 from irjax.types import Example
 
@@ -218,7 +218,7 @@ def _folder(root: str | os.PathLike) -> pathlib.Path:
 def _resolve(root: str | os.PathLike, layout: str) -> tuple[pathlib.Path, str]:
     root = _folder(root)
     if layout not in ("auto", *LAYOUTS):
-        raise UserError(f"unknown layout {layout!r}; known: auto, {', '.join(LAYOUTS)}")
+        raise UsageError(f"unknown layout {layout!r}; known: auto, {', '.join(LAYOUTS)}")
     return root, detect_layout(root) if layout == "auto" else layout
 
 
@@ -299,7 +299,8 @@ def _shared(one: folders.Part, other: folders.Part) -> list[str]:
 def _same_file(one: pathlib.Path | None, other: pathlib.Path | None) -> bool:
     if one is None or other is None or one == other:
         return True
-    return one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()
+    with reading(one), reading(other):
+        return one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()
 
 
 def _check_size(what: str, size: tuple[int, int], image: str, shape: tuple[int, int]) -> None:

@@ -182,7 +182,7 @@ _NETWORK = (
 
 
 def adsnet_method(config: AdsnetConfig, axis_name: str | None = None) -> Method:
-    """ADSNet as the shared loop sees it; predictions are probabilities [B, S, S] float16 and the masks of patches."""
+    """ADSNet as the shared loop sees it; predictions are probabilities [B, S, S] float32 and the masks of patches."""
     network = ADSNet(
         **{name: getattr(config.model, name) for name in _NETWORK if name != "rescore"},
         heads=True,
@@ -192,7 +192,7 @@ def adsnet_method(config: AdsnetConfig, axis_name: str | None = None) -> Method:
 
     def decode(outputs: AdsnetOutputs) -> dict[str, jax.Array]:
         return {
-            "maps": jax.nn.sigmoid(outputs.logits).astype(jnp.float16),
+            "maps": jax.nn.sigmoid(outputs.logits),
             "masks": jnp.stack(outputs.masks, axis=1).astype(jnp.bool_),
         }
 

@@ -242,7 +242,7 @@ def multiscale(loss: ImageLoss, outputs: SegmentationLogits, target: jax.Array) 
 
 
 def mshnet_method(config: MshnetConfig, axis_name: str | None = None) -> Method:
-    """MSHNet as the shared loop sees it; predictions are probabilities [B, S, S] float16."""
+    """MSHNet as the shared loop sees it; predictions are probabilities [B, S, S] float32."""
     model = config.model
     network = MSHNet(
         **{name: getattr(model, name) for name in _NETWORK},
@@ -258,7 +258,7 @@ def mshnet_method(config: MshnetConfig, axis_name: str | None = None) -> Method:
         network,
         common.mask_inputs(config),
         loss=functools.partial(multiscale, image_loss(config.loss)),
-        decode=lambda outputs: jax.nn.sigmoid(outputs.logits).astype(jnp.float16),
+        decode=lambda outputs: jax.nn.sigmoid(outputs.logits),
         score=functools.partial(score_masks, threshold=config.decode.threshold),
         select="miou",
         warm_loss=warm_loss,

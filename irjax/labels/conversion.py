@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from irjax.data.images import IMAGE_SUFFIXES, read_image, read_mask
-from irjax.errors import FileError, MissingFileError, UserError
+from irjax.data.images import IMAGE_SUFFIXES, UNREADABLE, read_bytes, read_image, read_mask
+from irjax.errors import FileError, MissingFileError, UsageError, UserError, reading
 from irjax.labels import formats
 from irjax.labels.targets import POINT_RULES, ImageLabels, Labels, box_centres, label_mask, name_rng, point_mask
 from irjax.ops.regions import find_regions
@@ -79,7 +79,7 @@ def convert(
     out = pathlib.Path(out)
     _check_out(out, to)
     if radius and to != "masks":
-        raise UserError(f"a radius is for masks, not for {to}")
+        raise UsageError(f"a radius is for masks, not for {to}")
     kind = find_kind(source) if kind == "auto" else kind
     images = read_labels(source, kind, **options)
     notes = write_labels(out, images, to, radius=radius)
@@ -111,7 +111,7 @@ def find_kind(source: str | os.PathLike) -> str:
     try:
         detect_layout(source)
         return "dataset"
-    except ValueError as error:
+    except UserError as error:
         reason = error
     if any(any(source.glob("*/" * depth + "dataset_info.json")) for depth in range(4)):
         return "dataset"
@@ -158,9 +158,9 @@ def read_labels(
       UserError: if an argument or a file is wrong; the message names it.
     """
     if kind not in KINDS:
-        raise UserError(f"the source must be one of {', '.join(KINDS)}, got {kind!r}")
+        raise UsageError(f"the source must be one of {', '.join(KINDS)}, got {kind!r}")
     if points not in POINT_RULES:
-        raise UserError(f"points must be one of {', '.join(POINT_RULES)}, got {points!r}")
+        raise UsageError(f"points must be one of {', '.join(POINT_RULES)}, got {points!r}")
     if points != "centroid" and kind not in ("masks", "dataset"):
         raise UserError(f"points={points!r} are drawn inside masks, and {source} ({kind}) has none")
     if images is not None and kind not in ("yolo", "points"):
@@ -185,7 +185,7 @@ def read_labels(
         return formats.read_coco_labels(source)
     if kind == "voc":
         paths = _named(source, kind)
-        return [formats.parse_voc(path.read_bytes(), name, path, box_convention) for name, path in paths.items()]
+        return [formats.parse_voc(read_bytes(path), name, path, box_convention) for name, path in paths.items()]
     files = {} if images is None else _named(pathlib.Path(images), "masks", simplify=stem)
     sizes = {name: _image_size(path) for name, path in files.items()} if files else None
     if kind == "points":
@@ -234,10 +234,8 @@ def _read_yolo(folder: pathlib.Path, sizes: Mapping[str, tuple[int, int]] | None
     found = []
     for name, size in sizes.items():
         path = paths.get(name, folder)
-        try:
+        with reading(path):
             text = path.read_text(encoding="utf-8") if name in paths else ""
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not a text file of boxes ({error})") from error
         boxes = formats.whole_boxes(formats.parse_yolo(text, size, path))
         found.append(ImageLabels(name, Labels(box_centres(boxes), boxes), size))
     return found
@@ -245,7 +243,9 @@ def _read_yolo(folder: pathlib.Path, sizes: Mapping[str, tuple[int, int]] | None
 
 def _files(folder: pathlib.Path, kind: str) -> list[pathlib.Path]:
     """The files of a kind in a folder: visible, with its endings, sorted."""
-    found = (path for path in folder.iterdir() if path.suffix.lower() in _FOLDER_KINDS[kind] and path.is_file())
+    with reading(folder):
+        entries = list(folder.iterdir())
+    found = (path for path in entries if path.suffix.lower() in _FOLDER_KINDS[kind] and path.is_file())
     return sorted(path for path in found if not path.name.startswith(".") and path.name not in _NO_LABELS)
 
 
@@ -268,7 +268,7 @@ def _image_size(path: pathlib.Path) -> tuple[int, int]:
     """(height, width), from the header alone where Pillow reads it."""
     from PIL import Image
 
-    with contextlib.suppress(OSError), Image.open(path) as image:
+    with contextlib.suppress(*UNREADABLE, Image.DecompressionBombError), Image.open(path) as image:
         return image.size[::-1]
     return read_image(path).shape
 
@@ -320,10 +320,10 @@ def _write_masks(folder: pathlib.Path, images: Sequence[ImageLabels], radius: fl
 def _check_out(out: pathlib.Path, to: str) -> None:
     """Refuses what could not be written, before anything is read."""
     if to not in FORMATS:
-        raise UserError(f"the format must be one of {', '.join(FORMATS)}, got {to!r}")
+        raise UsageError(f"the format must be one of {', '.join(FORMATS)}, got {to!r}")
     ending = _ENDINGS.get(to)
     if ending and out.suffix.lower() != ending:
-        raise UserError(f"{to} is written to one {ending} file, got {out}")
+        raise UsageError(f"{to} is written to one {ending} file, got {out}")
     if out.exists() and (ending or not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already; nothing is replaced: give a new {'file' if ending else 'folder'}")
     existing = next(folder for folder in out.absolute().parents if folder.exists())

@@ -13,8 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from irjax.data.images import binarise, image_files, read_image, read_mask
-from irjax.errors import MissingFileError, UserError
+from irjax.data.images import UNREADABLE, binarise, image_files, read_image, read_mask
+from irjax.errors import MissingFileError, UserError, reading
 from irjax.metrics.inputs import PointTruth
 from irjax.reports.maps import header_size
 
@@ -132,7 +132,8 @@ def open_truths(root: str | os.PathLike, split: str | None = None, layout: str =
     root = pathlib.Path(root)
     if not root.is_dir():
         raise MissingFileError(f"there is no folder {root}")
-    files = image_files(root.iterdir())
+    with reading(root):
+        files = image_files(root.iterdir())
     if files and layout == "auto" and not (root / "images").is_dir():
         if split not in (None, "all"):
             raise UserError(f"{root} is a folder of masks, which has no split {split!r}")
@@ -155,7 +156,7 @@ def _read_levels(path: str) -> np.ndarray:
         try:
             with Image.open(path) as image:
                 values = np.asarray(image) if image.mode == "L" else None
-        except (OSError, SyntaxError):
+        except (*UNREADABLE, Image.DecompressionBombError):
             pass  # read_mask says what is wrong with it
     if values is None:
         return read_mask(path)[0]

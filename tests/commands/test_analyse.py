@@ -38,7 +38,7 @@ def test_wrong_arguments(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["analyse", "scale-loss", *arguments])
-    assert message in stopped.value.code and "\n" not in stopped.value.code
+    assert message in str(stopped.value) and "\n" not in str(stopped.value) and stopped.value.code == 2
     assert list(tmp_path.iterdir()) == []
 
 
