@@ -1,7 +1,9 @@
 """The command line: what it writes, and what it says when something is wrong."""
 
 import csv
+import errno
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from PIL import Image
 
 from irjax import cli, weights
 from irjax.baselines import BASELINES
+from irjax.errors import UserError
 from irjax.inference import DetectorConfig
 from irjax.reports.predict import find_images
 from irjax.reports.predictions import read_predictions
@@ -197,7 +200,7 @@ def test_nothing_is_read_where_nothing_can_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr("irjax.reports.predict.read_image", lambda path: pytest.fail("read"))
     for out in (tmp_path / "file", tmp_path / "file/below"):
         message = error_of("predict", image, "--model", "tophat", "--out", out)
-        assert f"cannot write {out}/predictions.json" in message
+        assert f"cannot write {out}: " in message
 
 
 @pytest.mark.parametrize(
@@ -286,6 +289,102 @@ def test_checkpoints_with_other_keys(tmp_path):
     assert "other.pth is not a spire checkpoint" in error_of("predict", image, "--model", tmp_path / "other.pth")
     (tmp_path / "text.pth").write_text("hello")
     assert "text.pth is not a PyTorch checkpoint" in error_of("predict", image, "--model", tmp_path / "text.pth")
+
+
+def test_errors_of_the_program_keep_their_traceback(tmp_path, monkeypatch):
+    image = save(tmp_path / "a.png", scene(32, 32))
+    monkeypatch.setattr("irjax.reports.predict.read_image", lambda path: np.zeros(3).reshape(2))
+    with pytest.raises(ValueError, match="cannot reshape array") as raised:
+        run("predict", image, "--model", "tophat", "--out", tmp_path / "out")
+    assert not isinstance(raised.value, UserError)
+
+
+def test_an_error_of_the_program_is_seen_with_its_traceback(tmp_path):
+    code = (
+        "import numpy as np, irjax.cli, irjax.reports.roc as roc;"
+        "roc.read_roc = lambda *_: np.zeros(3).reshape(2);"
+        "irjax.cli.main(['analyse', 'roc', 'a=b'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" in done.stderr and "ValueError: cannot reshape" in done.stderr
+
+
+def test_a_wrong_flag_exits_with_2(tmp_path):
+    command = [sys.executable, "-m", "irjax", "predict", ".", "--overlays", "-1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: --overlays must be at least 0, got -1\n")
+
+
+MASKS = ("--predictions", "masks", "--truth", "masks")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("predict", "dangling.png", "--model", "tophat"), "there is no file or folder dangling.png"),
+        (("predict", "a.png", "--model", "tophat", "--out", "taken"), "cannot write taken: File exists"),
+        (
+            ("predict", "a.png", "--model", "tophat", "--out", "blocked"),
+            "write blocked/predictions.json: Is a dir",
+        ),
+        (("predict", "a.png", "--model", "run"), "run/detector.json is not a text file in UTF-8"),
+        (("evaluate", "--predictions", "folder.json", "--truth", "lists"), "folder.json: no predicted maps"),
+        (
+            ("evaluate", "--predictions", "p.json", "--truth", "lists"),
+            "cannot read lists/img_idx/train_x.txt: Is",
+        ),
+        (("evaluate", "--predictions", "p.json", "--truth", "points"), "points/points.csv is not a text file in UTF-8"),
+        (("evaluate", "--predictions", "maps", "--truth", "masks"), "maps/a.png: not a readable map"),
+        (("evaluate", "--predictions", "masks", "--truth", "prepared"), "prepared: not a readable prepared data set"),
+        (
+            ("evaluate", *MASKS, "--out", "taken"),
+            "cannot write taken: File exists",
+        ),
+        (
+            ("evaluate", *MASKS, "--html", "folder.json"),
+            "cannot write folder.json",
+        ),
+        (("datasets", "inspect", "lists"), "cannot read lists/img_idx/train_x.txt: Is a directory"),
+        (("labels", "points", "--to", "coco", "--out", "n.json"), "points/points.csv is not a text file in UTF-8"),
+        (("labels", "masks", "--to", "coco", "--out", "taken/n.json"), "cannot write taken/n.json"),
+        (("analyse", "roc", "a=points", "--out", "r.png"), "points has no roc.csv"),
+        (("analyse", "roc", "a=rocs", "--out", "folder.json/../r.png"), "rocs/roc.csv is not a text file in UTF-8"),
+    ],
+)
+def test_what_the_system_refuses_names_the_file(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "a.png", scene(32, 32))
+    for folder in ("lists/images", "lists/masks", "points/images", "masks"):
+        save(tmp_path / folder / "a.png", np.where(scene(32, 32, (9, 9)) > 100, 255, 0).astype(np.uint8))
+    for folder in ("lists/img_idx/train_x.txt", "folder.json", "blocked/predictions.json/x", "run", "maps", "prepared"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "rocs").mkdir()
+    for file in ("points/points.csv", "run/detector.json", "rocs/roc.csv", "maps/a.png"):
+        (tmp_path / file).write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "prepared/dataset_info.json").write_text("{")
+    (tmp_path / "p.json").write_text("[]")
+    (tmp_path / "taken").write_text("mine")
+    (tmp_path / "dangling.png").symlink_to("nowhere.png")
+    assert message in error_of(*arguments)
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_full_disk_and_a_locked_folder_are_one_line(maps, monkeypatch, number):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    arguments = ("evaluate", "--predictions", maps / "maps", "--truth", maps / "masks")
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "write_text", refuse)
+        assert f"cannot write {maps / 'out'}" in error_of(*arguments, "--out", maps / "out")
+        assert not (maps / "out").exists()
+        assert f"cannot write {maps / 'a.html'}: {os.strerror(number)}" in error_of(
+            *arguments, "--html", maps / "a.html"
+        )
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "read_bytes", refuse)
+        assert f"cannot read {maps / 'masks'}" in error_of(*arguments)
 
 
 def test_a_broken_image_leaves_no_traceback(tmp_path):

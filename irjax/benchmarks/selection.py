@@ -56,6 +56,8 @@ def benchmark_selection(
       UserError: if a size, a batch or a K cannot be used.
     """
     where = circumstances(sizes, batches, bf16)
+    if min(selected) < 1:
+        raise UsageError(f"numbers of selected patches must be at least 1, got {selected}")
     dtype = jnp.bfloat16 if bf16 else jnp.float32
     make = lambda number, **options: network(  # noqa: E731
         selected=None if number == ALL else number, dtype=dtype, **options

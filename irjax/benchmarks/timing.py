@@ -25,10 +25,10 @@ def circumstances(sizes: Sequence[int], batches: Sequence[int], bf16: bool) -> d
     """What a benchmark runs on: "device", "processors", "load" of the last minute, "jax", "xla_flags" and "dtype".
 
     Raises:
-      UserError: if there is no size or no batch, or a batch is below 1.
+      UsageError: if there is no size or no batch, or one is below 1.
     """
-    if not sizes or not batches or min(batches) < 1:
-        raise UsageError(f"sizes and batches must not be empty and batches at least 1, got {sizes} and {batches}")
+    if not sizes or not batches or min(*sizes, *batches) < 1:
+        raise UsageError(f"sizes and batches must not be empty and each at least 1, got {sizes} and {batches}")
     return {
         "device": f"{jax.devices()[0].platform} {jax.devices()[0].device_kind}",
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

@@ -60,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(command: argparse.Namespace) -> None:
     """Runs it."""
+    if command.train_batch < 1:
+        raise UsageError(f"--train-batch must be at least 1, got {command.train_batch}")
     if command.threads is not None:
         _limit_processors(command.threads)
     from irjax.reports.benchmark import as_text, selection_as_text, sparse_as_text

@@ -9,8 +9,6 @@ from __future__ import annotations
 import io
 import os
 import pathlib
-import struct
-import zlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -21,8 +19,6 @@ IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff")
 MIN_SIDE = 16
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
-# What the libraries raise for files that are none of theirs, or are damaged.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, struct.error, zlib.error)
 # Pillow keeps one byte of each 16-bit sample. Its two byte orders keep one each, so decoding twice gives both.
 _PNG_HALVES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
 
@@ -152,7 +148,7 @@ def image_depth(path: str | os.PathLike) -> int:
             with Image.open(file) as image:
                 bits = getattr(image, "tag_v2", {}).get(258, (8,))
                 return 16 if max(bits) > 8 or image.mode.startswith("I") else 8
-        except UNREADABLE as error:
+        except Exception as error:  # of a damaged file Pillow raises what it likes
             if head[:4] not in (b"II*\0", b"MM\0*"):
                 raise _unreadable(path, error) from error
     return 16 if decode(read_bytes(path), path).dtype == np.uint16 else 8
@@ -160,12 +156,12 @@ def image_depth(path: str | os.PathLike) -> int:
 
 def decode(data: bytes, where: str | os.PathLike) -> np.ndarray:
     """The stored samples, [H, W] or [H, W, C], bool, uint8 or uint16."""
-    from PIL.Image import DecompressionBombError
-
     try:
         values = _decode_tiff(data) if data[:4] in (b"II*\0", b"MM\0*") else _decode_pillow(data)
-    except (*UNREADABLE, DecompressionBombError) as error:
+    except Exception as error:  # of a damaged file Pillow and tifffile raise what they like
         raise _unreadable(where, error) from error
+    if values.ndim not in (2, 3) or not values.size:
+        raise UserError(f"{os.fspath(where)}: samples of shape {values.shape}; one image [H, W] or [H, W, C] is wanted")
     if values.dtype == np.int32 and values.size and values.min() >= 0 and values.max() <= 65535:
         values = values.astype(np.uint16)
     if values.dtype not in (np.bool_, np.uint8, np.uint16):
@@ -174,7 +170,11 @@ def decode(data: bytes, where: str | os.PathLike) -> np.ndarray:
 
 
 def _unreadable(where: str | os.PathLike, error: Exception) -> UserError:
-    return UserError(f"{os.fspath(where)}: not a readable image file ({type(error).__name__}: {error})")
+    from PIL import UnidentifiedImageError
+
+    # Pillow names the object that the bytes lie in.
+    reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
+    return UserError(f"{os.fspath(where)}: not a readable image file ({type(error).__name__}{reason})")
 
 
 def _decode_pillow(data: bytes) -> np.ndarray:

@@ -6,6 +6,7 @@ import collections
 import dataclasses
 import os
 import pathlib
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -223,8 +224,7 @@ def eight_bit(probabilities: np.ndarray, threshold: float) -> np.ndarray:
 
 
 def _check_writable(folder: pathlib.Path) -> None:
-    attempt = folder / "predictions.json.try"
-    with atomic_path(attempt) as path:
-        path.touch()
-    with writing(attempt):
-        attempt.unlink()
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass

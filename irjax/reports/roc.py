@@ -13,6 +13,8 @@ from irjax.errors import FileError, MissingFileError, UsageError, UserError, rea
 from irjax.reports.curves import plot_rocs
 from irjax.reports.tables import plain_table
 
+_PICTURES = (".png", ".svg", ".pdf")
+
 
 def read_roc(folder: str | os.PathLike, level: str) -> tuple[np.ndarray, np.ndarray]:
     """A curve that `irjax evaluate` wrote.
@@ -53,14 +55,17 @@ def draw_rocs(path: str | os.PathLike, evaluations: Sequence[str], level: str = 
     A curve that begins above a rate has no detection rate there.
 
     Args:
-      path: of the picture.
+      path: of the picture, in the format that its ending says: .png, .svg or .pdf.
       evaluations: each ``LABEL=DIR``.
       level: `pixel` or `target`.
 
     Raises:
       MissingFileError: if a folder has no roc.csv.
-      UserError: if an argument has no label, a label comes twice, or a folder has no such curve.
+      UsageError: if an argument has no label, a label comes twice, or the picture has another ending.
+      UserError: if a folder has no such curve.
     """
+    if pathlib.Path(path).suffix.lower() not in _PICTURES:
+        raise UsageError(f"the picture must end in {', '.join(_PICTURES)}, got {os.fspath(path)}")
     curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for text in evaluations:
         label, separator, folder = text.partition("=")

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from irjax.data.images import UNREADABLE, binarise, image_files, read_image, read_mask
+from irjax.data.images import binarise, image_files, read_image, read_mask
 from irjax.errors import MissingFileError, UserError, reading
 from irjax.metrics.inputs import PointTruth
 from irjax.reports.maps import header_size
@@ -156,7 +156,7 @@ def _read_levels(path: str) -> np.ndarray:
         try:
             with Image.open(path) as image:
                 values = np.asarray(image) if image.mode == "L" else None
-        except (*UNREADABLE, Image.DecompressionBombError):
+        except Exception:  # of a damaged file Pillow raises what it likes
             pass  # read_mask says what is wrong with it
     if values is None:
         return read_mask(path)[0]

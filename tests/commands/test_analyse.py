@@ -80,8 +80,9 @@ def test_what_is_no_roc(tmp_path):
         ([str(good)], "should be LABEL=DIR"),
         ([f"a={good}", f"a={good}"], "two evaluations are called 'a'"),
         ([f"a={tmp_path}"], "has no roc.csv"),
+        ([f"a={good}", "--out", "x.xyz"], "must end in .png, .svg, .pdf, got x.xyz"),
         ([f"a={tmp_path / 'points'}"], "has no pixel curve"),
     ):
         with pytest.raises(SystemExit, match=message):
-            cli.main(["analyse", "roc", *arguments, "--out", str(tmp_path / "x.png")])
+            cli.main(["analyse", "roc", "--out", str(tmp_path / "x.png"), *arguments])
     assert not (tmp_path / "x.png").exists()
