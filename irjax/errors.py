@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import sys
 from collections.abc import Iterator
 from typing import ClassVar, NoReturn
@@ -60,6 +61,20 @@ def reading(path: str | os.PathLike) -> Iterator[None]:
         raise FileError(f"cannot read {os.fspath(path)}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise FileError(f"{os.fspath(path)} is not a text file in UTF-8 ({error})") from error
+
+
+def check_folder(path: str | os.PathLike) -> pathlib.Path:
+    """The path of a folder that must be there.
+
+    Raises:
+      MissingFileError: if it is not.
+      FileError: if the system does not say, as for a folder in one that must not be read.
+    """
+    path = pathlib.Path(path)
+    with reading(path):
+        if path.is_dir():
+            return path
+    raise MissingFileError(f"there is no folder {path}")
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from irjax.data import annotations, images
-from irjax.errors import MissingFileError, UserError, reading
+from irjax.errors import UserError, check_folder, reading
 
 ROLES = ("train", "trainval", "val", "test", "trainvaltest")
 
@@ -84,8 +84,7 @@ def index_images(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
     Where the folder has no image of its own, those of its subfolders are taken, with the subfolder's name in front.
     """
-    if not folder.is_dir():
-        raise MissingFileError(f"there is no folder {folder}")
+    check_folder(folder)
     found: dict[str, pathlib.Path] = {}
     for path in images.image_files(folder.iterdir()) or images.image_files(folder.rglob("*")):
         name = "_".join((*path.parent.relative_to(folder).parts, path.stem))

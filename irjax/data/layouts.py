@@ -32,7 +32,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from irjax.data import annotations, folders, images
-from irjax.errors import MissingFileError, UsageError, UserError, reading
+from irjax.errors import UsageError, UserError, check_folder, reading
 from irjax.ops import regions
 from irjax.types import Example
 
@@ -117,7 +117,7 @@ def detect_layout(root: str | os.PathLike) -> str:
       MissingFileError: if there is no such folder.
       UserError: if no layout fits, or masks/ and points.csv both do; the message says what was looked for.
     """
-    root = _folder(root)
+    root = check_folder(root)
     fitting = [layout for layout in LAYOUTS if folders.fits(root, layout)]
     if not fitting:
         marks = "; ".join(f"{layout.marks} ({name})" for name, layout in folders.LAYOUTS.items())
@@ -208,15 +208,8 @@ def carve_validation(
     return tuple(n for n in names if n not in chosen), tuple(n for n in names if n in chosen)
 
 
-def _folder(root: str | os.PathLike) -> pathlib.Path:
-    root = pathlib.Path(root)
-    if not root.is_dir():
-        raise MissingFileError(f"there is no folder {root}")
-    return root
-
-
 def _resolve(root: str | os.PathLike, layout: str) -> tuple[pathlib.Path, str]:
-    root = _folder(root)
+    root = check_folder(root)
     if layout not in ("auto", *LAYOUTS):
         raise UsageError(f"unknown layout {layout!r}; known: auto, {', '.join(LAYOUTS)}")
     return root, detect_layout(root) if layout == "auto" else layout

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from irjax.data import images, layouts
-from irjax.errors import FileError, MissingFileError, UserError
+from irjax.errors import FileError, UserError, check_folder
 from irjax.types import Example, Source
 
 
@@ -148,9 +148,7 @@ def open_source(
       MissingFileError: if the folder does not exist.
       UserError: if the layout or split is unknown, or the annotations are malformed (see `layouts.open_layout`).
     """
-    root = pathlib.Path(root)
-    if not root.is_dir():
-        raise MissingFileError(f"there is no folder {root}")
+    root = check_folder(root)
     prepared = _prepared(root) if layout in ("auto", "tfds") else []
     if layout == "tfds" and not prepared:
         raise UserError(f"{root} is no prepared TFDS data set: no dataset_info.json in it or its version folders")

@@ -135,8 +135,8 @@ def _run(experiment: Experiment, command: Flags) -> None:
     source, what = _test_source(command)
     if command.eval_only:
         path = pathlib.Path(command.eval_only)
-        folder = pathlib.Path(command.run or (path if path.is_dir() else f"runs/{name}-eval-{path.stem}")) / "test"
         detector = load(command.eval_only)
+        folder = pathlib.Path(command.run or (path if path.is_dir() else f"runs/{name}-eval-{path.stem}")) / "test"
     else:
         run = pathlib.Path(command.run or f"runs/{name}-seed{config.loop.seed}")
         result = experiment.train(config, run)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from irjax.data.images import IMAGE_SUFFIXES, read_bytes, read_image, read_mask
-from irjax.errors import FileError, MissingFileError, UsageError, UserError, reading
+from irjax.errors import FileError, MissingFileError, UsageError, UserError, check_folder, reading, writing
 from irjax.labels import formats
 from irjax.labels.targets import POINT_RULES, ImageLabels, Labels, box_centres, label_mask, name_rng, point_mask
 from irjax.ops.regions import find_regions
@@ -101,12 +101,14 @@ def find_kind(source: str | os.PathLike) -> str:
     from irjax.data import detect_layout
 
     source = pathlib.Path(source)
-    if source.is_file():
+    with reading(source):
+        is_file, is_folder = source.is_file(), source.is_dir()
+    if is_file:
         kinds = {".json": "coco", ".csv": "points"}
         if source.suffix.lower() not in kinds:
             raise UserError(f"{source}: a .json (COCO) or .csv (points) file, or a folder is wanted")
         return kinds[source.suffix.lower()]
-    if not source.is_dir():
+    if not is_folder:
         raise MissingFileError(f"there is no file or folder {source}")
     try:
         detect_layout(source)
@@ -251,8 +253,7 @@ def _files(folder: pathlib.Path, kind: str) -> list[pathlib.Path]:
 
 def _named(folder: pathlib.Path, kind: str, simplify: Callable[[str], str] = core) -> dict[str, pathlib.Path]:
     """{name of the image: file}, without ending and without the suffixes of masks."""
-    if not folder.is_dir():
-        raise MissingFileError(f"there is no folder {folder}")
+    check_folder(folder)
     found: dict[str, pathlib.Path] = {}
     for path in _files(folder, kind):
         name = simplify(path.name)
@@ -324,7 +325,9 @@ def _check_out(out: pathlib.Path, to: str) -> None:
     ending = _ENDINGS.get(to)
     if ending and out.suffix.lower() != ending:
         raise UsageError(f"{to} is written to one {ending} file, got {out}")
-    if out.exists() and (ending or not out.is_dir() or any(out.iterdir())):
+    with writing(out):
+        taken = out.exists() and (ending or not out.is_dir() or any(out.iterdir()))
+    if taken:
         raise UserError(f"{out} exists already; nothing is replaced: give a new {'file' if ending else 'folder'}")
     existing = next(folder for folder in out.absolute().parents if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from irjax.data import folders, images, layouts
-from irjax.errors import MissingFileError, UsageError, UserError
+from irjax.errors import UsageError, UserError, check_folder
 from irjax.labels.targets import Labels, label_mask
 from irjax.ops.regions import find_regions
 
@@ -151,8 +151,7 @@ def inspect_folder(
     layout = layouts.detect_layout(root) if layout == "auto" else layout
     if layout not in layouts.LAYOUTS:
         raise UsageError(f"unknown layout {layout!r}; known: auto, {', '.join(layouts.LAYOUTS)}")
-    if not root.is_dir():
-        raise MissingFileError(f"there is no folder {root}")
+    check_folder(root)
     parts = folders.read(root, layout)
     if split is not None:
         if split not in parts:

@@ -24,7 +24,7 @@ import pathlib
 import numpy as np
 
 from irjax.data.images import decode_image, read_bytes
-from irjax.errors import MissingFileError, UserError, reading
+from irjax.errors import UserError, check_folder, reading
 from irjax.metrics import inputs
 
 MAT_VARIABLE = "T"
@@ -113,9 +113,7 @@ def find_maps(folder: str | os.PathLike, *, key: str | None = None, logits: bool
       MissingFileError: if there is no such folder.
       UserError: if it holds no map, maps of different kinds, or `key` does not apply.
     """
-    folder = pathlib.Path(folder)
-    if not folder.is_dir():
-        raise MissingFileError(f"there is no folder {folder}")
+    folder = check_folder(folder)
     with reading(folder):
         entries = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     paths = [path for path in entries if path.suffix.lower() in _READERS]

@@ -31,7 +31,9 @@ def read_roc(folder: str | os.PathLike, level: str) -> tuple[np.ndarray, np.ndar
       UserError: if it has no such curve.
     """
     path = pathlib.Path(folder) / "roc.csv"
-    if not path.is_file():
+    with reading(path):
+        there = path.is_file()
+    if not there:
         raise MissingFileError(f"{folder} has no roc.csv: it should be what `irjax evaluate --out` wrote")
     try:
         with reading(path), path.open(newline="", encoding="utf-8") as file:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from irjax.data.layouts import some
-from irjax.errors import MissingFileError, UsageError, UserError
+from irjax.errors import MissingFileError, UsageError, UserError, reading
 from irjax.metrics import PROTOCOLS, Curve, Evaluation, Protocol, centroid_sweep, evaluate_images, inputs, protocol
 from irjax.metrics.curves import Sweep, average_precision
 from irjax.metrics.histograms import ScoreHistogram, ratio
@@ -75,11 +75,12 @@ def open_predictions(path: str | os.PathLike, *, key: str | None = None, logits:
       UserError: if it is neither, or cannot be read; the message names it.
     """
     path = pathlib.Path(path)
-    whole = path.resolve()
+    with reading(path):
+        whole, there = path.resolve(), path.exists()
     title = whole.name if path.is_dir() else f"{whole.parent.name}/{whole.name}"
     if path.is_dir():
         return PredictionSet(title, find_maps(path, key=key, logits=logits), path=path)
-    if not path.exists():
+    if not there:
         raise MissingFileError(f"there is no folder or file {path}")
     if path.suffix.lower() != ".json":
         raise UserError(f"{path}: predictions are a folder of maps or a COCO-keypoint .json file")

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
 from irjax.data.images import binarise, image_files, read_image, read_mask
-from irjax.errors import MissingFileError, UserError, reading
+from irjax.errors import UserError, check_folder, reading
 from irjax.metrics.inputs import PointTruth
 from irjax.reports.maps import header_size
 
@@ -129,9 +128,7 @@ def open_truths(root: str | os.PathLike, split: str | None = None, layout: str =
       MissingFileError: if there is no such folder.
       UserError: if it cannot be opened; see `irjax.data.open_source`.
     """
-    root = pathlib.Path(root)
-    if not root.is_dir():
-        raise MissingFileError(f"there is no folder {root}")
+    root = check_folder(root)
     with reading(root):
         files = image_files(root.iterdir())
     if files and layout == "auto" and not (root / "images").is_dir():
