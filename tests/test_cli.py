@@ -112,8 +112,8 @@ def test_threshold_and_size_reach_the_detector(tmp_path, model):
     for options, count in ((("--threshold", 1e9), 0), (("--size", 32, "--max-detections", 1), 1)):
         run("predict", image, "--model", model, "--out", tmp_path / "out", "--overlays", 0, *options)
         assert len(read_predictions(tmp_path / "out/predictions.json").predictions["a.png"]) == count
-    assert "size must be a multiple of 4" in error_of("predict", image, "--model", model, "--size", 33)
-    assert "slide is for segmentation networks" in error_of("predict", image, "--model", model, "--native")
+    assert "size must be a multiple of 4" in usage_error_of("predict", image, "--model", model, "--size", 33)
+    assert "slide is for segmentation networks" in usage_error_of("predict", image, "--model", model, "--native")
 
 
 @pytest.mark.parametrize("name", sorted(BASELINES))
@@ -212,7 +212,6 @@ def test_nothing_is_read_where_nothing_can_be_written(tmp_path, monkeypatch):
         (("predict", ".", "--model", "absent/run"), "no file or directory absent/run"),
         (("predict", ".", "--model", "x" * 300), "File name too long"),
         (("benchmark", "--torch", "absent.py"), "no PyTorch module absent.py"),
-        (("benchmark", "--size", "30"), "size must be a multiple of 4"),
         (("datasets", "build", "nudt_sirst", "--source", "absent"), "there is no folder absent"),
         (("datasets", "list", "absent"), "there is no folder absent"),
     ],
@@ -237,9 +236,10 @@ def test_what_arguments_name_cannot_be_used(tmp_path, monkeypatch, arguments, me
         (("models", "absent"), "there are no weights absent"),
         (("predict", ".", "--no-such-flag"), "unrecognized arguments: --no-such-flag"),
         (("benchmark", "--sparse", "--train"), "--train does not go with --sparse"),
+        (("benchmark", "--size", "30"), "size must be a multiple of 4"),
         (("benchmark", "--repeats", "0"), "repeats must be at least 1"),
         (("benchmark", "--threads", "0"), "--threads must be in 1.."),
-        (("benchmark", "--batch", "0"), "batches at least 1"),
+        (("benchmark", "--batch", "0"), "each at least 1"),
         (("datasets", "build", "absent", "--source", "."), "there is no builder 'absent'"),
         (("datasets", "build", "nudt_sirst"), "nudt_sirst needs a source"),
         (("datasets", "list", ".", "--layout", "spire2"), "unknown layout 'spire2'"),
