@@ -1,6 +1,7 @@
 """The command `irjax`: its subcommands are the modules of `irjax.commands`.
 
-Mistakes of the caller end in one line, ``error: ...``, and exit status 1.
+Mistakes of the caller end in one line on stderr, ``error: ...``: with exit status 2 where the command line itself is
+wrong, with 1 where what it names cannot be used. Errors of irjax itself keep their traceback.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from typing import NoReturn
 
 import irjax
 from irjax.commands import COMMANDS
-from irjax.errors import UserError
+from irjax.errors import stop, stopping, writing
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors look like all others."""
 
     def error(self, message: str) -> NoReturn:
-        sys.exit(f"error: {message}; see {self.prog} --help")
+        stop(f"{message}; see {self.prog} --help", 2)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,22 +32,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
       arguments: without the program's name; those of the process by default.
 
     Raises:
-      SystemExit: with a message and status 1 for a mistake of the caller, 130 after an interruption.
+      SystemExit: with status 2 for a command line that is wrong, 1 for another mistake of the caller
+        (`irjax.errors.CommandExit`), 130 after an interruption.
     """
     command = _parser().parse_args(arguments)
     try:
-        command.run(command)
+        with stopping():
+            command.run(command)
+            with writing("to standard output"):
+                sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
         # The reader of a pipe, such as head, has seen enough. Python would complain again when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except UserError as error:
-        raise SystemExit(f"error: {_line(error)}") from error
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from irjax.data.images import MIN_SIDE
-from irjax.errors import UserError
+from irjax.errors import UsageError, UserError
 from irjax.models import registry
 from irjax.ops.normalize import NORMALIZATIONS
 from irjax.ops.windows import check_slide
@@ -56,16 +56,16 @@ class DetectorConfig:
         stride = getattr(module, "stride", 1)
         multiple = getattr(module, "multiple", stride)
         if self.size < MIN_SIDE or self.size % multiple:
-            raise UserError(f"size must be a multiple of {multiple} and at least {MIN_SIDE}, got {self.size}")
+            raise UsageError(f"size must be a multiple of {multiple} and at least {MIN_SIDE}, got {self.size}")
         check_slide(self.slide, self.enlarge)
         if self.slide and stride > 1:
-            raise UserError(f"slide is for segmentation networks, and {self.method} predicts heatmaps")
+            raise UsageError(f"slide is for segmentation networks, and {self.method} predicts heatmaps")
         if self.channels not in (1, 3):
-            raise UserError(f"channels must be 1 or 3, got {self.channels}")
+            raise UsageError(f"channels must be 1 or 3, got {self.channels}")
         if self.normalization not in NORMALIZATIONS:
-            raise UserError(f"normalization must be one of {NORMALIZATIONS}, got {self.normalization!r}")
+            raise UsageError(f"normalization must be one of {NORMALIZATIONS}, got {self.normalization!r}")
         if not 1 <= self.max_detections <= (self.size // stride) ** 2:
-            raise UserError(f"max_detections must be in 1..{(self.size // stride) ** 2}, got {self.max_detections}")
+            raise UsageError(f"max_detections must be in 1..{(self.size // stride) ** 2}, got {self.max_detections}")
 
     def module(self) -> nn.Module:
         """The network, without weights."""

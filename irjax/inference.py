@@ -23,15 +23,15 @@ import numpy as np
 from irjax.data.arrays import Images, as_gray_images, unit_range
 from irjax.data.images import MIN_SIDE
 from irjax.detector_config import CONFIG_FILE, DetectorConfig
-from irjax.errors import MissingFileError, UserError
+from irjax.errors import MissingFileError, UserError, reading
 from irjax.models import registry
 from irjax.ops.components import decode_mask
-from irjax.ops.letterbox import letterbox, letterbox_affine, letterbox_host, unletterbox, unletterbox_host
+from irjax.ops.letterbox import letterbox, letterbox_affine, letterbox_host, unletterbox
 from irjax.ops.normalize import normalize, to_unit
 from irjax.ops.patches import expand_mask
 from irjax.ops.peaks import decode_heatmap
 from irjax.ops.regions import find_regions
-from irjax.ops.windows import cut_windows, join_windows, overlap_of, window_origins
+from irjax.ops.windows import cut_windows, join_windows, overlap_of, restore_map, window_origins
 from irjax.types import Array, Detections
 
 # --- pure functions ---------------------------------------------------------------------------------------------------
@@ -117,11 +117,12 @@ def predict(
         raise UserError(f"images must be at least one, of at least {MIN_SIDE}x{MIN_SIDE} pixels, got {images.shape}")
     threshold = config.threshold if threshold is None else threshold
     if config.slide:
-        maps = _run_windows(config, variables, images)
-        return decode_mask(maps, threshold=threshold, max_detections=min(config.max_detections, height * width))
-    output, is_mask = run_network(config, variables, letterbox(images, config.size, config.enlarge))
+        output, is_mask = _run_windows(config, variables, images), True
+    else:
+        output, is_mask = run_network(config, variables, letterbox(images, config.size, config.enlarge))
     if is_mask:
-        maps = jnp.clip(unletterbox(output, height, width, config.enlarge), 0.0, 1.0)
+        maps = output if config.slide else unletterbox(output, height, width, config.enlarge)
+        maps = jnp.clip(maps, 0.0, 1.0)  # interpolation and means of windows can leave [0, 1] by a rounding
         return decode_mask(maps, threshold=threshold, max_detections=min(config.max_detections, height * width))
     found = _decode_heatmaps(config, output, threshold)
     scale, offset = letterbox_affine(height, width, config.size, config.enlarge)
@@ -238,17 +239,31 @@ class Detector:
         arrays = as_gray_images(images)
         tau = np.float32(self.config.threshold if threshold is None else threshold)
         pieces = (piece for array in arrays for piece in self._pieces(array))
-        parts = []
-        # Dispatch is asynchronous: the next chunk is letterboxed here while the device works on this one.
-        while chunk := list(itertools.islice(pieces, self.batch_size)):
-            parts.append((self._run_chunk(chunk, tau), len(chunk)))
-        found = [jax.tree.map(lambda x, n=count: np.asarray(x)[:n], part) for part, count in parts]
-        if isinstance(found[0], Detections):
-            return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
-        canvases = (canvas for part in found for canvas in part)
-        # Interpolation of probabilities can leave [0, 1] by a rounding.
+        chunks = self._outputs(pieces, tau)
+        first = next(chunks)
+        chunks = itertools.chain([first], chunks)
+        if isinstance(first, Detections):
+            return jax.tree.map(lambda *leaves: np.concatenate(leaves), *chunks)
+        canvases = itertools.chain.from_iterable(chunks)
+        # Interpolation and means of windows can leave [0, 1] by a rounding.
         maps = [np.clip(self._join(canvases, array.shape), 0.0, 1.0) for array in arrays]
         return _decode_maps(maps, float(tau), self.config.max_detections)
+
+    def _outputs(
+        self, pieces: Iterator[tuple[np.ndarray, ...]], threshold: np.float32
+    ) -> Iterator[Detections | np.ndarray]:
+        """What `_run` gives for the pieces, on the host, chunk by chunk.
+
+        Dispatch is asynchronous: while the device works on a chunk, the next is letterboxed here. As soon as that is
+        dispatched, the earlier one is fetched, so that the device holds the outputs of two chunks at most.
+        """
+        running = None
+        while chunk := list(itertools.islice(pieces, self.batch_size)):
+            before, running = running, (self._run_chunk(chunk, threshold), len(chunk))
+            if before is not None:
+                yield _fetched(*before)
+                del before
+        yield _fetched(*running)
 
     def kept(self, image: np.ndarray) -> np.ndarray:
         """Where a network that drops patches computed.
@@ -263,7 +278,7 @@ class Detector:
         Raises:
           UserError: if the image cannot be used, or the network drops no patches.
         """
-        return self.look(image, _kept_pixels)
+        return np.clip(self.look(image, _kept_pixels), 0.0, 1.0)
 
     def look(self, image: np.ndarray, inside: Callable[[nn.Module, Mapping[str, Any], Array], Array]) -> np.ndarray:
         """Maps of anything inside the network, over a whole image.
@@ -312,10 +327,15 @@ class Detector:
     def _join(self, canvases: Iterator[np.ndarray], size: tuple[int, int]) -> np.ndarray:
         """The map [H, W] of one image from the next of the canvases [S, S]."""
         config = self.config
-        if config.slide:
-            number = len(window_origins(*size, config.size, overlap_of(config.size)))
-            return join_windows(np.stack(list(itertools.islice(canvases, number))), *size, overlap_of(config.size))
-        return unletterbox_host(next(canvases), *size, config.enlarge)
+        number = len(window_origins(*size, config.size, overlap_of(config.size))) if config.slide else 1
+        maps = np.stack(list(itertools.islice(canvases, number)))
+        return restore_map(maps, *size, enlarge=config.enlarge, slide=config.slide)
+
+
+def _fetched(output: Detections | Array, count: int) -> Detections | np.ndarray:
+    """The first rows of what `Detector._run` gave, on the host; the others are padding."""
+    # Copies: on the CPU `asarray` is a view, which keeps the device's array.
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:count].copy(), output)
 
 
 def _kept_pixels(module: nn.Module, variables: Mapping[str, Any], inputs: Array) -> Array:
@@ -404,8 +424,9 @@ def resolve(name_or_path: str | os.PathLike) -> pathlib.Path:
     if text in shipped:
         return shipped[text]
     path = pathlib.Path(text).expanduser()
-    if path.exists():
-        return path
+    with reading(path):  # a name can be too long
+        if path.exists():
+            return path
     if path.suffix or len(path.parts) > 1:
         raise MissingFileError(f"no file or directory {text}")
     known = ", ".join(shipped) or "none in this installation"
@@ -416,7 +437,9 @@ def _load_run(directory: pathlib.Path) -> tuple[DetectorConfig, Mapping[str, Any
     file = directory / CONFIG_FILE
     if not file.is_file():
         raise MissingFileError(f"{directory} is no run directory: it has no {CONFIG_FILE}")
-    config = DetectorConfig.from_json(file.read_text(encoding="utf-8"), os.fspath(file))
+    with reading(file):
+        text = file.read_text(encoding="utf-8")
+    config = DetectorConfig.from_json(text, os.fspath(file))
     from irjax.training import checkpoints
 
     return config, checkpoints.load_variables(directory, which="best")

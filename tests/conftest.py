@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for."""
 
+import logging
 import pathlib
 
 import jax
@@ -36,6 +37,19 @@ def quick_compilation(tmp_path_factory):
     for name, value in before.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()
+
+
+@pytest.fixture
+def compilations(caplog):
+    """``count(function) -> number``: how many programs XLA compiles while the function runs."""
+
+    def count(function):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="jax"), jax.log_compiles():
+            function()
+        return sum("Finished XLA compilation" in record.getMessage() for record in caplog.records)
+
+    return count
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,9 @@
 """The command line: what it writes, and what it says when something is wrong."""
 
 import csv
+import errno
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from PIL import Image
 
 from irjax import cli, weights
 from irjax.baselines import BASELINES
+from irjax.errors import UserError
 from irjax.inference import DetectorConfig
 from irjax.reports.predict import find_images
 from irjax.reports.predictions import read_predictions
@@ -60,12 +63,26 @@ def run(*arguments):
     cli.main([str(argument) for argument in arguments])
 
 
-def error_of(*arguments):
-    """The one line that a failing command prints."""
+def failure(*arguments):
+    """The one line that a failing command prints, and its exit status."""
     with pytest.raises(SystemExit) as stopped:
         run(*arguments)
-    message = stopped.value.code
-    assert isinstance(message, str) and message.startswith("error: ") and "\n" not in message, message
+    message = str(stopped.value)
+    assert message.startswith("error: ") and "\n" not in message, message
+    return message, stopped.value.code
+
+
+def error_of(*arguments):
+    """The line of a command that cannot use what it was given."""
+    message, status = failure(*arguments)
+    assert status == 1, message
+    return message
+
+
+def usage_error_of(*arguments):
+    """The line of a command that was called in a wrong way."""
+    message, status = failure(*arguments)
+    assert status == 2, message
     return message
 
 
@@ -95,8 +112,8 @@ def test_threshold_and_size_reach_the_detector(tmp_path, model):
     for options, count in ((("--threshold", 1e9), 0), (("--size", 32, "--max-detections", 1), 1)):
         run("predict", image, "--model", model, "--out", tmp_path / "out", "--overlays", 0, *options)
         assert len(read_predictions(tmp_path / "out/predictions.json").predictions["a.png"]) == count
-    assert "size must be a multiple of 4" in error_of("predict", image, "--model", model, "--size", 33)
-    assert "slide is for segmentation networks" in error_of("predict", image, "--model", model, "--native")
+    assert "size must be a multiple of 4" in usage_error_of("predict", image, "--model", model, "--size", 33)
+    assert "slide is for segmentation networks" in usage_error_of("predict", image, "--model", model, "--native")
 
 
 @pytest.mark.parametrize("name", sorted(BASELINES))
@@ -122,13 +139,13 @@ def test_a_split_of_a_data_set(tmp_path):
     assert list(read_predictions(tmp_path / "out/predictions.json").predictions) == ["0.png", "1.png"]
     run("evaluate", "--predictions", tmp_path / "out/masks", "--truth", data, "--split", "trainval")
     assert "no split 'other'" in error_of("predict", data, "--split", "other", "--model", "tophat")
-    assert "--split goes with one data set" in error_of("predict", data, data, "--split", "trainval")
+    assert "--split goes with one data set" in usage_error_of("predict", data, data, "--split", "trainval")
 
 
 def test_filters_work_at_the_size_of_the_image(tmp_path):
     image = save(tmp_path / "a.png", scene(32, 48, (20, 11)))
-    assert "--size" in error_of("predict", image, "--model", "tophat", "--size", 64)
-    assert "--native" in error_of("predict", image, "--model", "tophat", "--native")
+    assert "--size" in usage_error_of("predict", image, "--model", "tophat", "--size", 64)
+    assert "--native" in usage_error_of("predict", image, "--model", "tophat", "--native")
 
 
 @pytest.mark.parametrize("spoil", ["truncated", "small", "text"])
@@ -183,34 +200,56 @@ def test_nothing_is_read_where_nothing_can_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr("irjax.reports.predict.read_image", lambda path: pytest.fail("read"))
     for out in (tmp_path / "file", tmp_path / "file/below"):
         message = error_of("predict", image, "--model", "tophat", "--out", out)
-        assert f"cannot write to the folder {out}" in message
+        assert f"cannot write {out}: " in message
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("predict", "absent.png", "--model", "tophat"), "there is no file or folder absent.png"),
+        (("predict", "x" * 300, "--model", "tophat"), "File name too long"),
         (("predict", ".", "--model", "no-such-weights"), "neither the name of shipped weights"),
         (("predict", ".", "--model", "absent/run"), "no file or directory absent/run"),
-        (("predict",), "required: FOLDER_OR_FILE"),
-        (("predict", ".", "--size", "big"), "argument --size: invalid int value: 'big'"),
-        (("predict", ".", "--model", "tophat", "--overlays", "-1"), "--overlays must not be negative"),
-        (("train",), "invalid choice: 'train'"),
-        ((), "required: COMMAND"),
-        (("models", "absent"), "there are no weights absent"),
+        (("predict", ".", "--model", "x" * 300), "File name too long"),
         (("benchmark", "--torch", "absent.py"), "no PyTorch module absent.py"),
-        (("benchmark", "--threads", "0"), "--threads must be in 1.."),
-        (("benchmark", "--batch", "0"), "batches at least 1"),
-        (("benchmark", "--size", "30"), "size must be a multiple of 4"),
-        (("datasets", "build", "absent", "--source", "."), "there is no builder 'absent'"),
         (("datasets", "build", "nudt_sirst", "--source", "absent"), "there is no folder absent"),
         (("datasets", "list", "absent"), "there is no folder absent"),
     ],
 )
-def test_wrong_arguments(tmp_path, monkeypatch, arguments, message):
+def test_what_arguments_name_cannot_be_used(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "a.png", scene(32, 32))
     assert message in error_of(*arguments)
+    assert [path.name for path in tmp_path.iterdir()] in (["a.png"], ["a.png", "datasets"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("predict",), "required: FOLDER_OR_FILE"),
+        (("predict", ".", "--size", "big"), "argument --size: invalid int value: 'big'"),
+        (("predict", ".", "--model", "tophat", "--overlays", "-1"), "--overlays must be at least 0, got -1"),
+        (("predict", ".", "--size", "0"), "--size must be at least 1, got 0"),
+        (("predict", ".", "--max-detections", "0"), "--max-detections must be at least 1, got 0"),
+        (("train",), "invalid choice: 'train'"),
+        ((), "required: COMMAND"),
+        (("models", "absent"), "there are no weights absent"),
+        (("predict", ".", "--no-such-flag"), "unrecognized arguments: --no-such-flag"),
+        (("benchmark", "--sparse", "--train"), "--train does not go with --sparse"),
+        (("benchmark", "--size", "30"), "size must be a multiple of 4"),
+        (("benchmark", "--repeats", "0"), "repeats must be at least 1"),
+        (("benchmark", "--threads", "0"), "--threads must be in 1.."),
+        (("benchmark", "--batch", "0"), "each at least 1"),
+        (("datasets", "build", "absent", "--source", "."), "there is no builder 'absent'"),
+        (("datasets", "build", "nudt_sirst"), "nudt_sirst needs a source"),
+        (("datasets", "list", ".", "--layout", "spire2"), "unknown layout 'spire2'"),
+    ],
+)
+def test_wrong_arguments(tmp_path, monkeypatch, arguments, message, capsys):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "a.png", scene(32, 32))
+    line = usage_error_of(*arguments)
+    assert message in line and capsys.readouterr().err.splitlines()[-1] == line
     assert [path.name for path in tmp_path.iterdir()] in (["a.png"], ["a.png", "datasets"])
 
 
@@ -250,6 +289,102 @@ def test_checkpoints_with_other_keys(tmp_path):
     assert "other.pth is not a spire checkpoint" in error_of("predict", image, "--model", tmp_path / "other.pth")
     (tmp_path / "text.pth").write_text("hello")
     assert "text.pth is not a PyTorch checkpoint" in error_of("predict", image, "--model", tmp_path / "text.pth")
+
+
+def test_errors_of_the_program_keep_their_traceback(tmp_path, monkeypatch):
+    image = save(tmp_path / "a.png", scene(32, 32))
+    monkeypatch.setattr("irjax.reports.predict.read_image", lambda path: np.zeros(3).reshape(2))
+    with pytest.raises(ValueError, match="cannot reshape array") as raised:
+        run("predict", image, "--model", "tophat", "--out", tmp_path / "out")
+    assert not isinstance(raised.value, UserError)
+
+
+def test_an_error_of_the_program_is_seen_with_its_traceback(tmp_path):
+    code = (
+        "import numpy as np, irjax.cli, irjax.reports.roc as roc;"
+        "roc.read_roc = lambda *_: np.zeros(3).reshape(2);"
+        "irjax.cli.main(['analyse', 'roc', 'a=b'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" in done.stderr and "ValueError: cannot reshape" in done.stderr
+
+
+def test_a_wrong_flag_exits_with_2(tmp_path):
+    command = [sys.executable, "-m", "irjax", "predict", ".", "--overlays", "-1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: --overlays must be at least 0, got -1\n")
+
+
+MASKS = ("--predictions", "masks", "--truth", "masks")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("predict", "dangling.png", "--model", "tophat"), "there is no file or folder dangling.png"),
+        (("predict", "a.png", "--model", "tophat", "--out", "taken"), "cannot write taken: File exists"),
+        (
+            ("predict", "a.png", "--model", "tophat", "--out", "blocked"),
+            "write blocked/predictions.json: Is a dir",
+        ),
+        (("predict", "a.png", "--model", "run"), "run/detector.json is not a text file in UTF-8"),
+        (("evaluate", "--predictions", "folder.json", "--truth", "lists"), "folder.json: no predicted maps"),
+        (
+            ("evaluate", "--predictions", "p.json", "--truth", "lists"),
+            "cannot read lists/img_idx/train_x.txt: Is",
+        ),
+        (("evaluate", "--predictions", "p.json", "--truth", "points"), "points/points.csv is not a text file in UTF-8"),
+        (("evaluate", "--predictions", "maps", "--truth", "masks"), "maps/a.png: not a readable map"),
+        (("evaluate", "--predictions", "masks", "--truth", "prepared"), "prepared: not a readable prepared data set"),
+        (
+            ("evaluate", *MASKS, "--out", "taken"),
+            "cannot write taken: File exists",
+        ),
+        (
+            ("evaluate", *MASKS, "--html", "folder.json"),
+            "cannot write folder.json",
+        ),
+        (("datasets", "inspect", "lists"), "cannot read lists/img_idx/train_x.txt: Is a directory"),
+        (("labels", "points", "--to", "coco", "--out", "n.json"), "points/points.csv is not a text file in UTF-8"),
+        (("labels", "masks", "--to", "coco", "--out", "taken/n.json"), "cannot write taken/n.json"),
+        (("analyse", "roc", "a=points", "--out", "r.png"), "points has no roc.csv"),
+        (("analyse", "roc", "a=rocs", "--out", "folder.json/../r.png"), "rocs/roc.csv is not a text file in UTF-8"),
+    ],
+)
+def test_what_the_system_refuses_names_the_file(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "a.png", scene(32, 32))
+    for folder in ("lists/images", "lists/masks", "points/images", "masks"):
+        save(tmp_path / folder / "a.png", np.where(scene(32, 32, (9, 9)) > 100, 255, 0).astype(np.uint8))
+    for folder in ("lists/img_idx/train_x.txt", "folder.json", "blocked/predictions.json/x", "run", "maps", "prepared"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "rocs").mkdir()
+    for file in ("points/points.csv", "run/detector.json", "rocs/roc.csv", "maps/a.png"):
+        (tmp_path / file).write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "prepared/dataset_info.json").write_text("{")
+    (tmp_path / "p.json").write_text("[]")
+    (tmp_path / "taken").write_text("mine")
+    (tmp_path / "dangling.png").symlink_to("nowhere.png")
+    assert message in error_of(*arguments)
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_a_full_disk_and_a_locked_folder_are_one_line(maps, monkeypatch, number):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    arguments = ("evaluate", "--predictions", maps / "maps", "--truth", maps / "masks")
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "write_text", refuse)
+        assert f"cannot write {maps / 'out'}" in error_of(*arguments, "--out", maps / "out")
+        assert not (maps / "out").exists()
+        assert f"cannot write {maps / 'a.html'}: {os.strerror(number)}" in error_of(
+            *arguments, "--html", maps / "a.html"
+        )
+    with monkeypatch.context() as patch:
+        patch.setattr(pathlib.Path, "read_bytes", refuse)
+        assert f"cannot read {maps / 'masks'}" in error_of(*arguments)
 
 
 def test_a_broken_image_leaves_no_traceback(tmp_path):
@@ -321,7 +456,23 @@ def test_compare(maps, capsys):
     text = capsys.readouterr().out
     assert "fewer errors: A on 1 images, B on 0, equal on 2" in text and "protocol irjax" in text
     assert json.loads((maps / "out/comparison.json").read_text())["metrics"]["Pd"]["difference"] == 0.5
-    assert "a comparison is under one protocol, got 2" in error_of("compare", *arguments, "--protocol", "irjax,pal")
+    assert "a comparison is under one protocol, got 2" in usage_error_of(
+        "compare", *arguments, "--protocol", "irjax,pal"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--split", "test"), "is a folder of masks, which has no split 'test'"),
+        (("--key", "T"), "a key names an array in .npz and .mat files, and these are .png"),
+        (("--logits",), "a.png: logits must be floats, got uint8"),
+    ],
+)
+def test_evaluate_refuses_for_maps(maps, options, message):
+    out = maps / "out"
+    found = error_of("evaluate", "--predictions", maps / "maps", "--truth", maps / "masks", "--out", out, *options)
+    assert message in found and not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -329,20 +480,18 @@ def test_compare(maps, capsys):
     [
         (("--protocol", "irjax,IoU"), "unknown protocol 'IoU'; known: irjax, centroid, basicirstd"),
         (("--protocol", "irjax,irjax"), "protocol 'irjax' is named twice"),
-        (("--split", "test"), "is a folder of masks, which has no split 'test'"),
-        (("--key", "T"), "a key names an array in .npz and .mat files, and these are .png"),
-        (("--logits",), "a.png: logits must be floats, got uint8"),
         (("--canvas", "pad"), "a canvas is for protocols that resize"),
         (("--canvas", "crop"), "invalid choice: 'crop'"),
         (("--threshold", "3"), "threshold is a probability in [0, 1], got 3"),
         (("--processes", "0"), "processes must be at least 1, got 0"),
         (("--overlays", "-2"), "overlays must not be negative, got -2"),
+        (("--seed", "-1"), "the seed must not be negative, got -1"),
     ],
 )
-def test_evaluate_refuses_for_maps(maps, options, message):
+def test_evaluate_is_called_in_a_wrong_way(maps, options, message):
     out = maps / "out"
-    found = error_of("evaluate", "--predictions", maps / "maps", "--truth", maps / "masks", "--out", out, *options)
-    assert message in found and not out.exists()
+    arguments = ("evaluate", "--predictions", maps / "maps", "--truth", maps / "masks", "--out", out, *options)
+    assert message in usage_error_of(*arguments) and not out.exists()
 
 
 def test_predictions_of_irjax_are_evaluated(tmp_path, truth, capsys):
@@ -373,7 +522,7 @@ def test_predictions_of_irjax_are_evaluated(tmp_path, truth, capsys):
 )
 def test_evaluate_refuses(tmp_path, truth, content, options, message):
     (tmp_path / "p.json").write_text(content)
-    found = error_of("evaluate", "--predictions", tmp_path / "p.json", "--truth", truth, *options)
+    found, _ = failure("evaluate", "--predictions", tmp_path / "p.json", "--truth", truth, *options)
     assert message in found
 
 

@@ -12,6 +12,7 @@ import irjax
 from irjax import convert, weights
 from irjax.data.images import read_image
 from irjax.inference import Detector, DetectorConfig
+from irjax.metrics.inputs import predicted_mask
 from irjax.ops.letterbox import letterbox_host, unletterbox_host
 from irjax.ops.normalize import normalize
 from irjax.ops.regions import find_regions
@@ -123,7 +124,27 @@ def test_files_get_masks_that_are_read_back_as_the_same_targets(detector, tmp_pa
     for path, file in zip(outcome.masks, files.values(), strict=True):
         levels, mask = read_image(path), detector(read_image(file)).masks[0]
         np.testing.assert_array_equal(levels >= 128, mask > 0.5)
-        np.testing.assert_allclose(levels / 255, mask, atol=0.5 / 255 + 1e-6)
+        np.testing.assert_allclose(levels / 255, mask, atol=1 / 255)
+    # At another threshold than one half, too.
+    (path,) = predict_files(detector, {"i0.png": files["i0.png"]}, tmp_path / "low", threshold=0.35).masks
+    mask = detector(read_image(files["i0.png"])).masks[0]
+    np.testing.assert_array_equal(predicted_mask(read_image(path), 0.35), mask > 0.35)
+
+
+def test_the_device_holds_the_outputs_of_two_chunks_at_most(detector, monkeypatch):
+    short = Detector(CONFIG, detector.variables, batch_size=1)
+    several = list(images(8, 64, 64))
+    wanted = short(several)
+    run_chunk, alive = Detector._run_chunk, []
+
+    def counted(self, *arguments):
+        output = run_chunk(self, *arguments)
+        alive.append(sum(array.shape == output.shape for array in jax.live_arrays()))
+        return output
+
+    monkeypatch.setattr(Detector, "_run_chunk", counted)
+    chex.assert_trees_all_equal(short(several), wanted)
+    assert len(alive) == 8 and max(alive) - alive[0] <= 1
 
 
 # --- windows ----------------------------------------------------------------------------------------------------------
@@ -144,6 +165,18 @@ def test_large_images_are_covered_by_windows_at_their_resolution(detector):
     np.testing.assert_allclose(pure.masks, found.masks, atol=1e-5)
     np.testing.assert_allclose(pure.scores, found.scores, atol=1e-5)
     assert np.abs(found.masks - detector(image).masks).max() > 0.1  # scaled down it is another image
+
+
+def test_joined_windows_are_probabilities(detector):
+    """Means of windows of ones are above 1 by a rounding in images of this size."""
+    variables = {**detector.variables, "params": {**detector.variables["params"]}}
+    variables["params"]["final"] = jax.tree.map(lambda x: jnp.full_like(x, 1e4), variables["params"]["final"])
+    sliding = Detector(SLIDING, variables)
+    for maps in (
+        sliding(images(118, 100)).masks,
+        jax.jit(sliding.predict_fn)(sliding.variables, images(1, 118, 100)).masks,
+    ):
+        assert maps.min() >= 0 and maps.max() <= 1
 
 
 def test_windows_of_lists_do_not_mix(detector):

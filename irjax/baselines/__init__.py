@@ -6,8 +6,10 @@ Each detector is a function ``(images [B, H, W], **options) -> response [B, H, W
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import jax
 
@@ -27,14 +29,14 @@ BASELINES: Mapping[str, Callable[..., jax.Array]] = MappingProxyType(
 def detect(
     name: str, images: Array, threshold: Array | float | None = None, max_detections: int = 32, **options
 ) -> Detections:
-    """Detects small targets with one of the `BASELINES`.
+    """Detects small targets with one of the `BASELINES`; compiled once for each size of images.
 
     Args:
       name: a key of `BASELINES`.
       images: [B, H, W] uint8, uint16 or floating in [0, 1].
       threshold: lowest response, exclusive: a number, [B] numbers, or None for `customary_threshold`.
       max_detections: N, static.
-      **options: passed to the detector.
+      **options: passed to the detector, static.
 
     Returns:
       Detections in pixels of the images: points [B, N, 2], scores [B, N] (responses), valid [B, N].
@@ -44,7 +46,15 @@ def detect(
     """
     if name not in BASELINES:
         raise UserError(f"unknown baseline {name!r}; there are {sorted(BASELINES)}")
-    return decode_response(BASELINES[name](images, **options), threshold, max_detections=max_detections)
+    return _detect(name, images, threshold, max_detections, tuple(sorted(options.items())))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def _detect(
+    name: str, images: Array, threshold: Array | float | None, max_detections: int, options: tuple[tuple[str, Any], ...]
+) -> Detections:
+    response = BASELINES[name](images, **dict(options))
+    return decode_response(response, threshold, max_detections=max_detections)
 
 
 __all__ = [

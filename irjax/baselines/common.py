@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -106,6 +107,7 @@ def customary_threshold(response: jax.Array, fraction: float = 0.5) -> jax.Array
     return mean + fraction * (response.max(axis=(1, 2)) - mean)
 
 
+@functools.partial(jax.jit, static_argnames="max_detections")
 def decode_response(response: jax.Array, threshold: Array | float | None, *, max_detections: int = 32) -> Detections:
     """Peaks of a response map as detections.
 

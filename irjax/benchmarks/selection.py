@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.benchmarks.timing import Call, circumstances, compare, random_variables
-from irjax.errors import UserError
+from irjax.errors import UsageError
 from irjax.losses.na_irstd import mask_loss
 from irjax.models.na_irstd import NaIRSTD
 from irjax.models.na_native import PATCH, Injection
@@ -56,6 +56,8 @@ def benchmark_selection(
       UserError: if a size, a batch or a K cannot be used.
     """
     where = circumstances(sizes, batches, bf16)
+    if min(selected) < 1:
+        raise UsageError(f"numbers of selected patches must be at least 1, got {selected}")
     dtype = jnp.bfloat16 if bf16 else jnp.float32
     make = lambda number, **options: network(  # noqa: E731
         selected=None if number == ALL else number, dtype=dtype, **options
@@ -64,7 +66,7 @@ def benchmark_selection(
     runs = []
     for size in sizes:
         if size % PATCH or max(selected) > (size // PATCH) ** 2:
-            raise UserError(f"a size must be a multiple of {PATCH} with at least {max(selected)} patches, got {size}")
+            raise UsageError(f"a size must be a multiple of {PATCH} with at least {max(selected)} patches, got {size}")
         for batch in batches:
             shape = {"size": size, "batch": batch}
             runs += [

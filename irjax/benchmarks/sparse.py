@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.benchmarks.timing import Call, circumstances, compare, random_variables
-from irjax.errors import UserError
+from irjax.errors import UsageError
 from irjax.layers.masked_sparse import KeptPatches, WholeMap, kept_number
 from irjax.models.adsnet import STRIDES, Activation, ADSNet, Segmentation, depth_to_space
 from irjax.ops.patches import expand_mask, mask_of, top_patches
@@ -86,7 +86,7 @@ def benchmark_sparse(
 
 def _stage(level: int, size: int, batch: int, dropped: float, width: int, dtype: Any) -> dict[str, Call]:
     if size % STRIDES[4]:
-        raise UserError(f"a size must be a multiple of {STRIDES[4]}, got {size}")
+        raise UsageError(f"a size must be a multiple of {STRIDES[4]}, got {size}")
     side, cells = size // STRIDES[level], size // STRIDES[4]
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(batch, side, side, width)), jnp.float32)

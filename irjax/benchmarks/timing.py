@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from irjax.benchmarks.counting import count_macs
-from irjax.errors import UserError
+from irjax.errors import UsageError
 
 _CALLS = 5  # of one candidate before the next one's turn
 
@@ -25,10 +25,10 @@ def circumstances(sizes: Sequence[int], batches: Sequence[int], bf16: bool) -> d
     """What a benchmark runs on: "device", "processors", "load" of the last minute, "jax", "xla_flags" and "dtype".
 
     Raises:
-      UserError: if there is no size or no batch, or a batch is below 1.
+      UsageError: if there is no size or no batch, or one is below 1.
     """
-    if not sizes or not batches or min(batches) < 1:
-        raise UserError(f"sizes and batches must not be empty and batches at least 1, got {sizes} and {batches}")
+    if not sizes or not batches or min(*sizes, *batches) < 1:
+        raise UsageError(f"sizes and batches must not be empty and each at least 1, got {sizes} and {batches}")
     return {
         "device": f"{jax.devices()[0].platform} {jax.devices()[0].device_kind}",
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -64,7 +64,7 @@ def in_turns(runs: Mapping[str, Run], repeats: int) -> dict[str, np.ndarray]:
       {name: [repeats] seconds}.
     """
     if repeats < 1:
-        raise UserError(f"repeats must be at least 1, got {repeats}")
+        raise UsageError(f"repeats must be at least 1, got {repeats}")
     for run in runs.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in runs}

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from irjax.errors import UserError
+from irjax.errors import UsageError
 
 SUMMARY = "time a detector, and say how far from the machine's peak it is"
 DESCRIPTION = (
@@ -60,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(command: argparse.Namespace) -> None:
     """Runs it."""
+    if command.train_batch < 1:
+        raise UsageError(f"--train-batch must be at least 1, got {command.train_batch}")
     if command.threads is not None:
         _limit_processors(command.threads)
     from irjax.reports.benchmark import as_text, selection_as_text, sparse_as_text
@@ -98,7 +100,7 @@ def _sparse(command: argparse.Namespace) -> dict[str, Any]:
 
     for flag in ("train", "torch", "selection"):
         if getattr(command, flag) not in (None, False):
-            raise UserError(f"--{flag} does not go with --sparse")
+            raise UsageError(f"--{flag} does not go with --sparse")
     return benchmark_sparse(sizes=command.size, batches=command.batch, repeats=command.repeats, bf16=command.bf16)
 
 
@@ -106,7 +108,7 @@ def _selection(command: argparse.Namespace) -> dict[str, Any]:
     from irjax.benchmarks.selection import benchmark_selection
 
     if command.torch:
-        raise UserError("--torch does not go with --selection")
+        raise UsageError("--torch does not go with --selection")
     return benchmark_selection(
         sizes=command.size,
         batches=command.batch,
@@ -120,8 +122,8 @@ def _selection(command: argparse.Namespace) -> dict[str, Any]:
 def _limit_processors(number: int) -> None:
     """Leaves this process so many processors, before JAX makes its threads."""
     if not hasattr(os, "sched_setaffinity"):
-        raise UserError("--threads needs Linux")
+        raise UsageError("--threads needs Linux")
     available = sorted(os.sched_getaffinity(0))
     if not 1 <= number <= len(available):
-        raise UserError(f"--threads must be in 1..{len(available)}, got {number}")
+        raise UsageError(f"--threads must be in 1..{len(available)}, got {number}")
     os.sched_setaffinity(0, available[:number])

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from irjax.errors import UserError
+from irjax.errors import UsageError
 
 SUMMARY = "list the weights that ship with irjax, and what they were made of"
 DESCRIPTION = (
@@ -31,7 +31,7 @@ def run(command: argparse.Namespace) -> None:
     shipped = weights.names()
     unknown = [name for name in command.name if name not in shipped]
     if unknown:
-        raise UserError(f"there are no weights {', '.join(unknown)}; there are {', '.join(shipped) or 'none'}")
+        raise UsageError(f"there are no weights {', '.join(unknown)}; there are {', '.join(shipped) or 'none'}")
     if not shipped:
         print("no weights ship with this installation")
         return

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 import irjax
-from irjax.errors import UserError
+from irjax.errors import UsageError, UserError
 
 SUMMARY = "detect targets in image files"
 DESCRIPTION = (
@@ -55,18 +55,22 @@ def run(command: argparse.Namespace) -> None:
     from irjax.training.allocator import keep_freed_memory
 
     keep_freed_memory()
-    if command.overlays < 0:
-        raise UserError(f"--overlays must not be negative, got {command.overlays}")
+    for flag, least in (("overlays", 0), ("size", 1), ("max_detections", 1)):
+        value = getattr(command, flag)
+        if value is not None and value < least:
+            raise UsageError(f"--{flag.replace('_', '-')} must be at least {least}, got {value}")
     if command.split is None:
         files = find_images(command.images, recursive=command.recursive)
     else:
         files = split_images(command.images, command.split)
-    outcome = predict_files(_detect(command), files, command.out, overlays=command.overlays)
+    detect, threshold = _detect(command)
+    outcome = predict_files(detect, files, command.out, overlays=command.overlays, threshold=threshold)
     found = sum(map(len, outcome.predictions.values()))
     print(f"{found} detections in {len(outcome.predictions)} of {len(files)} images")
+    masks = f", {len(outcome.masks)} masks (targets: p > {threshold:g})" if outcome.masks else ""
     print(
         f"written to {command.out}: {', '.join(path.name for path in outcome.files[:2])}, "
-        f"{len(outcome.files) - 2} pictures" + (f", {len(outcome.masks)} masks" if outcome.masks else "")
+        f"{len(outcome.files) - 2} pictures{masks}"
     )
     if outcome.failures:
         for reason in outcome.failures.values():
@@ -76,7 +80,7 @@ def run(command: argparse.Namespace) -> None:
 
 
 def _detect(command: argparse.Namespace):
-    """The detector that a command line asks for: a list of images [H, W] to Detections."""
+    """What a command line asks for: a list of images [H, W] to Detections, and the threshold of masks."""
     import jax
     import numpy as np
 
@@ -88,14 +92,15 @@ def _detect(command: argparse.Namespace):
         options |= {"enlarge": False, "slide": True}
     if command.model not in BASELINES:
         detector = irjax.load(command.model, **options)
-        return lambda images: detector(images, threshold=command.threshold)
+        threshold = detector.config.threshold if command.threshold is None else command.threshold
+        return lambda images: detector(images, threshold=threshold), threshold
     if "size" in options or command.native:
         flag = "--native" if command.native else "--size"
-        raise UserError(f"{flag}: {command.model} works at the images' own size")
+        raise UsageError(f"{flag}: {command.model} works at the images' own size")
 
     def detect_each(images):
         found = [detect(command.model, image[None], command.threshold, **options) for image in images]
         joined = jax.tree.map(lambda *parts: np.concatenate(parts), *(one.replace(masks=None) for one in found))
         return joined.replace(masks=tuple(np.asarray(one.masks[0]) for one in found))  # of any sizes
 
-    return detect_each
+    return detect_each, 0.5  # of `irjax.baselines.common.as_probability`, whatever the threshold of responses

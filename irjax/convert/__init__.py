@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irjax.errors import MissingFileError, MissingPackageError, UserError
+from irjax.errors import FileError, MissingFileError, MissingPackageError, UserError, reading
 from irjax.types import Array
 
 _TABLES = {"mshnet": "irjax.convert.mshnet", "spire": "irjax.convert.spire"}
@@ -110,7 +110,10 @@ def _read_pth(path: str | os.PathLike) -> Any:
     except ImportError as error:
         raise MissingPackageError(f"reading {os.fspath(path)} needs PyTorch: pip install 'irjax[torch]'") from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with reading(path):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileError:
+        raise
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).split("\n")[0]
         raise UserError(f"{os.fspath(path)} is not a PyTorch checkpoint of plain tensors: {reason}") from error

@@ -11,7 +11,7 @@ import pathlib
 
 import numpy as np
 
-from irjax.errors import UserError
+from irjax.errors import UserError, reading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +87,11 @@ def load_coco(path: str | os.PathLike) -> CocoFile:
       UserError: if it is not JSON or not COCO, or lists an image twice; the message names the file and the entry.
     """
     path = pathlib.Path(path)
+    with reading(path):
+        data = path.read_bytes()
     try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:  # also UnicodeDecodeError
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:  # also UnicodeDecodeError
         raise UserError(f"{path}: not a JSON file ({error})") from error
     if not isinstance(content, dict) or not all(isinstance(content.get(k), list) for k in ("images", "annotations")):
         raise UserError(f"{path}: not a COCO file: lists named 'images' and 'annotations' are wanted")
@@ -156,7 +158,7 @@ def read_points_csv(path: str | os.PathLike, known: frozenset[str] | None = None
     path = pathlib.Path(path)
     found: dict[str, list[tuple[float, float]]] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with reading(path), path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, skipinitialspace=True)
             columns = [column.strip() for column in rows.fieldnames or ()]
             if missing := [column for column in ("name", "x", "y") if column not in columns]:
@@ -170,7 +172,7 @@ def read_points_csv(path: str | os.PathLike, known: frozenset[str] | None = None
                 if not name or (known is not None and name not in known):
                     raise UserError(f"{where}: there is no image for the name {row['name']!r}")
                 found.setdefault(name, []).append(_coordinates(row, where))
-    except (UnicodeDecodeError, csv.Error) as error:
+    except csv.Error as error:
         raise UserError(f"{path}: not a csv file ({error})") from error
     return {name: np.array(points, np.float32) for name, points in found.items()}
 
@@ -186,7 +188,7 @@ def _coordinates(row: dict[str, str | None], where: str) -> tuple[float, float]:
 
 
 def check_points(points: np.ndarray, size: tuple[int, int], where: str | os.PathLike) -> None:
-    """Refuses points [K, 2] outside an image of `size` (height, width); ValueError, `where` names the file."""
+    """Refuses points [K, 2] outside an image of `size` (height, width); UserError, `where` names the file."""
     height, width = size
     # A pixel reaches half a pixel beyond its centre.
     inside = np.all((points >= -0.5) & (points < np.array([width, height]) - 0.5), axis=1)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from irjax.data import annotations, images
-from irjax.errors import MissingFileError, UserError
+from irjax.errors import UserError, check_folder, reading
 
 ROLES = ("train", "trainval", "val", "test", "trainvaltest")
 
@@ -48,7 +48,8 @@ class Part:
 
 def fits(root: pathlib.Path, layout: str) -> bool:
     """Whether the folders and files that mark a layout are there."""
-    return LAYOUTS[layout].fits(root)
+    with reading(root):
+        return LAYOUTS[layout].fits(root)
 
 
 def read(root: pathlib.Path, layout: str) -> dict[str, Part]:
@@ -58,7 +59,8 @@ def read(root: pathlib.Path, layout: str) -> dict[str, Part]:
       MissingFileError: if a folder that the layout needs is absent.
       UserError: if two files have one name, a list is unreadable or several lists claim one split.
     """
-    return LAYOUTS[layout].read(root)
+    with reading(root):
+        return LAYOUTS[layout].read(root)
 
 
 def role(name: str) -> str:
@@ -71,10 +73,8 @@ def read_list(path: pathlib.Path, *, strip: bool = True) -> tuple[str, ...]:
 
     Where a line has folders ("/41/1(297)"), they become part of the name ("41_1(297)"), as `index_images` does it.
     """
-    try:
+    with reading(path):
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not a text file of names ({error})") from error
     names = tuple(line.strip() for line in lines if line.strip())
     return tuple(_stem(name).strip("/").replace("/", "_") for name in names) if strip else names
 
@@ -84,8 +84,7 @@ def index_images(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
     Where the folder has no image of its own, those of its subfolders are taken, with the subfolder's name in front.
     """
-    if not folder.is_dir():
-        raise MissingFileError(f"there is no folder {folder}")
+    check_folder(folder)
     found: dict[str, pathlib.Path] = {}
     for path in images.image_files(folder.iterdir()) or images.image_files(folder.rglob("*")):
         name = "_".join((*path.parent.relative_to(folder).parts, path.stem))

@@ -9,19 +9,16 @@ from __future__ import annotations
 import io
 import os
 import pathlib
-import struct
-import zlib
 from collections.abc import Iterable
 
 import numpy as np
 
-from irjax.errors import UserError
+from irjax.errors import UserError, reading
 
 IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff")
 MIN_SIDE = 16
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, struct.error, zlib.error)
 # Pillow keeps one byte of each 16-bit sample. Its two byte orders keep one each, so decoding twice gives both.
 _PNG_HALVES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
 
@@ -29,6 +26,17 @@ _PNG_HALVES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
 def image_files(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
     """Those of some paths that are image files by their ending and not hidden, sorted."""
     return sorted(p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
+
+
+def read_bytes(path: str | os.PathLike) -> bytes:
+    """The content of a file.
+
+    Raises:
+      MissingFileError: if there is no such file.
+      FileError: if it cannot be read; the message names it.
+    """
+    with reading(path):
+        return pathlib.Path(path).read_bytes()
 
 
 def read_image(path: str | os.PathLike) -> np.ndarray:
@@ -46,7 +54,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
       UserError: if the file is truncated or no image, has a sample type other than 8- or 16-bit unsigned integers, or
         a side below 16 pixels. The message names the file.
     """
-    return decode_image(pathlib.Path(path).read_bytes(), path)
+    return decode_image(read_bytes(path), path)
 
 
 def decode_image(data: bytes, where: str | os.PathLike) -> np.ndarray:
@@ -76,7 +84,7 @@ def read_mask(path: str | os.PathLike) -> tuple[np.ndarray, str]:
       MissingFileError: if there is no such file.
       UserError: if it cannot be read; the message names the file.
     """
-    return decode_mask(pathlib.Path(path).read_bytes(), path)
+    return decode_mask(read_bytes(path), path)
 
 
 def decode_mask(data: bytes, where: str | os.PathLike) -> tuple[np.ndarray, str]:
@@ -103,7 +111,7 @@ def has_gray(path: str | os.PathLike) -> bool:
 
     True for JPEG masks and for those 85 masks of IRSTD-1K that are not binary (METRICS, flaw 5); two values are binary.
     """
-    values = decode(pathlib.Path(path).read_bytes(), path)
+    values = decode(read_bytes(path), path)
     if values.ndim == 3 and values.shape[2] in (2, 4):
         values = values[..., :-1]
     return bool(np.any((values > values.min()) & (values < values.max())))
@@ -131,7 +139,7 @@ def image_depth(path: str | os.PathLike) -> int:
     """
     from PIL import Image
 
-    with open(path, "rb") as file:
+    with reading(path), open(path, "rb") as file:
         head = file.read(26)
         if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) >= 25:
             return 16 if head[24] == 16 else 8
@@ -140,18 +148,20 @@ def image_depth(path: str | os.PathLike) -> int:
             with Image.open(file) as image:
                 bits = getattr(image, "tag_v2", {}).get(258, (8,))
                 return 16 if max(bits) > 8 or image.mode.startswith("I") else 8
-        except _UNREADABLE as error:
+        except Exception as error:  # of a damaged file Pillow raises what it likes
             if head[:4] not in (b"II*\0", b"MM\0*"):
                 raise _unreadable(path, error) from error
-    return 16 if decode(pathlib.Path(path).read_bytes(), path).dtype == np.uint16 else 8
+    return 16 if decode(read_bytes(path), path).dtype == np.uint16 else 8
 
 
 def decode(data: bytes, where: str | os.PathLike) -> np.ndarray:
     """The stored samples, [H, W] or [H, W, C], bool, uint8 or uint16."""
     try:
         values = _decode_tiff(data) if data[:4] in (b"II*\0", b"MM\0*") else _decode_pillow(data)
-    except _UNREADABLE as error:
+    except Exception as error:  # of a damaged file Pillow and tifffile raise what they like
         raise _unreadable(where, error) from error
+    if values.ndim not in (2, 3) or not values.size:
+        raise UserError(f"{os.fspath(where)}: samples of shape {values.shape}; one image [H, W] or [H, W, C] is wanted")
     if values.dtype == np.int32 and values.size and values.min() >= 0 and values.max() <= 65535:
         values = values.astype(np.uint16)
     if values.dtype not in (np.bool_, np.uint8, np.uint16):
@@ -160,7 +170,11 @@ def decode(data: bytes, where: str | os.PathLike) -> np.ndarray:
 
 
 def _unreadable(where: str | os.PathLike, error: Exception) -> UserError:
-    return UserError(f"{os.fspath(where)}: not a readable image file ({type(error).__name__}: {error})")
+    from PIL import UnidentifiedImageError
+
+    # Pillow names the object that the bytes lie in.
+    reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
+    return UserError(f"{os.fspath(where)}: not a readable image file ({type(error).__name__}{reason})")
 
 
 def _decode_pillow(data: bytes) -> np.ndarray:

@@ -32,7 +32,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from irjax.data import annotations, folders, images
-from irjax.errors import MissingFileError, UserError
+from irjax.errors import UsageError, UserError, check_folder, reading
 from irjax.ops import regions
 from irjax.types import Example
 
@@ -117,7 +117,7 @@ def detect_layout(root: str | os.PathLike) -> str:
       MissingFileError: if there is no such folder.
       UserError: if no layout fits, or masks/ and points.csv both do; the message says what was looked for.
     """
-    root = _folder(root)
+    root = check_folder(root)
     fitting = [layout for layout in LAYOUTS if folders.fits(root, layout)]
     if not fitting:
         marks = "; ".join(f"{layout.marks} ({name})" for name, layout in folders.LAYOUTS.items())
@@ -208,17 +208,10 @@ def carve_validation(
     return tuple(n for n in names if n not in chosen), tuple(n for n in names if n in chosen)
 
 
-def _folder(root: str | os.PathLike) -> pathlib.Path:
-    root = pathlib.Path(root)
-    if not root.is_dir():
-        raise MissingFileError(f"there is no folder {root}")
-    return root
-
-
 def _resolve(root: str | os.PathLike, layout: str) -> tuple[pathlib.Path, str]:
-    root = _folder(root)
+    root = check_folder(root)
     if layout not in ("auto", *LAYOUTS):
-        raise UserError(f"unknown layout {layout!r}; known: auto, {', '.join(LAYOUTS)}")
+        raise UsageError(f"unknown layout {layout!r}; known: auto, {', '.join(LAYOUTS)}")
     return root, detect_layout(root) if layout == "auto" else layout
 
 
@@ -299,7 +292,8 @@ def _shared(one: folders.Part, other: folders.Part) -> list[str]:
 def _same_file(one: pathlib.Path | None, other: pathlib.Path | None) -> bool:
     if one is None or other is None or one == other:
         return True
-    return one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()
+    with reading(one), reading(other):
+        return one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()
 
 
 def _check_size(what: str, size: tuple[int, int], image: str, shape: tuple[int, int]) -> None:

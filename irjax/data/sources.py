@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import itertools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from irjax.data import images, layouts
-from irjax.errors import MissingFileError, UserError
+from irjax.errors import FileError, UserError, check_folder
 from irjax.types import Example, Source
 
 
@@ -39,7 +40,8 @@ class TfdsSource:
         """Reads example `index`; IndexError outside the source, UserError for a record that cannot be decoded."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} examples")
-        record = self._records[int(index) % len(self)]
+        with self._reading():
+            record = self._records[int(index) % len(self)]
         name = record["id"].decode()
         where = f"{self.directory}, {self.split}, {name}"
         return Example(
@@ -52,7 +54,8 @@ class TfdsSource:
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
         """The name of every example, in order."""
-        return tuple(record["id"].decode() for record in self._records)
+        with self._reading():
+            return tuple(record["id"].decode() for record in self._records)
 
     @functools.cached_property
     def dtype(self) -> np.dtype:
@@ -63,7 +66,8 @@ class TfdsSource:
     def _builder(self):
         import tensorflow_datasets as tfds
 
-        return tfds.builder_from_directory(self.directory)
+        with self._reading():
+            return tfds.builder_from_directory(self.directory)
 
     @functools.cached_property
     def _records(self):
@@ -71,7 +75,19 @@ class TfdsSource:
 
         # TFDS decodes 16-bit images only with OpenCV; irjax reads the stored files as it reads folders.
         raw = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
-        return self._builder.as_data_source(split=self.split, decoders=raw)
+        with self._reading():
+            return self._builder.as_data_source(split=self.split, decoders=raw)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # of damaged files TFDS raises what it likes
+            raise FileError(
+                f"{self.directory}: not a readable prepared data set ({type(error).__name__}: {error})"
+            ) from error
 
     def __getstate__(self) -> dict:
         return {"directory": self.directory, "split": self.split}
@@ -156,9 +172,7 @@ def open_source(
       MissingFileError: if the folder does not exist.
       UserError: if the layout or split is unknown, or the annotations are malformed (see `layouts.open_layout`).
     """
-    root = pathlib.Path(root)
-    if not root.is_dir():
-        raise MissingFileError(f"there is no folder {root}")
+    root = check_folder(root)
     prepared = _prepared(root) if layout in ("auto", "tfds") else []
     if layout == "tfds" and not prepared:
         raise UserError(f"{root} is no prepared TFDS data set: no dataset_info.json in it or its version folders")

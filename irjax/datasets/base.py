@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from irjax.data import folders, images, layouts, sources
-from irjax.errors import UserError
+from irjax.errors import UsageError, UserError
 from irjax.ops import regions
 from irjax.types import Example, Source
 
@@ -83,7 +83,7 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         if not name:
             return next(iter(known.values()), None)
         if name not in known:
-            raise UserError(f"{cls.name} has no configuration {name!r}; it has {', '.join(known) or 'none'}")
+            raise UsageError(f"{cls.name} has no configuration {name!r}; it has {', '.join(known) or 'none'}")
         return known[name]
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -222,7 +222,7 @@ def _regions_at(example: Example) -> tuple[np.ndarray, np.ndarray]:
 
 def _as_gray_png(path: str | None, image: np.ndarray) -> bytes:
     """The file itself where it is a gray PNG already, else the same values as one."""
-    data = pathlib.Path(path).read_bytes() if path else b""
+    data = images.read_bytes(path) if path else b""
     is_gray_png = data[:8] == b"\x89PNG\r\n\x1a\n" and data[25] == 0 and data[24] in (8, 16)
     return data if is_gray_png else _png(image)
 

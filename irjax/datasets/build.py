@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import pathlib
 import shutil
 import tempfile
 
-from irjax.errors import MissingFileError, UserError
+from irjax.errors import MissingFileError, UsageError, UserError, writing
 
 BUILDERS = (
     "sirst_v1",
@@ -29,10 +30,10 @@ def builder_class(name: str) -> type:
     """The builder of a data set, by the name of its folder here.
 
     Raises:
-      UserError: if there is none; the message lists those there are.
+      UsageError: if there is none; the message lists those there are.
     """
     if name not in BUILDERS:
-        raise UserError(f"there is no builder {name!r}; there are {', '.join(BUILDERS)}")
+        raise UsageError(f"there is no builder {name!r}; there are {', '.join(BUILDERS)}")
     return importlib.import_module(f"irjax.datasets.{name}.{name}_dataset_builder").Builder
 
 
@@ -54,8 +55,10 @@ def build(
     Raises:
       MissingFileError: if the source does not exist; the message says where the data are published and how they must
         lie.
-      FileExistsError: if the data set is there already and `overwrite` is off.
-      UserError: if the name is unknown or the source is malformed; the message names the file.
+      UsageError: if there is no such builder, or a source is given or not against what it needs.
+      FileError: if `out_dir` cannot be written.
+      UserError: if the source is malformed (the message names the file), or the data set is there
+        already and `overwrite` is off.
     """
     import tensorflow_datasets as tfds
 
@@ -65,13 +68,15 @@ def build(
     out_dir = pathlib.Path(out_dir)
     if not cls.NEEDS_SOURCE:
         if source is not None:
-            raise UserError(f"{name} is made from a seed; it takes no source, got {os.fspath(source)}")
-    elif source is None or not pathlib.Path(source).is_dir():
-        missing = f"{name} needs a source" if source is None else f"there is no folder {os.fspath(source)}"
-        raise MissingFileError(f"{missing}. {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}")
-    out_dir.mkdir(parents=True, exist_ok=True)
-    work = pathlib.Path(tempfile.mkdtemp(dir=out_dir, prefix=f".{name}-"))
-    try:
+            raise UsageError(f"{name} is made from a seed; it takes no source, got {os.fspath(source)}")
+    elif source is None:
+        raise UsageError(f"{name} needs a source. {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}")
+    elif not pathlib.Path(source).is_dir():
+        raise MissingFileError(f"there is no folder {os.fspath(source)}. {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}")
+    with writing(out_dir), contextlib.ExitStack() as afterwards:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        work = pathlib.Path(tempfile.mkdtemp(dir=out_dir, prefix=f".{name}-"))
+        afterwards.callback(shutil.rmtree, work, ignore_errors=True)
         builder = cls(source=source, data_dir=work, config=chosen)
         made = pathlib.Path(builder.data_dir)
         target = out_dir / made.relative_to(work)
@@ -85,6 +90,4 @@ def build(
         if target.exists():
             target.rename(work / "replaced")
         os.replace(made, target)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     return target

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from irjax.errors import UserError
-from irjax.reports.files import plain, write_json, write_text
+from irjax.reports.files import plain, read_json, write_json, write_text
 from irjax.reports.tables import markdown_table
 from irjax.training.configs import changed, differences
 
@@ -74,7 +73,7 @@ def _result(
 ) -> Figures:
     file = run / "result.json"
     config = changed(config, loop={"seed": seed})
-    done = json.loads(file.read_text()) if file.exists() else None
+    done = read_json(file) if file.exists() else None
     if done and (other := differences(done["config"], config)):
         raise UserError(
             f"{file} is of another config ({'; '.join(other[:4])}): give the same flags to go on, or another --run"

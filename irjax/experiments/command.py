@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from irjax.data.hard import HardSource
-from irjax.errors import UserError
+from irjax.errors import UsageError, UserError, stopping
 from irjax.experiments.ablation import ablate
 from irjax.experiments.common import ROUNDING_IMAGES, card, largest_difference, settled, tophat_reference
 from irjax.inference import CONFIG_FILE, Detector, load
@@ -110,12 +110,10 @@ class Experiment:
         return tyro.cli(self.command, args=list(arguments), default=default, prog=self.program)
 
     def main(self, arguments: Sequence[str] | None = None) -> None:
-        """Runs the command; errors that a user can mend become one line."""
+        """Runs the command; errors that a user can mend become one line, as those of `irjax.cli`."""
         command = self.parse(sys.argv[1:] if arguments is None else arguments)
-        try:
+        with stopping():
             _run(self, command)
-        except UserError as error:
-            sys.exit(f"error: {error}")
 
 
 def _run(experiment: Experiment, command: Flags) -> None:
@@ -138,8 +136,8 @@ def _run(experiment: Experiment, command: Flags) -> None:
     source, what = _test_source(command)
     if command.eval_only:
         path = pathlib.Path(command.eval_only)
-        folder = pathlib.Path(command.run or (path if path.is_dir() else f"runs/{name}-eval-{path.stem}")) / "test"
         detector = load(command.eval_only)
+        folder = pathlib.Path(command.run or (path if path.is_dir() else f"runs/{name}-eval-{path.stem}")) / "test"
     else:
         run = pathlib.Path(command.run or f"runs/{name}-seed{config.loop.seed}")
         result = experiment.train(config, run)
@@ -163,7 +161,7 @@ def _run(experiment: Experiment, command: Flags) -> None:
 def _ship(experiment: Experiment, command: Flags) -> None:
     run = pathlib.Path(command.eval_only)
     if not command.data.root or not (run / CONFIG_FILE).is_file():
-        raise UserError("--ship needs a run directory as --eval-only, and --data.root for the figures of its card")
+        raise UsageError("--ship needs a run directory as --eval-only, and --data.root for the figures of its card")
     detector, facts = experiment.settle(run)
     # The figures are those of the weights as they are written.
     stored = on_disk(detector.variables, experiment.dtype)
@@ -196,7 +194,7 @@ def _tests(command: Flags, splits: Sequence[str]) -> dict[str, Source]:
     splits = splits * len(roots) if len(splits) == 1 else splits
     roots = roots * len(splits) if len(roots) == 1 else roots
     if len(roots) != len(splits):
-        raise UserError(f"--test names {len(splits)} splits for {len(roots)} folders: give one or all")
+        raise UsageError(f"--test names {len(splits)} splits for {len(roots)} folders: give one or all")
     one = lambda root, split: dataclasses.replace(command.data, root=(root,), train=(split,), val=(split,))  # noqa: E731
     return {
         " ".join(filter(None, (pathlib.Path(root).name, split, command.protocol))): _under(
@@ -232,7 +230,7 @@ def _test_each(
 
 def _check_roots(command: Flags) -> None:
     if command.test and not command.data.root:
-        raise UserError(f"--test {' '.join(command.test)} names splits of data sets; say where they are: --data.root")
+        raise UsageError(f"--test {' '.join(command.test)} names splits of data sets; say where they are: --data.root")
 
 
 def _test_source(command: Flags) -> tuple[Source, str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import json
 import pathlib
+import shutil
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -16,11 +16,12 @@ import numpy as np
 
 from irjax.baselines import detect
 from irjax.data.augment import augment
+from irjax.errors import UserError
 from irjax.inference import CONFIG_FILE, Detector, DetectorConfig, load, resolve
 from irjax.metrics import PointPredictions, PointTruth, centroid_sweep, from_detections
 from irjax.ops.normalize import normalize, to_unit
 from irjax.reports.evaluate import report_maps, report_points
-from irjax.reports.files import whole_folder, write_text
+from irjax.reports.files import read_json, whole_folder, write_text
 from irjax.reports.names import safe_name
 from irjax.reports.predict import write_map
 from irjax.reports.predictions import write_predictions
@@ -239,8 +240,9 @@ def test_masks(
     Args:
       detector: at its configured threshold.
       source: the data set; with masks.
-      folder: where masks/NAME.png (255 times the probability), the report on them, predictions.json and the report on
-        the points (points/) go.
+      folder: where the report on the masks, predictions.json, the report on the points (points/) and pictures of the
+        masks (masks/NAME.png, `irjax.reports.predict.write_map`) go. The figures are those of the probabilities as the
+        detector gives them, float32: they wait in files of this folder, 4 bytes a pixel, until they are scored.
       title: of the tables.
       overlays: how many of the worst images are drawn.
 
@@ -249,17 +251,21 @@ def test_masks(
     """
     threshold, found, sizes, files = detector.config.threshold, {}, {}, {}
     with whole_folder(folder) as unfinished:
+        maps = unfinished / "maps"
+        maps.mkdir()
         for name, size, prediction, probabilities in _detect(detector, source):
             # Two names may differ in characters only that a file's name cannot have.
             file = f"{safe_name(name)}.png"
             file = f"{len(files):05d}_{file}" if file in files.values() else file
             found[name], sizes[name], files[name] = prediction, size, file
-            write_map(unfinished / "masks" / file, probabilities)
+            write_map(unfinished / "masks" / file, probabilities, threshold)
+            np.save(maps / f"{file}.npy", probabilities)
         write_predictions(unfinished / "predictions.json", found, sizes)
-    report = report_maps(
-        {name: folder / "masks" / file for name, file in files.items()}, source, protocols=MASK_PROTOCOLS,
-        threshold=threshold, out_dir=folder, title=title, all_intervals=True, overlays=overlays,
-    )  # fmt: skip
+        report = report_maps(
+            {name: maps / f"{file}.npy" for name, file in files.items()}, source, protocols=MASK_PROTOCOLS,
+            threshold=threshold, out_dir=folder, title=title, all_intervals=True, overlays=overlays,
+        )  # fmt: skip
+        shutil.rmtree(maps)
     points = report_points(
         found, source, threshold=threshold, out_dir=folder / "points", title=f"{title}, points", sizes=sizes, overlays=0
     )
@@ -288,7 +294,7 @@ def chosen(run: pathlib.Path) -> tuple[Detector, dict[str, Any]]:
     checkpoints = Checkpoints(run, read_only=True)
     step = checkpoints.best_step()
     checkpoints.close()
-    return load(run), {"step": step, "validation": json.loads((run / "validation.json").read_text())[str(step)]}
+    return load(run), {"step": step, "validation": read_json(run / "validation.json")[str(step)]}
 
 
 # How `irjax.experiments.command.Experiment` tests and stores methods that predict masks.
@@ -327,12 +333,12 @@ def _stages(start: str | None) -> list[dict[str, Any]]:
     """The configs of the trainings behind weights to start from, earliest first, as far as they can be read."""
     try:
         path = resolve(start) if start else None
-    except (FileNotFoundError, ValueError):  # moved or removed since: its name is in the config that started from it
+    except UserError:  # moved or removed since: its name is in the config that started from it
         return []
     if path and path.suffix == ".safetensors":
         return load_weights(path)[2]["recipe"].get("stages", [])
     if path and (path / "config.json").is_file():
-        config = json.loads((path / "config.json").read_text())["config"]
+        config = read_json(path / "config.json")["config"]
         return [*_stages(config.get("initial")), config]
     return []
 
@@ -346,7 +352,7 @@ def card(run: pathlib.Path, facts: dict[str, Any], figures: dict[str, Any], comm
       figures: validation figures by split.
       command: that wrote the weights.
     """
-    record = json.loads((run / "config.json").read_text())
+    record = read_json(run / "config.json")
     stages = [*_stages(record["config"].get("initial")), record["config"]]
     names = [pathlib.Path(root).name for root in record["config"]["data"]["root"]]
     for stage in stages:  # the sets, not where they lay on the machine that trained

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.data.augment import AugmentConfig
-from irjax.errors import MissingFileError, UserError
+from irjax.errors import MissingFileError, UsageError, UserError
 from irjax.experiments import command, common
 from irjax.experiments.command import Flags
 from irjax.experiments.common import MaskDecodeConfig
@@ -317,10 +317,16 @@ def _of_label(label: str) -> Callable[[NaIrstdConfig], NaIrstdConfig]:
 
 
 def _one_stage(base: NaIrstdConfig) -> NaIrstdConfig:
-    """As many steps as the two have."""
+    """As long as the two are."""
     loop, first = base.loop, base.relevance
-    both = {"steps": loop.steps and loop.steps + first.steps, "epochs": loop.epochs + first.epochs}
-    return dataclasses.replace(changed(base, loop=both), stages="one")
+    if (loop.steps > 0) != (first.steps > 0):
+        raise UsageError(
+            "the ablation of stages adds up the lengths of both: give --loop.steps and --relevance.steps, or neither "
+            f"(epochs), got {loop.steps} and {first.steps}"
+        )
+    unit = "steps" if loop.steps else "epochs"
+    both = getattr(loop, unit) + getattr(first, unit)
+    return dataclasses.replace(changed(base, loop={unit: both}), stages="one")
 
 
 # The paper's Tables IV and V and its Figure 7.
@@ -342,6 +348,7 @@ def ablation(name: str, base: NaIrstdConfig) -> dict[str, NaIrstdConfig]:
 
     Raises:
       UserError: if there is no such ablation.
+      UsageError: if one stage's length is counted in steps and the other's in epochs.
     """
     if name not in ABLATIONS:
         raise UserError(f"there is no ablation {name!r}; there are {tuple(ABLATIONS)}")

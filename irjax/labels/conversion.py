@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from irjax.data.images import IMAGE_SUFFIXES, read_image, read_mask
-from irjax.errors import FileError, MissingFileError, UserError
+from irjax.data.images import IMAGE_SUFFIXES, read_bytes, read_image, read_mask
+from irjax.errors import FileError, MissingFileError, UsageError, UserError, check_folder, reading, writing
 from irjax.labels import formats
 from irjax.labels.targets import POINT_RULES, ImageLabels, Labels, box_centres, label_mask, name_rng, point_mask
 from irjax.ops.regions import find_regions
@@ -79,7 +79,7 @@ def convert(
     out = pathlib.Path(out)
     _check_out(out, to)
     if radius and to != "masks":
-        raise UserError(f"a radius is for masks, not for {to}")
+        raise UsageError(f"a radius is for masks, not for {to}")
     kind = find_kind(source) if kind == "auto" else kind
     images = read_labels(source, kind, **options)
     notes = write_labels(out, images, to, radius=radius)
@@ -101,17 +101,19 @@ def find_kind(source: str | os.PathLike) -> str:
     from irjax.data import detect_layout
 
     source = pathlib.Path(source)
-    if source.is_file():
+    with reading(source):
+        is_file, is_folder = source.is_file(), source.is_dir()
+    if is_file:
         kinds = {".json": "coco", ".csv": "points"}
         if source.suffix.lower() not in kinds:
             raise UserError(f"{source}: a .json (COCO) or .csv (points) file, or a folder is wanted")
         return kinds[source.suffix.lower()]
-    if not source.is_dir():
+    if not is_folder:
         raise MissingFileError(f"there is no file or folder {source}")
     try:
         detect_layout(source)
         return "dataset"
-    except ValueError as error:
+    except UserError as error:
         reason = error
     if any(any(source.glob("*/" * depth + "dataset_info.json")) for depth in range(4)):
         return "dataset"
@@ -158,9 +160,9 @@ def read_labels(
       UserError: if an argument or a file is wrong; the message names it.
     """
     if kind not in KINDS:
-        raise UserError(f"the source must be one of {', '.join(KINDS)}, got {kind!r}")
+        raise UsageError(f"the source must be one of {', '.join(KINDS)}, got {kind!r}")
     if points not in POINT_RULES:
-        raise UserError(f"points must be one of {', '.join(POINT_RULES)}, got {points!r}")
+        raise UsageError(f"points must be one of {', '.join(POINT_RULES)}, got {points!r}")
     if points != "centroid" and kind not in ("masks", "dataset"):
         raise UserError(f"points={points!r} are drawn inside masks, and {source} ({kind}) has none")
     if images is not None and kind not in ("yolo", "points"):
@@ -185,7 +187,7 @@ def read_labels(
         return formats.read_coco_labels(source)
     if kind == "voc":
         paths = _named(source, kind)
-        return [formats.parse_voc(path.read_bytes(), name, path, box_convention) for name, path in paths.items()]
+        return [formats.parse_voc(read_bytes(path), name, path, box_convention) for name, path in paths.items()]
     files = {} if images is None else _named(pathlib.Path(images), "masks", simplify=stem)
     sizes = {name: _image_size(path) for name, path in files.items()} if files else None
     if kind == "points":
@@ -234,10 +236,8 @@ def _read_yolo(folder: pathlib.Path, sizes: Mapping[str, tuple[int, int]] | None
     found = []
     for name, size in sizes.items():
         path = paths.get(name, folder)
-        try:
+        with reading(path):
             text = path.read_text(encoding="utf-8") if name in paths else ""
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not a text file of boxes ({error})") from error
         boxes = formats.whole_boxes(formats.parse_yolo(text, size, path))
         found.append(ImageLabels(name, Labels(box_centres(boxes), boxes), size))
     return found
@@ -245,14 +245,15 @@ def _read_yolo(folder: pathlib.Path, sizes: Mapping[str, tuple[int, int]] | None
 
 def _files(folder: pathlib.Path, kind: str) -> list[pathlib.Path]:
     """The files of a kind in a folder: visible, with its endings, sorted."""
-    found = (path for path in folder.iterdir() if path.suffix.lower() in _FOLDER_KINDS[kind] and path.is_file())
+    with reading(folder):
+        entries = list(folder.iterdir())
+    found = (path for path in entries if path.suffix.lower() in _FOLDER_KINDS[kind] and path.is_file())
     return sorted(path for path in found if not path.name.startswith(".") and path.name not in _NO_LABELS)
 
 
 def _named(folder: pathlib.Path, kind: str, simplify: Callable[[str], str] = core) -> dict[str, pathlib.Path]:
     """{name of the image: file}, without ending and without the suffixes of masks."""
-    if not folder.is_dir():
-        raise MissingFileError(f"there is no folder {folder}")
+    check_folder(folder)
     found: dict[str, pathlib.Path] = {}
     for path in _files(folder, kind):
         name = simplify(path.name)
@@ -268,7 +269,7 @@ def _image_size(path: pathlib.Path) -> tuple[int, int]:
     """(height, width), from the header alone where Pillow reads it."""
     from PIL import Image
 
-    with contextlib.suppress(OSError), Image.open(path) as image:
+    with contextlib.suppress(Exception), Image.open(path) as image:  # of a damaged file Pillow raises what it likes
         return image.size[::-1]
     return read_image(path).shape
 
@@ -320,11 +321,13 @@ def _write_masks(folder: pathlib.Path, images: Sequence[ImageLabels], radius: fl
 def _check_out(out: pathlib.Path, to: str) -> None:
     """Refuses what could not be written, before anything is read."""
     if to not in FORMATS:
-        raise UserError(f"the format must be one of {', '.join(FORMATS)}, got {to!r}")
+        raise UsageError(f"the format must be one of {', '.join(FORMATS)}, got {to!r}")
     ending = _ENDINGS.get(to)
     if ending and out.suffix.lower() != ending:
-        raise UserError(f"{to} is written to one {ending} file, got {out}")
-    if out.exists() and (ending or not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{to} is written to one {ending} file, got {out}")
+    with writing(out):
+        taken = out.exists() and (ending or not out.is_dir() or any(out.iterdir()))
+    if taken:
         raise UserError(f"{out} exists already; nothing is replaced: give a new {'file' if ending else 'folder'}")
     existing = next(folder for folder in out.absolute().parents if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):

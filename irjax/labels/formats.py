@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from irjax.data import annotations
-from irjax.errors import UserError
+from irjax.errors import UsageError, UserError
 from irjax.labels.targets import ImageLabels, Labels, box_centres, checked_boxes
 from irjax.reports.files import write_text
 from irjax.reports.names import stem
@@ -240,7 +240,7 @@ def parse_voc(text: str | bytes, name: str, where: str | os.PathLike, convention
       UserError: if it is no such XML, or a box is outside the image; the message names the file.
     """
     if convention not in BOX_CONVENTIONS:
-        raise UserError(f"the box convention must be one of {', '.join(BOX_CONVENTIONS)}, got {convention!r}")
+        raise UsageError(f"the box convention must be one of {', '.join(BOX_CONVENTIONS)}, got {convention!r}")
     try:
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:

@@ -9,7 +9,7 @@ import os
 import numpy as np
 
 from irjax.data.annotations import check_points
-from irjax.errors import UserError
+from irjax.errors import UsageError, UserError
 from irjax.ops.regions import Regions, find_regions
 
 POINT_RULES = ("centroid", "coarse", "uniform")
@@ -76,7 +76,7 @@ def label_mask(
       UserError: if the mask is not two-dimensional, an argument is unknown, or points are to be drawn without `rng`.
     """
     if points not in POINT_RULES:
-        raise UserError(f"points must be one of {', '.join(POINT_RULES)}, got {points!r}")
+        raise UsageError(f"points must be one of {', '.join(POINT_RULES)}, got {points!r}")
     if points != "centroid" and rng is None:
         raise UserError(f"points={points!r} are drawn: give rng, a numpy Generator")
     regions = find_regions(mask, connectivity)
@@ -154,7 +154,7 @@ def name_rng(seed: int, name: str) -> np.random.Generator:
       UserError: if the seed is negative.
     """
     if seed < 0:
-        raise UserError(f"the seed must not be negative, got {seed}")
+        raise UsageError(f"the seed must not be negative, got {seed}")
     digest = hashlib.sha256(name.encode()).digest()[:16]
     return np.random.default_rng([seed, *np.frombuffer(digest, "<u4").tolist()])
 
@@ -175,7 +175,7 @@ def point_mask(points: np.ndarray, shape: tuple[int, int], radius: float = 0.0) 
         or the radius is negative.
     """
     if not radius >= 0:
-        raise UserError(f"the radius must not be negative, got {radius}")
+        raise UsageError(f"the radius must not be negative, got {radius}")
     points = np.asarray(points, np.float64).reshape(-1, 2)
     check_points(points, shape, "point_mask")
     height, width = shape

@@ -5,8 +5,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from irjax.errors import UserError
-
 
 @jax.custom_vjp
 def max_pool2(x: jax.Array) -> jax.Array:
@@ -20,7 +18,7 @@ def max_pool2(x: jax.Array) -> jax.Array:
       PyTorch.
 
     Raises:
-      UserError: if a side is odd.
+      ValueError: if a side is odd.
 
     Note:
       The derivative rule is for reverse mode. It has no scatter: on the CPU the gradient of `flax.linen.max_pool` takes
@@ -32,7 +30,7 @@ def max_pool2(x: jax.Array) -> jax.Array:
 def _blocks(x: jax.Array) -> jax.Array:
     batch, height, width, channels = x.shape
     if height % 2 or width % 2:
-        raise UserError(f"max_pool2 needs even sides, got {height}x{width}")
+        raise ValueError(f"max_pool2 needs even sides, got {height}x{width}")
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels)
 
 

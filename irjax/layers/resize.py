@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irjax.errors import UserError
-
 
 def upsample_aligned(x: jax.Array, factor: int) -> jax.Array:
     """Bilinear upsampling with aligned corners.
@@ -25,10 +23,10 @@ def upsample_aligned(x: jax.Array, factor: int) -> jax.Array:
       [B, factor H, factor W, C], of the same type.
 
     Raises:
-      UserError: if the factor is below 1.
+      ValueError: if the factor is below 1.
     """
     if factor < 1:
-        raise UserError(f"the factor of an upsampling must be at least 1, got {factor}")
+        raise ValueError(f"the factor of an upsampling must be at least 1, got {factor}")
     if factor == 1:
         return x
     along = _double if factor == 2 else lambda value, axis: _resample(value, axis, factor)

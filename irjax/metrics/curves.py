@@ -262,7 +262,7 @@ def _sweep_once(predictions, truths, levels: np.ndarray, spec: Protocol, logits:
     for number, (prediction, truth) in enumerate(zip(predictions, truths, strict=True)):
         try:
             true, found, score, size = ImageWork(prediction, truth, logits=logits, scale=scale).scored_points(spec)
-        except ValueError as error:
+        except UserError as error:
             raise UserError(f"image {number}: {error}") from error
         targets, pixels = targets + len(true), pixels + size
         kept = kept_points(spec, found)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from irjax.errors import UserError
+from irjax.errors import UsageError, UserError
 from irjax.ops.regions import find_regions
 
 MASK_LEVEL = 128  # 8-bit truth masks and 8-bit predictions are targets from here on; 128 / 255 is the first above 0.5
@@ -248,7 +248,7 @@ def integer_scale(predictions: Sequence[Any]) -> int:
     for number, item in enumerate(predictions):
         try:
             scale = max(scale, own_scale(item) or 1)
-        except ValueError as error:
+        except UserError as error:
             raise UserError(f"prediction {number}: {error}") from error
     return scale
 
@@ -277,7 +277,7 @@ def cut_level(threshold: float, *, logits: bool = False) -> float:
       UserError: if it is outside.
     """
     if not 0 <= threshold <= 1:
-        raise UserError(f"the threshold of a map is a probability in [0, 1], got {threshold}")
+        raise UsageError(f"the threshold of a map is a probability in [0, 1], got {threshold}")
     if not logits:
         return threshold
     with np.errstate(divide="ignore"):

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from irjax.errors import UserError
+from irjax.errors import UsageError, UserError
 from irjax.metrics import inputs
 from irjax.metrics.accumulators import Counts
 from irjax.metrics.counting import ImageWork
@@ -71,7 +71,7 @@ def score_image(job: Job, name: str, prediction: Any, truth: Any, scale: int | N
             scale = inputs.own_scale(prediction)
         work = ImageWork(prediction, truth, logits=job.logits, scale=scale or 255)
         counted = [work.count(spec, job.threshold) for spec in job.specs]
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"image {name}: {error}") from error
     return Scored(tuple(rows for rows, _ in counted), tuple(rule for _, rule in counted), scale)
 
@@ -93,7 +93,7 @@ def score_all(
       RuntimeError: if a worker process ends.
     """
     if processes is not None and processes < 1:
-        raise UserError(f"processes must be at least 1, got {processes}")
+        raise UsageError(f"processes must be at least 1, got {processes}")
     if processes is None:
         processes = processors() if _is_large(job, predictions) else 1
     processes = min(processes, -(-len(names) // _CHUNK))

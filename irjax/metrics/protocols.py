@@ -15,7 +15,7 @@ import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from irjax.errors import UserError
+from irjax.errors import UsageError
 from irjax.metrics.spec import Curve, Protocol
 
 __all__ = ["PROTOCOLS", "Curve", "Protocol", "on_canvas", "protocol"]
@@ -260,7 +260,7 @@ def protocol(name: str | Protocol) -> Protocol:
     if isinstance(name, Protocol):
         return name
     if name not in PROTOCOLS:
-        raise UserError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
+        raise UsageError(f"unknown protocol {name!r}; known: {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from irjax.errors import UserError
+from irjax.errors import UsageError, UserError
 from irjax.metrics.matching import METHODS
 
 _CHOICES = {
@@ -147,7 +147,7 @@ class Protocol:
             raise self._error("points have no pixels, so it cannot have a curve")
 
     def _error(self, text: str) -> UserError:
-        return UserError(f"protocol {self.name!r}: {text}")
+        return UsageError(f"protocol {self.name!r}: {text}")
 
     @property
     def rule(self) -> str:

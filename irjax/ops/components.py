@@ -6,6 +6,8 @@ segmentation network's detections are arrays of one shape.
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -14,6 +16,8 @@ from irjax.errors import UserError
 from irjax.types import Detections
 
 
+# Both are compiled once for each shape also outside of jit: a loop is compiled anew whenever it is called by itself.
+@jax.jit
 def label_components(mask: jax.Array) -> jax.Array:
     """The 8-connected regions of masks.
 
@@ -44,13 +48,14 @@ def label_components(mask: jax.Array) -> jax.Array:
     return lax.while_loop(lambda state: state[1], step, (jnp.where(mask, own, 0), jnp.any(mask)))[0]
 
 
+@functools.partial(jax.jit, static_argnames="max_detections")
 def decode_mask(probabilities: jax.Array, *, threshold: jax.Array | float, max_detections: int) -> Detections:
     """The regions of p > threshold as detections; pure and jit-able.
 
     Args:
       probabilities: [B, H, W] float in [0, 1].
       threshold: of the pixels; p exactly at it is background. May be traced.
-      max_detections: N; of more regions those with the highest scores are kept.
+      max_detections: N, static; of more regions those with the highest scores are kept.
 
     Returns:
       Detections: points [B, N, 2] float32, the unweighted centroids of the 8-connected regions; scores [B, N], the

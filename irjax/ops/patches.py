@@ -57,12 +57,12 @@ def join_patches(patches: jax.Array, grid: tuple[int, int]) -> jax.Array:
       [B, H, W, C].
 
     Raises:
-      UserError: if N is not the number of patches of the grid, or they are not square.
+      ValueError: if N is not the number of patches of the grid, or they are not square.
     """
     batch, number, side, other, channels = patches.shape
     rows, cols = grid
     if number != rows * cols or side != other:
-        raise UserError(f"a map of {rows}x{cols} patches needs [B, {rows * cols}, p, p, C], got {patches.shape}")
+        raise ValueError(f"a map of {rows}x{cols} patches needs [B, {rows * cols}, p, p, C], got {patches.shape}")
     whole = patches.reshape(batch, rows, cols, side, side, channels).swapaxes(2, 3)
     return whole.reshape(batch, rows * side, cols * side, channels)
 
@@ -78,7 +78,7 @@ def split_windows(x: jax.Array, grid: tuple[int, int]) -> jax.Array:
       [B, N, w w, C], the sites of a window by rows.
 
     Raises:
-      UserError: if the lattice does not divide the map into squares.
+      ValueError: if the lattice does not divide the map into squares.
     """
     windows = split_patches(x, _side_in(x, grid))
     return windows.reshape(*windows.shape[:2], -1, x.shape[-1])
@@ -88,19 +88,19 @@ def join_windows(windows: jax.Array, grid: tuple[int, int]) -> jax.Array:
     """The map [B, H, W, C] of all its windows [B, N, w w, C]: the inverse of `split_windows`.
 
     Raises:
-      UserError: if the windows are not those of square patches of the grid.
+      ValueError: if the windows are not those of square patches of the grid.
     """
     batch, number, sites, channels = windows.shape
     side = round(sites**0.5)
     if side * side != sites:
-        raise UserError(f"windows must have a square number of sites, got {sites}")
+        raise ValueError(f"windows must have a square number of sites, got {sites}")
     return join_patches(windows.reshape(batch, number, side, side, channels), grid)
 
 
 def _side_in(x: jax.Array, grid: tuple[int, int]) -> int:
     side = x.shape[1] // max(grid[0], 1)
     if not side or (grid[0] * side, grid[1] * side) != x.shape[1:3]:
-        raise UserError(
+        raise ValueError(
             f"a mask of {grid[0]}x{grid[1]} patches does not divide a map of {x.shape[1]}x{x.shape[2]} into squares"
         )
     return side
@@ -228,6 +228,6 @@ def mask_side(x: jax.Array, mask: jax.Array) -> int:
     """The side in sites of the patches of a mask [B, h, w] over a map [B, H, W, C].
 
     Raises:
-      UserError: if they do not divide the map into squares.
+      ValueError: if they do not divide the map into squares.
     """
     return _side_in(x, mask.shape[1:3])

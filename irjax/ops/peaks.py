@@ -5,6 +5,8 @@ Source: the decoding of SPIRE's published evaluation code; deviations are named 
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -47,6 +49,9 @@ def _refine(heatmap: jax.Array, rows: jax.Array, cols: jax.Array) -> tuple[jax.A
     return jnp.where(inside, jnp.sign(slope_x), 0.0), jnp.where(inside, jnp.sign(slope_y), 0.0)
 
 
+# Compiled once for each shape also where it is called outside of jit: the loop over plateaus would be compiled anew in
+# every call.
+@functools.partial(jax.jit, static_argnames=("max_detections", "stride", "refine"))
 def decode_heatmap(
     heatmap: Array,
     *,
@@ -64,10 +69,10 @@ def decode_heatmap(
       heatmap: [B, H, W] or [H, W] float32, raw network output; cell (u, v) stands for pixel (stride u, stride v).
       threshold: lowest score, exclusive; may be traced.
       max_detections: N, static. The published code keeps 8, which caps its recall.
-      stride: pixels per cell.
+      stride: pixels per cell, static.
       relative_threshold: if given, peaks lower than ``(1 - relative_threshold)`` times the highest are dropped
         (``value_range`` in the published code, absent from the paper).
-      refine: moves each point by ``1 / stride`` of a cell towards its higher neighbour, per axis.
+      refine: moves each point by ``1 / stride`` of a cell towards its higher neighbour, per axis. Static.
 
     Returns:
       Detections in pixels of the image the heatmap was computed from: points [B, N, 2], scores [B, N], valid [B, N],

@@ -148,24 +148,21 @@ def _join(maps: Sequence[Array], starts: Sequence[int], length: int, axis: int) 
 
 
 def restore_map(maps: np.ndarray, height: int, width: int, *, enlarge: bool, slide: bool) -> np.ndarray:
-    """The probabilities of one image at its own size, from those on its canvas or windows.
+    """The map of one image at its own size, from those of its canvas or windows.
 
     Args:
-      maps: [n, S, S] floating point in [0, 1]: one canvas, or all windows with `slide`.
+      maps: [n, S, S] floating point: one canvas, or all windows with `slide`.
       height: H of the image in pixels.
       width: W of the image in pixels.
       enlarge: whether smaller images were scaled up to the canvas.
       slide: whether the maps are of windows (`overlap_of` their size) rather than of one canvas.
 
     Returns:
-      [H, W] float32 in [0, 1].
+      [H, W] float32. Interpolation, and the mean where windows overlap, can leave the range of the maps by a rounding.
 
     Raises:
       UserError: if the number of maps is not that of such an image.
     """
     if slide:
-        joined = join_windows(maps.astype(np.float32), height, width, overlap_of(maps.shape[-1]))
-    else:
-        joined = unletterbox_host(maps[0], height, width, enlarge)
-    # Interpolation of probabilities can leave [0, 1] by a rounding.
-    return np.clip(joined, 0.0, 1.0)
+        return join_windows(maps.astype(np.float32), height, width, overlap_of(maps.shape[-1]))
+    return unletterbox_host(maps[0], height, width, enlarge)

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irjax.errors import UserError
+from irjax.errors import UsageError
 from irjax.losses.scale import VARIANTS, scale_weight
 from irjax.reports.analyse_figure import plot_scale_loss
 from irjax.reports.files import whole_folder, write_json, write_text
@@ -313,10 +313,10 @@ def study_scale_loss(true_area: float = 36.0, *, shift: float = 2.0, variants: S
     """
     for name, value in (("true_area", true_area), ("shift", shift)):
         if not (math.isfinite(value) and 1e-2 <= value <= 1e4):
-            raise UserError(f"{name} must be positive, from 0.01 to 10000 pixels, got {value}")
+            raise UsageError(f"{name} must be positive, from 0.01 to 10000 pixels, got {value}")
     unknown = [name for name in variants if name not in VARIANTS]
     if unknown or not variants or len(set(variants)) < len(variants):
-        raise UserError(
+        raise UsageError(
             f"variants must be different ones of {', '.join(VARIANTS)}, got {', '.join(variants) or 'none'}"
         )
     g, names = float(np.float32(true_area)), (PLAIN, *variants)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import irjax
-from irjax.errors import UserError
+from irjax.errors import UsageError
 from irjax.metrics import Comparison, Evaluation, Protocol, compare
 from irjax.metrics.values import COUNTED
 from irjax.reports import tables
@@ -62,9 +62,9 @@ def compare_files(
     """
     options = options or Options()
     if len(predictions) != 2:
-        raise UserError(f"two prediction sets are compared, got {len(predictions)}")
+        raise UsageError(f"two prediction sets are compared, got {len(predictions)}")
     if len(options.protocols) > 1:
-        raise UserError(f"a comparison is under one protocol, got {len(options.protocols)}")
+        raise UsageError(f"a comparison is under one protocol, got {len(options.protocols)}")
     sets = [open_predictions(p, key=key, logits=logits and os.path.isdir(p)) for p in predictions]
     titles = [found.title for found in sets]
     if titles[0] == titles[1]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 import irjax
-from irjax.errors import UserError
+from irjax.errors import UsageError, UserError
 from irjax.metrics import Protocol
 from irjax.metrics.inputs import PointPredictions
 from irjax.reports import tables
@@ -78,7 +78,9 @@ class Options:
 
     def __post_init__(self):
         if self.overlays < 0:
-            raise UserError(f"overlays must not be negative, got {self.overlays}")
+            raise UsageError(f"overlays must not be negative, got {self.overlays}")
+        if self.seed < 0:
+            raise UsageError(f"the seed must not be negative, got {self.seed}")
 
 
 def evaluate_files(

@@ -12,33 +12,52 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+from irjax.errors import FileError, reading, writing
+
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Gives a temporary path in the same folder, renamed to `path` when the block ends without an error.
 
     Missing parent folders are made. The temporary name keeps the ending, from which writers tell the format.
+
+    Raises:
+      FileError: if the system refuses something, in the block as well; the message names `path`.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = pathlib.Path(name)
-    try:
+    with writing(path), contextlib.ExitStack() as afterwards:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = pathlib.Path(name)
+        afterwards.callback(temporary.unlink, missing_ok=True)
         yield temporary
         # mkstemp makes files private; a report gets the permissions that any other new file would have.
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
         os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes UTF-8 text, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Reads a JSON file of irjax's own.
+
+    Raises:
+      MissingFileError: if there is no such file.
+      FileError: if it cannot be read or is not JSON; the message names it.
+    """
+    with reading(path):
+        text = pathlib.Path(path).read_text(encoding="utf-8")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise FileError(f"{os.fspath(path)} is not JSON: {error}") from error
 
 
 def plain(value: Any) -> Any:
@@ -68,8 +87,18 @@ def whole_folder(folder: str | os.PathLike) -> Iterator[pathlib.Path]:
 
     Until then nothing is in `folder` that was not there before. Entries of the same name are replaced, subfolders as a
     whole, so that no file of an earlier report stays among the new ones; other entries are left alone.
+
+    Raises:
+      FileError: if the system refuses something, in the block as well; the message names `folder`.
     """
     folder = pathlib.Path(folder)
+    with writing(folder):
+        with _new_folder(folder) as temporary:
+            yield temporary
+
+
+@contextlib.contextmanager
+def _new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=".report-", dir=folder))

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from irjax.data import folders, images, layouts
-from irjax.errors import MissingFileError, UserError
+from irjax.errors import UsageError, UserError, check_folder
 from irjax.labels.targets import Labels, label_mask
 from irjax.ops.regions import find_regions
 
@@ -147,12 +147,11 @@ def inspect_folder(
     """
     root = pathlib.Path(root)
     if near is not None and not 0 < near < 1:
-        raise UserError(f"near duplicates are counted from a correlation between 0 and 1, got {near}")
+        raise UsageError(f"near duplicates are counted from a correlation between 0 and 1, got {near}")
     layout = layouts.detect_layout(root) if layout == "auto" else layout
     if layout not in layouts.LAYOUTS:
-        raise UserError(f"unknown layout {layout!r}; known: auto, {', '.join(layouts.LAYOUTS)}")
-    if not root.is_dir():
-        raise MissingFileError(f"there is no folder {root}")
+        raise UsageError(f"unknown layout {layout!r}; known: auto, {', '.join(layouts.LAYOUTS)}")
+    check_folder(root)
     parts = folders.read(root, layout)
     if split is not None:
         if split not in parts:
@@ -203,7 +202,7 @@ def _read_one(
     """Measures one image with its annotation, or None where one of them is of no use; `found` says what is wrong."""
     try:
         image = images.read_image(path)
-    except (ValueError, OSError) as error:
+    except UserError as error:
         found["unreadable_image"].append(_reason(error, root))
         return None
     if part.points is not None:
@@ -215,7 +214,7 @@ def _read_one(
         return measure(name, path, image, Labels(points))
     try:
         (mask_path,) = layouts.mask_files(dataclasses.replace(part, names=(name,)))
-    except ValueError as error:
+    except UserError as error:
         found["missing_mask"].append(_reason(error, root))
         return None
     if mask_path is None:
@@ -237,8 +236,8 @@ def _read_one(
 def _read_mask(path: pathlib.Path, root: pathlib.Path, found: dict[str, list[str]]) -> np.ndarray | None:
     where = _short(path, root)
     try:
-        values = images.decode(path.read_bytes(), path)
-    except (ValueError, OSError) as error:
+        values = images.decode(images.read_bytes(path), path)
+    except UserError as error:
         found["unreadable_mask"].append(_reason(error, root))
         return None
     mask, rule = images.binarise(values)

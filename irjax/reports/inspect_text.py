@@ -96,7 +96,7 @@ def write_report(out_dir: str | os.PathLike, inspection: Inspection) -> tuple[st
       The names of the files.
 
     Raises:
-      OSError: if they cannot be written.
+      FileError: if they cannot be written.
     """
     from irjax.reports.inspect_pictures import draw_contact_sheet, draw_distributions
 

@@ -20,19 +20,14 @@ import functools
 import io
 import os
 import pathlib
-import struct
-import zipfile
-import zlib
 
 import numpy as np
 
-from irjax.data.images import decode_image
-from irjax.errors import MissingFileError, UserError
+from irjax.data.images import decode_image, read_bytes
+from irjax.errors import UserError, check_folder, reading
 from irjax.metrics import inputs
 
 MAT_VARIABLE = "T"
-
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError, TypeError, struct.error, zlib.error)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,10 +113,9 @@ def find_maps(folder: str | os.PathLike, *, key: str | None = None, logits: bool
       MissingFileError: if there is no such folder.
       UserError: if it holds no map, maps of different kinds, or `key` does not apply.
     """
-    folder = pathlib.Path(folder)
-    if not folder.is_dir():
-        raise MissingFileError(f"there is no folder {folder}")
-    entries = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    folder = check_folder(folder)
+    with reading(folder):
+        entries = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     paths = [path for path in entries if path.suffix.lower() in _READERS]
     if not paths:
         there = collections.Counter(path.suffix.lower() or "no ending" for path in entries)
@@ -154,13 +148,12 @@ def read_map(path: str | os.PathLike, key: str | None = None) -> np.ndarray:
       UserError: if it cannot be read or holds no map; the message names it.
     """
     path = pathlib.Path(path)
+    data = read_bytes(path)  # NumPy and SciPy leave a file open that they cannot read
     try:
-        values = _READERS[path.suffix.lower()](path, key)
-    except FileNotFoundError:
-        raise
+        values = _READERS[path.suffix.lower()](data, path, key)
     except _MapError as error:
         raise UserError(f"{path}: {error}") from error
-    except (*_UNREADABLE, zipfile.BadZipFile, NotImplementedError) as error:
+    except Exception as error:  # of a damaged file the libraries raise what they like
         if str(error).startswith(f"{path}: "):
             raise
         raise UserError(f"{path}: not a readable map ({type(error).__name__}: {error})") from error
@@ -201,52 +194,56 @@ def header_size(path: str | os.PathLike) -> tuple[int, int] | None:
     """(height, width) from the header of an image file; None for one that Pillow does not know."""
     from PIL import Image, UnidentifiedImageError
 
-    try:
-        with Image.open(path) as image:
-            return image.size[1], image.size[0]
-    except UnidentifiedImageError:
-        return None
+    with reading(path):
+        try:
+            with Image.open(path) as image:
+                return image.size[1], image.size[0]
+        except (UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
+            return None
 
 
 class _MapError(UserError):
     """A file that can be read, but is not a map."""
 
 
-def _read_png(path: pathlib.Path, key: str | None) -> np.ndarray:
-    from PIL import Image
+def _read_png(data: bytes, path: pathlib.Path, key: str | None) -> np.ndarray:
+    from PIL import Image, UnidentifiedImageError
 
-    with Image.open(path) as image:
+    try:
+        opened = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError as error:
+        raise _MapError("not a readable map (no image format that Pillow knows)") from error
+    with opened as image:
         if image.mode == "L":
             return np.asarray(image)
         if image.mode not in ("1", "I", "LA") and not image.mode.startswith("I;16"):
             colours = np.asarray(image.convert("RGB"))
             if (colours != colours[..., :1]).any():
                 raise _MapError(f"a colour picture ({image.mode}); a gray map is wanted")
-    return decode_image(path.read_bytes(), path)
+    return decode_image(data, path)
 
 
-def _read_tiff(path: pathlib.Path, key: str | None) -> np.ndarray:
+def _read_tiff(data: bytes, path: pathlib.Path, key: str | None) -> np.ndarray:
     import tifffile
 
-    with tifffile.TiffFile(path) as file:
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
         if len(file.pages) != 1:
             raise _MapError(f"{len(file.pages)} pages; one is wanted")
         if file.pages[0].dtype is None or file.pages[0].dtype.kind == "f":
             values = file.pages[0].asarray()
             return values.astype(values.dtype.newbyteorder("="))
-    return decode_image(path.read_bytes(), path)
+    return decode_image(data, path)
 
 
-def _read_npy(path: pathlib.Path, key: str | None) -> np.ndarray:
-    # From memory: NumPy and SciPy leave a file open that they cannot read.
-    values = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+def _read_npy(data: bytes, path: pathlib.Path, key: str | None) -> np.ndarray:
+    values = np.load(io.BytesIO(data), allow_pickle=False)
     if not isinstance(values, np.ndarray):
         raise _MapError("not a single array, in spite of its ending")
     return values
 
 
-def _read_npz(path: pathlib.Path, key: str | None) -> np.ndarray:
-    content = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+def _read_npz(data: bytes, path: pathlib.Path, key: str | None) -> np.ndarray:
+    content = np.load(io.BytesIO(data), allow_pickle=False)
     if isinstance(content, np.ndarray):
         raise _MapError("a single array, in spite of its ending; call it .npy")
     with content as file:
@@ -259,20 +256,19 @@ def _read_npz(path: pathlib.Path, key: str | None) -> np.ndarray:
         return file[name]
 
 
-def _read_mat(path: pathlib.Path, key: str | None) -> np.ndarray:
+def _read_mat(data: bytes, path: pathlib.Path, key: str | None) -> np.ndarray:
     from scipy.io import loadmat, whosmat
     from scipy.io.matlab import MatReadError
 
     name = MAT_VARIABLE if key is None else key
     try:
-        data = io.BytesIO(path.read_bytes())
-        content = loadmat(data, variable_names=[name])
+        content = loadmat(io.BytesIO(data), variable_names=[name])
     except NotImplementedError as error:
         raise _MapError("a MATLAB 7.3 file; save it with -v7") from error
     except MatReadError as error:
         raise _MapError(f"not a readable MATLAB file ({error})") from error
     if name not in content:
-        names = ", ".join(entry[0] for entry in whosmat(data)) or "none"
+        names = ", ".join(entry[0] for entry in whosmat(io.BytesIO(data))) or "none"
         raise _MapError(f"no variable {name!r}; it has {names}; say which with --key")
     return np.asarray(content[name])
 

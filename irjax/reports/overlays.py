@@ -11,7 +11,6 @@ import os
 
 import numpy as np
 
-from irjax.errors import UserError
 from irjax.metrics.inputs import PointPredictions
 from irjax.ops.regions import find_regions
 from irjax.reports.events import FALSE, FOUND, HIT, MISS, Event, Inset, contrast, find_events, find_insets
@@ -23,7 +22,7 @@ def _gray(image: np.ndarray) -> np.ndarray:
     if image.ndim == 3 and image.shape[-1] in (1, 3, 4):
         image = image[..., : min(3, image.shape[-1])].mean(axis=-1)
     if image.ndim != 2:
-        raise UserError(f"an overlay needs an image [H, W] or [H, W, C], got shape {image.shape}")
+        raise ValueError(f"an overlay needs an image [H, W] or [H, W, C], got shape {image.shape}")
     return image.astype(np.float32)
 
 
@@ -113,7 +112,7 @@ def draw_overlay(
       inset_side: of an inset's cut-out, in pixels of the image.
 
     Raises:
-      UserError: if `image` is not an image.
+      ValueError: if `image` is not an image.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from irjax.data.arrays import unit_range
-from irjax.errors import UserError
+from irjax.errors import UsageError, UserError
 from irjax.inference import load
 from irjax.reports.curves import figure_of, save_figure
 from irjax.reports.events import contrast
@@ -48,7 +48,7 @@ def draw_kept_patches(
       UserError: if the network drops no patches, the data set has no images, or the number is below 1.
     """
     if number < 1:
-        raise UserError(f"--number must be at least 1, got {number}")
+        raise UsageError(f"--number must be at least 1, got {number}")
     truths = open_truths(data, split, layout)
     if truths.image(0) is None:
         raise UserError(f"{data} has masks but no images")

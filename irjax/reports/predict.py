@@ -6,13 +6,14 @@ import collections
 import dataclasses
 import os
 import pathlib
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from irjax.data.images import IMAGE_SUFFIXES, image_files, read_image
-from irjax.errors import MissingFileError, UserError
+from irjax.errors import MissingFileError, UsageError, UserError, reading, writing
 from irjax.metrics import PointPredictions, from_detections
 from irjax.reports.files import atomic_path, write_text
 from irjax.reports.names import safe_name
@@ -63,10 +64,12 @@ def find_images(paths: Sequence[str | os.PathLike], *, recursive: bool = False) 
       UserError: if no path is given, or a folder holds no image file.
     """
     if not paths:
-        raise UserError("no image file or folder was given")
+        raise UsageError("no image file or folder was given")
     files: dict[str, pathlib.Path] = {}  # absolute path -> path; a file given twice counts once
     for path in map(pathlib.Path, paths):
-        if not path.exists():
+        with reading(path):  # a name can be too long
+            there = path.exists()
+        if not there:
             raise MissingFileError(f"there is no file or folder {path}")
         found = _images_in(path, recursive) if path.is_dir() else [path]
         files |= {os.path.abspath(file): file for file in found}
@@ -88,7 +91,7 @@ def split_images(roots: Sequence[str | os.PathLike], split: str) -> dict[str, pa
       UserError: if there is not one folder, it has no such split, or its images are no files (a prepared data set).
     """
     if len(roots) != 1:
-        raise UserError(f"--split goes with one data set, got {len(roots)} paths")
+        raise UsageError(f"--split goes with one data set, got {len(roots)} paths")
     truths = open_truths(roots[0], split)
     images = getattr(truths, "images", None)
     if images is None:
@@ -97,10 +100,11 @@ def split_images(roots: Sequence[str | os.PathLike], split: str) -> dict[str, pa
 
 
 def _images_in(folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:
-    entries = folder.rglob("*") if recursive else folder.iterdir()
-    found = image_files(entries)
+    with reading(folder):
+        entries = list(folder.iterdir())
+        found = image_files(folder.rglob("*") if recursive else entries)
     if not found:
-        below = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+        below = sorted(entry.name for entry in entries if entry.is_dir())
         hint = f"; there are folders below it: {', '.join(below[:5])}" if below and not recursive else ""
         raise UserError(f"no image file in {folder}: looked for {', '.join(IMAGE_SUFFIXES)}{hint}")
     return found
@@ -120,7 +124,12 @@ def _names(paths: Sequence[str]) -> list[str]:
 
 
 def predict_files(
-    detect: Detect, files: Mapping[str, str | os.PathLike], out_dir: str | os.PathLike, *, overlays: int = 0
+    detect: Detect,
+    files: Mapping[str, str | os.PathLike],
+    out_dir: str | os.PathLike,
+    *,
+    overlays: int = 0,
+    threshold: float = 0.5,
 ) -> Outcome:
     """Detects targets in image files and writes predictions.json, predictions.csv and pictures.
 
@@ -131,14 +140,15 @@ def predict_files(
       files: {name: image file}.
       out_dir: a folder, made if absent. It gets predictions.json (COCO keypoints, see `irjax.reports.predictions`),
         predictions.csv (name,x,y,score: a line for each detection), overlays/NUMBER_NAME.png and, of a method that
-        predicts masks, masks/NAME.png: 255 times the probability, 128 and more where p > 0.5.
+        predicts masks, masks/NAME.png: 255 times the probability, 8-bit (`write_map`).
       overlays: how many pictures are drawn, of the first images with detections.
+      threshold: of a target's pixels in the masks; a file's level / 255 is above it exactly where the probability is.
 
     Returns:
       What was found, what failed, what was written.
 
     Raises:
-      OSError: if the folder cannot be written; this is found out before any image is read.
+      FileError: if the folder cannot be written; this is found out before any image is read.
     """
     folder = pathlib.Path(out_dir)
     _check_writable(folder)
@@ -155,7 +165,7 @@ def predict_files(
             stem = safe_name(pathlib.PurePath(name).with_suffix(""))
             if detections.masks is not None:
                 masks.append(folder / "masks" / f"{stem}.png")
-                write_map(masks[-1], detections.masks[number])
+                write_map(masks[-1], detections.masks[number], threshold)
             if len(prediction) and len(pictures) < overlays:
                 path = folder / "overlays" / f"{len(pictures) + 1:04d}_{stem}.png"
                 draw_overlay(path, image, prediction, title=name)
@@ -179,7 +189,7 @@ def _read(files: Mapping[str, str | os.PathLike], failures: dict[str, str]) -> I
     for name, path in tqdm(files.items(), disable=None, unit="image", leave=False):
         try:
             chunk[name] = read_image(path)
-        except (OSError, ValueError) as error:
+        except UserError as error:
             failures[name] = str(error)
         if len(chunk) == _CHUNK:
             yield chunk
@@ -188,21 +198,33 @@ def _read(files: Mapping[str, str | os.PathLike], failures: dict[str, str]) -> I
         yield chunk
 
 
-def write_map(path: pathlib.Path, probabilities: np.ndarray) -> None:
-    """Writes probabilities [H, W] as an 8-bit PNG: 255 p, and 128 or more exactly where p > 0.5."""
+def write_map(path: pathlib.Path, probabilities: np.ndarray, threshold: float = 0.5) -> None:
+    """Writes a map of probabilities as an 8-bit PNG.
+
+    Args:
+      path: of the file.
+      probabilities: [H, W] float32 in [0, 1].
+      threshold: level / 255 is above it exactly where the probability is: what lies nearer to the threshold than the
+        next level is rounded away from it. Other thresholds can have other pixels above them than before.
+    """
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Rounded so that exactly one half stays on the background's side, as it counts.
-    levels = np.ceil(255.0 * np.asarray(probabilities, np.float64) - 0.5).astype(np.uint8)
     with atomic_path(path) as unfinished:
-        Image.fromarray(levels).save(unfinished, format="PNG")
+        Image.fromarray(eight_bit(probabilities, threshold)).save(unfinished, format="PNG")
+
+
+def eight_bit(probabilities: np.ndarray, threshold: float) -> np.ndarray:
+    """The levels [H, W] uint8 nearest to 255 p on p's own side of the threshold."""
+    values, cut = np.asarray(probabilities, np.float32), np.float32(threshold)
+    levels = np.rint(255.0 * values.astype(np.float64)).astype(np.int16)
+    read = levels.astype(np.float32) / np.float32(255)  # as `irjax.reports.maps` reads them
+    levels += (values > cut) & (read <= cut)
+    levels -= (values <= cut) & (read > cut)
+    return levels.astype(np.uint8)
 
 
 def _check_writable(folder: pathlib.Path) -> None:
-    try:
-        with atomic_path(folder / "predictions.json.try") as path:
-            path.touch()
-        (folder / "predictions.json.try").unlink()
-    except OSError as error:
-        raise UserError(f"cannot write to the folder {folder}: {error.strerror or error}") from error
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from irjax.errors import MissingFileError, UserError
+from irjax.errors import MissingFileError, UserError, reading
 from irjax.metrics.inputs import PointPredictions
 from irjax.reports.files import write_json
 
@@ -124,14 +124,16 @@ def read_predictions(path: str | os.PathLike) -> PredictionFile:
     path = pathlib.Path(path)
     if not path.is_file():
         raise MissingFileError(f"no prediction file {path}")
+    with reading(path):
+        text = path.read_text(encoding="utf-8")
     try:
         # Without this Python would read NaN and Infinity, which are not JSON.
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=lambda name: math.nan)
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        content = json.loads(text, parse_constant=lambda name: math.nan)
+    except (ValueError, RecursionError) as error:  # also numbers of too many digits
         raise UserError(f"{path}: not JSON: {error}") from error
     try:
         return _parse(path, content)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{path}: {error}") from error
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.data import network_views, open_source
-from irjax.errors import UserError
+from irjax.errors import UsageError, UserError
 from irjax.inference import Detector, load, network_inputs
 from irjax.models import NaIRSTD
 from irjax.models.na_native import PATCH
@@ -82,7 +82,7 @@ def analyse_relevance(
       UserError: if the network selects no patches, the data set has no masks, or the number is negative.
     """
     if number < 0:
-        raise UserError(f"--number must not be negative, got {number}")
+        raise UsageError(f"--number must not be negative, got {number}")
     detector = load(model)
     if not isinstance(detector.module, NaIRSTD) or detector.module.branch == "none":
         raise UserError(f"{model} selects no patches: {detector.config.method}, {dict(detector.config.model)}")

@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from irjax.errors import MissingFileError, UserError
+from irjax.errors import FileError, MissingFileError, UsageError, UserError, reading
 from irjax.reports.curves import plot_rocs
 from irjax.reports.tables import plain_table
+
+_PICTURES = (".png", ".svg", ".pdf")
 
 
 def read_roc(folder: str | os.PathLike, level: str) -> tuple[np.ndarray, np.ndarray]:
@@ -29,13 +31,17 @@ def read_roc(folder: str | os.PathLike, level: str) -> tuple[np.ndarray, np.ndar
       UserError: if it has no such curve.
     """
     path = pathlib.Path(folder) / "roc.csv"
-    if not path.is_file():
+    with reading(path):
+        there = path.is_file()
+    if not there:
         raise MissingFileError(f"{folder} has no roc.csv: it should be what `irjax evaluate --out` wrote")
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row.get("level") == level]
     try:
+        with reading(path), path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("level") == level]
         points = np.array([(row["false_alarm_rate"], row["detection_rate"]) for row in rows], np.float64)
-    except (KeyError, TypeError, ValueError) as error:
+    except FileError:
+        raise
+    except (csv.Error, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is no table of a ROC: {error}") from error
     points = points.reshape(-1, 2)
     points = points[np.isfinite(points).all(axis=1)]
@@ -51,21 +57,24 @@ def draw_rocs(path: str | os.PathLike, evaluations: Sequence[str], level: str = 
     A curve that begins above a rate has no detection rate there.
 
     Args:
-      path: of the picture.
+      path: of the picture, in the format that its ending says: .png, .svg or .pdf.
       evaluations: each ``LABEL=DIR``.
       level: `pixel` or `target`.
 
     Raises:
       MissingFileError: if a folder has no roc.csv.
-      UserError: if an argument has no label, a label comes twice, or a folder has no such curve.
+      UsageError: if an argument has no label, a label comes twice, or the picture has another ending.
+      UserError: if a folder has no such curve.
     """
+    if pathlib.Path(path).suffix.lower() not in _PICTURES:
+        raise UsageError(f"the picture must end in {', '.join(_PICTURES)}, got {os.fspath(path)}")
     curves: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for text in evaluations:
         label, separator, folder = text.partition("=")
         if not (label and separator and folder):
-            raise UserError(f"{text!r} should be LABEL=DIR")
+            raise UsageError(f"{text!r} should be LABEL=DIR")
         if label in curves:
-            raise UserError(f"two evaluations are called {label!r}")
+            raise UsageError(f"two evaluations are called {label!r}")
         curves[label] = read_roc(folder, level)
     plot_rocs(path, curves, level)
     rates = (1e-6, 1e-5, 1e-4, 1e-3)

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from irjax.data.layouts import some
-from irjax.errors import MissingFileError, UserError
+from irjax.errors import MissingFileError, UsageError, UserError, reading
 from irjax.metrics import PROTOCOLS, Curve, Evaluation, Protocol, centroid_sweep, evaluate_images, inputs, protocol
 from irjax.metrics.curves import Sweep, average_precision
 from irjax.metrics.histograms import ScoreHistogram, ratio
@@ -75,11 +75,12 @@ def open_predictions(path: str | os.PathLike, *, key: str | None = None, logits:
       UserError: if it is neither, or cannot be read; the message names it.
     """
     path = pathlib.Path(path)
-    whole = path.resolve()
+    with reading(path):
+        whole, there = path.resolve(), path.exists()
     title = whole.name if path.is_dir() else f"{whole.parent.name}/{whole.name}"
     if path.is_dir():
         return PredictionSet(title, find_maps(path, key=key, logits=logits), path=path)
-    if not path.exists():
+    if not there:
         raise MissingFileError(f"there is no folder or file {path}")
     if path.suffix.lower() != ".json":
         raise UserError(f"{path}: predictions are a folder of maps or a COCO-keypoint .json file")
@@ -119,7 +120,7 @@ def pair(predictions: PredictionSet, names: Sequence[str], *, allow_missing: boo
         raise UserError(f"predictions go by name, but the data set has names that are not unique: {some(twice)}")
     try:
         matched = match_names(predictions.names, names)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"{where}: {error}") from error
     if matched.unknown and not matched.prediction_of:
         raise UserError(
@@ -364,11 +365,11 @@ def check_protocols(
     if canvas is not None or canvas_size is not None:
         if all(spec.canvas == "native" for spec in specs):
             resizing = ", ".join(spec.name for spec in PROTOCOLS.values() if spec.canvas != "native")
-            raise UserError(f"a canvas is for protocols that resize: {resizing}")
+            raise UsageError(f"a canvas is for protocols that resize: {resizing}")
         specs = tuple(on_canvas(spec, canvas, canvas_size) for spec in specs)
     for spec in specs:
         if sum(spec.name == other.name for other in specs) > 1:
-            raise UserError(f"protocol {spec.name!r} is named twice")
+            raise UsageError(f"protocol {spec.name!r} is named twice")
         if spec.needs_maps and not (maps and masks):
             lacking = "the predictions are points" if not maps else "the data set has points and no masks"
             raise UserError(

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
 from irjax.data.images import binarise, image_files, read_image, read_mask
-from irjax.errors import MissingFileError, UserError
+from irjax.errors import UserError, check_folder, reading
 from irjax.metrics.inputs import PointTruth
 from irjax.reports.maps import header_size
 
@@ -129,10 +128,9 @@ def open_truths(root: str | os.PathLike, split: str | None = None, layout: str =
       MissingFileError: if there is no such folder.
       UserError: if it cannot be opened; see `irjax.data.open_source`.
     """
-    root = pathlib.Path(root)
-    if not root.is_dir():
-        raise MissingFileError(f"there is no folder {root}")
-    files = image_files(root.iterdir())
+    root = check_folder(root)
+    with reading(root):
+        files = image_files(root.iterdir())
     if files and layout == "auto" and not (root / "images").is_dir():
         if split not in (None, "all"):
             raise UserError(f"{root} is a folder of masks, which has no split {split!r}")
@@ -155,7 +153,7 @@ def _read_levels(path: str) -> np.ndarray:
         try:
             with Image.open(path) as image:
                 values = np.asarray(image) if image.mode == "L" else None
-        except (OSError, SyntaxError):
+        except Exception:  # of a damaged file Pillow raises what it likes
             pass  # read_mask says what is wrong with it
     if values is None:
         return read_mask(path)[0]

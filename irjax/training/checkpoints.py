@@ -133,8 +133,13 @@ class Checkpoints:
         return max(scores, key=lambda step: (_rank(scores[step]), step))
 
     def metrics(self, step: int) -> dict[str, float]:
-        """The metrics that were saved with a step."""
-        return dict(self._manager.metrics(step))
+        """The metrics that were saved with a step.
+
+        Raises:
+          CheckpointError: if they are not there.
+        """
+        with self._reading(step):
+            return dict(self._manager.metrics(step))
 
     def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest state and record, or None if there is none.
@@ -173,16 +178,21 @@ class Checkpoints:
 
     def _read(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
         ocp = self._ocp
-        try:
+        with self._reading(step):
             found = self._manager.item_metadata(step)["state"]
             arguments = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), found.tree)
             items = ocp.args.Composite(
                 state=ocp.args.PyTreeRestore(restore_args=arguments), record=ocp.args.JsonRestore()
             )
             restored = self._manager.restore(step, args=items)
+            return restored["state"], restored["record"]
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        try:
+            yield
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"cannot read the checkpoint of step {step} in {self.folder}: {error}") from error
-        return restored["state"], restored["record"]
 
 
 def load_variables(run: str | os.PathLike, which: str = "best") -> Variables:

@@ -7,13 +7,16 @@ import json
 import pathlib
 import sys
 
+from irjax.errors import reading, writing
 from irjax.reports.files import plain, write_text
 
 
 def _lines_until(path: pathlib.Path, step: int) -> list[str]:
     """The log's lines up to the step that a run resumes from; later ones will be written again."""
     kept = []
-    for line in path.read_text().splitlines():
+    with reading(path):
+        lines = path.read_text(encoding="utf-8").splitlines()
+    for line in lines:
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line)
@@ -31,7 +34,8 @@ class Log:
         self._path = run / "metrics.jsonl"
         if self._path.exists():
             write_text(self._path, "".join(f"{line}\n" for line in _lines_until(self._path, start)))
-        self._file = self._path.open("a", buffering=1)
+        with writing(self._path):
+            self._file = self._path.open("a", buffering=1)
         self._writer = None
         if tensorboard:
             with contextlib.suppress(ImportError):  # an accelerator machine may lack it
@@ -44,7 +48,8 @@ class Log:
 
     def write(self, step: int, values: dict[str, float], *, group: str) -> None:
         """One line; `group` is ``train`` or ``val``."""
-        self._file.write(json.dumps({"step": step, "group": group, **plain(values)}) + "\n")
+        with writing(self._path):
+            self._file.write(json.dumps({"step": step, "group": group, **plain(values)}) + "\n")
         if self._writer is not None:
             for name, value in values.items():
                 self._writer.add_scalar(f"{group}/{name}", value, step)

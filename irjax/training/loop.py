@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib.metadata
-import json
 import pathlib
 import platform
 import time
@@ -19,7 +18,7 @@ import numpy as np
 
 from irjax.errors import UserError
 from irjax.ops.keys import purpose_key
-from irjax.reports.files import plain, write_json
+from irjax.reports.files import plain, read_json, write_json
 from irjax.training.checkpoints import CheckpointError, Checkpoints, saved_steps
 from irjax.training.configs import differences
 from irjax.training.data import CachedFeed, DataConfig, HostFeed, in_memory, open_splits
@@ -115,7 +114,7 @@ def _open_run(run: pathlib.Path, config: Any, about: dict[str, Any], on_start: C
     """Makes the run directory with config, versions and splits; refuses to resume a run of others."""
     path = run / "config.json"
     new = plain({"config": dataclasses.asdict(config), "data": about})
-    old = json.loads(path.read_text()) if path.exists() else None
+    old = read_json(path) if path.exists() else None
     other = []
     if old is not None:
         other = differences(old.get("config"), config)
@@ -215,7 +214,7 @@ class _Record:
     def save(self, state: TrainState, metrics: dict[str, float]) -> None:
         """Writes the checkpoint, and its validation."""
         step = int(state.step)
-        history = json.loads(self._path.read_text()) if self._path.exists() else {}
+        history = read_json(self._path) if self._path.exists() else {}
         try:
             write_json(self._path, {**{k: v for k, v in history.items() if int(k) < step}, str(step): metrics})
         except OSError as error:
@@ -228,7 +227,7 @@ class _Record:
     def best(self) -> tuple[int, dict[str, float], Variables]:
         """Step, validation metrics and weights of the chosen checkpoint."""
         step, variables = self._checkpoints.variables("best")
-        return step, json.loads(self._path.read_text())[str(step)], variables
+        return step, read_json(self._path)[str(step)], variables
 
     def close(self) -> None:
         self._checkpoints.close()

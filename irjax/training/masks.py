@@ -39,7 +39,7 @@ def score_masks(
     for example, maps in found:
         if example.mask is None:
             raise UserError(f"{example.name} has no mask to score against")
-        whole = restore_map(maps, *example.image.shape, enlarge=enlarge, slide=slide)
+        whole = np.clip(restore_map(maps, *example.image.shape, enlarge=enlarge, slide=slide), 0.0, 1.0)
         counts += count_image(spec, whole, example.mask, threshold=threshold)[0]
     values = from_counts(counts, spec)
     names = {"miou": "IoU", "niou": "nIoU", "pd": "Pd", "fa": "Fa", "precision": "Precision", "f1": "F1"}

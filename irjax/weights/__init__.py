@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from irjax.errors import MissingFileError, UserError
+from irjax.errors import MissingFileError, UserError, reading
 from irjax.reports.files import atomic_path, write_text
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def save_weights(
     Raises:
       UserError: if the ending or dtype is another, a card field is missing or empty, a value is not finite (in the
         type on disk), or the variables are not those of the configured network.
-      OSError: if the files cannot be written; earlier ones are then intact.
+      FileError: if the files cannot be written; earlier ones are then intact.
     """
     import flax.traverse_util
     import safetensors.numpy
@@ -137,7 +137,7 @@ def load_weights(path: str | os.PathLike) -> tuple[dict[str, Any], DetectorConfi
     if not pathlib.Path(path).is_file():
         raise MissingFileError(f"no weight file {os.fspath(path)}")
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
+        with reading(path), safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             flat = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}
     except safetensors.SafetensorError as error:

@@ -99,6 +99,12 @@ def test_is_traced_once(name):
 
 
 @EACH
+def test_ten_images_of_one_size_compile_one_program(name, compilations):
+    scenes = [scene(seed)[:, :33] for seed in range(10)]
+    assert compilations(lambda: [detect(name, image, 0.1 + 0.01 * i, 7) for i, image in enumerate(scenes)]) == 1
+
+
+@EACH
 def test_images_without_contrast_give_nothing(name):
     shape = (1, SIDE, SIDE)
     for image in (np.full(shape, 77, np.uint8), np.full(shape, 0.3, np.float32), np.zeros(shape, np.uint8)):

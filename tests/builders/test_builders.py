@@ -12,6 +12,7 @@ from PIL import Image
 
 from irjax.data import sources
 from irjax.datasets import build as building
+from irjax.errors import UserError
 
 RNG = np.random.default_rng(0)
 
@@ -132,7 +133,7 @@ def test_nothing_half_built_and_nothing_overwritten(sirst_v2, tmp_path):
     assert list(out.iterdir()) == []
     broken.write_bytes(good)
     path = build("sirst_v2", sirst_v2, out, "found")
-    with pytest.raises(FileExistsError, match="overwrite"):
+    with pytest.raises(UserError, match="overwrite"):
         building.build("sirst_v2", sirst_v2, out)
     with pytest.warns(UserWarning):
         assert building.build("sirst_v2", sirst_v2, out, overwrite=True) == path

@@ -13,6 +13,7 @@ from PIL import Image
 from irjax.data import images, layouts, sources
 from irjax.data.hard import HardSource
 from irjax.datasets import build as building
+from irjax.errors import MissingFileError, UsageError
 from irjax.ops import regions
 from irjax.ops.regions import resize_mask
 from irjax.types import Example
@@ -366,8 +367,11 @@ def test_the_same_file_in_two_split_folders_is_refused(tmp_path):
 @pytest.mark.parametrize("name", [name for name in building.BUILDERS if name != "synthetic"])
 def test_a_missing_or_foreign_folder_says_where_to_get_the_data(name, tmp_path):
     builder = building.builder_class(name)
-    for source, message in ((tmp_path / "absent", "there is no folder .*absent"), (None, f"{name} needs a source")):
-        with pytest.raises(FileNotFoundError, match=message) as raised:
+    for source, error, message in (
+        (tmp_path / "absent", MissingFileError, "there is no folder .*absent"),
+        (None, UsageError, f"{name} needs a source"),
+    ):
+        with pytest.raises(error, match=message) as raised:
             building.build(name, source, tmp_path / "out")
         assert builder.HOMEPAGE in str(raised.value) and builder.FOLDER in str(raised.value)
     (tmp_path / "empty").mkdir()

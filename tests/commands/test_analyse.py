@@ -38,7 +38,7 @@ def test_wrong_arguments(tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stopped:
         cli.main(["analyse", "scale-loss", *arguments])
-    assert message in stopped.value.code and "\n" not in stopped.value.code
+    assert message in str(stopped.value) and "\n" not in str(stopped.value) and stopped.value.code == 2
     assert list(tmp_path.iterdir()) == []
 
 
@@ -80,8 +80,9 @@ def test_what_is_no_roc(tmp_path):
         ([str(good)], "should be LABEL=DIR"),
         ([f"a={good}", f"a={good}"], "two evaluations are called 'a'"),
         ([f"a={tmp_path}"], "has no roc.csv"),
+        ([f"a={good}", "--out", "x.xyz"], "must end in .png, .svg, .pdf, got x.xyz"),
         ([f"a={tmp_path / 'points'}"], "has no pixel curve"),
     ):
         with pytest.raises(SystemExit, match=message):
-            cli.main(["analyse", "roc", *arguments, "--out", str(tmp_path / "x.png")])
+            cli.main(["analyse", "roc", "--out", str(tmp_path / "x.png"), *arguments])
     assert not (tmp_path / "x.png").exists()

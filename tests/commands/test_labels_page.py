@@ -82,4 +82,4 @@ def test_inspect_says_what_is_wrong(data, capsys):
     ):
         with pytest.raises(SystemExit) as stopped:
             cli.main(["datasets", "inspect", *arguments])
-        assert str(stopped.value.code).startswith("error: ") and message in stopped.value.code
+        assert str(stopped.value).startswith("error: ") and message in str(stopped.value)

@@ -7,6 +7,7 @@ from irjax.data.synthetic import SceneConfig, SyntheticSource
 from irjax.experiments import common
 from irjax.experiments.common import detect_source, tophat_reference
 from irjax.inference import DetectorConfig
+from irjax.reports.evaluate import Options, evaluate_files
 from irjax.types import Detections
 
 
@@ -76,6 +77,27 @@ def test_masks_are_written_and_scored_by_the_names_of_their_images(tmp_path, cap
     # Masks of another, smaller data set take the place of these.
     common.test_masks(Perfect(scenes), scenes, tmp_path / "test", title="again", overlays=0)
     assert {path.stem for path in (tmp_path / "test" / "masks").iterdir()} == set(scenes.names)
+
+
+class Faint(Perfect):
+    """Answers with the true masks so near to its threshold that 8 bits cannot tell targets from background."""
+
+    config = DetectorConfig(method="mshnet", threshold=0.35)
+
+    def __call__(self, images):
+        masks = np.stack([np.where(example.mask, 0.3505, 0.3495) for example in self.examples]).astype(np.float32)
+        return super().__call__(images).replace(masks=masks)
+
+
+def test_figures_are_those_of_the_maps_in_memory_and_of_the_pictures(tmp_path):
+    source = SyntheticSource(SceneConfig(height=64, width=64, targets=(1, 3)), 0, 4)
+    report = common.test_masks(Faint(source), source, tmp_path / "test", title="faint", overlays=0)
+    assert report["metrics"]["IoU"] == 1 and report["metrics"]["Fa"] == 0
+    assert report["map_rule"].startswith("float32")
+    names = {path.name for path in (tmp_path / "test").iterdir()}
+    assert {"masks", "points", "evaluation.json"} <= names and "maps" not in names
+    from_files = evaluate_files(tmp_path / "test" / "masks", source, options=Options(threshold=0.35))
+    assert from_files["protocols"]["irjax"]["metrics"] == report["metrics"]
 
 
 def test_top_hat_at_its_best_threshold():

@@ -12,6 +12,7 @@ import pytest
 
 import irjax
 from irjax import cli
+from irjax.errors import UserError
 from irjax.experiments import na_irstd
 from irjax.losses.na_irstd import mask_loss
 from irjax.reports.relevance import analyse_relevance, relevance_scores, selection_curve
@@ -159,6 +160,12 @@ def test_one_stage_is_as_long_as_two():
     one = na_irstd.ablation("stages", na_irstd.official())["one"]
     assert one.loop.epochs == 2000 and not one.two
     assert na_irstd.ablation("stages", na_irstd.quick())["one"].loop.steps == 450
+    for mixed in (
+        changed(na_irstd.official(), relevance={"steps": 30}),
+        changed(na_irstd.quick(), relevance={"steps": 0}),
+    ):
+        with pytest.raises(UserError, match="give --loop.steps and --relevance.steps, or neither"):
+            na_irstd.ablation("stages", mixed)
 
 
 @pytest.mark.parametrize(

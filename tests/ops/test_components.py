@@ -72,3 +72,9 @@ def test_bad_input():
         decode_mask(jnp.zeros((4, 4)), threshold=0.5, max_detections=1)
     with pytest.raises(ValueError, match=r"1\.\.16, got 17"):
         decode_mask(jnp.zeros((1, 4, 4)), threshold=0.5, max_detections=17)
+
+
+def test_a_call_outside_of_jit_is_compiled_once(compilations):
+    maps = np.random.default_rng(0).random((10, 1, 21, 22), np.float32)
+    assert compilations(lambda: [decode_mask(one, threshold=0.9, max_detections=3) for one in maps]) == 1
+    assert compilations(lambda: [label_components(one > 0.9) for one in maps]) == 1

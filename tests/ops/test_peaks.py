@@ -169,3 +169,8 @@ def test_batch_axis_and_vmap():
 def test_bad_arguments(shape, limit):
     with pytest.raises(ValueError, match="heatmap"):
         decode_heatmap(np.zeros(shape, np.float32), max_detections=limit)
+
+
+def test_a_call_outside_of_jit_is_compiled_once(compilations):
+    maps = np.random.default_rng(0).random((10, 1, 21, 22), np.float32)
+    assert compilations(lambda: [decode_heatmap(one, threshold=0.5) for one in maps]) == 1
