@@ -1,6 +1,7 @@
 """The ADSNet experiment at a tiny size: training through the command, what it logs, variants of its ablations."""
 
 import contextlib
+import dataclasses
 import io
 import json
 
@@ -13,7 +14,10 @@ import pytest
 import irjax
 from irjax import cli
 from irjax.experiments import adsnet
+from irjax.reports.files import plain
+from irjax.training.configs import same_config
 from irjax.training.data import DataConfig
+from irjax.weights import load_weights
 
 SMALL = [
     *("--data.size", "64", "--data.synthetic-train", "12", "--data.synthetic-val", "4"),
@@ -95,6 +99,7 @@ def test_ablations_that_there_are_not():
         (["--model.dropped", "0.5", "0.2"], "level 2 cannot keep more patches than level 3"),
         (["--model.cell", "12"], "a cell must be a power of two"),
         (["--loss.recall-weight", "-1"], "must not be negative"),
+        (["--loss.segmentation", "focal", "focal"], "loss.segmentation must have one or several different ones"),
     ],
 )
 def test_wrong_arguments(arguments, said, tmp_path, capsys):
@@ -104,8 +109,38 @@ def test_wrong_arguments(arguments, said, tmp_path, capsys):
     assert said in " ".join("".join(c if c.isascii() else " " for c in printed).split())  # flags are named in a box
 
 
+def test_the_terms_of_the_loss_reach_the_method():
+    losses = []
+    for terms in (("focal",), ("focal", "soft_iou")):
+        flags = ["--loss.segmentation", *terms]
+        config = adsnet.parse([*SMALL, *flags]).config
+        assert config.loss.segmentation == terms
+        method = adsnet.adsnet_method(config)
+        variables = method.model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
+        outputs = method.model.apply(variables, jnp.zeros((1, 64, 64, 1)))
+        losses.append(float(method.loss(outputs, jnp.zeros((1, 64, 64), bool))[0]))
+    assert 0.5 < losses[1] - losses[0] <= 1  # the soft IoU of nothing with little
+
+
+def test_no_config_of_before_is_one_of_now():
+    """Where L_seg was named by a word, the soft IoU was added to it unsaid: such a run must not go on as another."""
+    for recipe in adsnet.RECIPES.values():
+        now = recipe()
+        for before in ("focal", "cross_entropy"):
+            saved = plain(dataclasses.asdict(now))
+            saved["loss"]["segmentation"] = before
+            assert not same_config(saved, now)
+
+
+def test_the_recipe_of_the_shipped_weights_keeps_their_loss():
+    assert adsnet.sirst().loss.segmentation == ("cross_entropy", "soft_iou")
+    last = load_weights(irjax.weights.names()["adsnet-sirst"])[2]["recipe"]["stages"][-1]
+    assert last["loss"] == {"segmentation": "cross_entropy", "sparsity_weight": 2.0, "recall_weight": 1.0}
+
+
 def test_the_official_recipe_is_the_papers():
     config = adsnet.official()
+    assert config.loss.segmentation == ("focal",)
     rate = config.optimizer.learning_rate(config.loop.steps, 34)
     np.testing.assert_allclose(
         [rate(4000), rate(29_000), rate(31_000), rate(41_000)], [0.02, 0.02, 2e-3, 2e-4], rtol=1e-3
