@@ -313,6 +313,34 @@ def test_ablations_that_there_are_not():
         mshnet.ablation("loss", base)
 
 
+def test_the_arms_of_diff_reach_the_loss_from_the_command_line(masks):
+    outputs, target = masks
+    assert float(jax.nn.sigmoid(outputs.logits).sum()) > target.sum()  # nearly all of it is predicted too large
+    losses = {}
+    for arms in (("1", "1"), ("3", "1"), ("1", "3")):
+        command = mshnet.parse(["--loss.over", arms[0], "--loss.under", arms[1], "--loss.name", "dynamic"])
+        assert (command.config.loss.over, command.config.loss.under) == tuple(map(float, arms))
+        losses[arms] = np.asarray(mshnet_method(command.config).loss(outputs, target))
+    assert (losses["3", "1"] > losses["1", "1"]).all()
+    assert (losses["3", "1"] > losses["1", "3"]).all()
+
+
+def test_the_ablation_of_the_loss_keeps_the_arms_for_diff_alone():
+    base = dataclasses.replace(mshnet.quick(), loss=LossConfig(over=2.0))
+    variants = mshnet.ablation("loss", base)
+    assert {name: config.loss.over for name, config in variants.items()} == {
+        name: 2.0 if name == "diff" else 1.0 for name in VARIANTS
+    }
+
+
+def test_pinwheel_first_layers_from_the_command_line_to_the_network_and_the_detector():
+    config = mshnet.parse([*SMALL, "--model.first-layers", "pinwheel"]).config
+    network = mshnet_method(config).model
+    params = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 64, 64, 1)))["params"]
+    assert set(params["stem"]) == {"across", "down", "join"} == set(params["encoder0_0"]["conv1"])
+    assert mshnet.detector_config(config).module().first_layers == "pinwheel"
+
+
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
@@ -341,6 +369,9 @@ def test_a_recipe_sets_the_defaults(name):
         (["--loss.variant", "square"], "square"),
         (["--loss.name", "dynamic", "--loss.location", "none"], "loss.location"),
         (["--model.widths", "4", "8", "16"], "model.widths"),
+        (["--model.widths", "6", "8", "--model.first-layers", "pinwheel"], "multiple of 4"),
+        (["--loss.under", "-1"], "must not be negative"),
+        (["--loss.over", "2", "--loss.variant", "ratio"], "loss.over and loss.under are of loss.variant diff"),
         (["--data.size", "63"], "multiple of 2"),
         (["--augment.crop", "47"], "multiples of 2"),
         (["--ship", "a.safetensors"], "--eval-only"),
