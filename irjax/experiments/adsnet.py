@@ -124,9 +124,9 @@ def quick() -> AdsnetConfig:
 def official() -> AdsnetConfig:
     """The paper's loss and schedule: SGD, 50,000 steps, rate 0.02 after 4,000, a tenth of it at 30,000 and 40,000.
 
-    Momentum, weight decay, batch size and augmentation are not in the paper: .9, 1e-4, 16, which is what the rate is
-    for in detectron2, and mirrored images. `optimizer.warmup_epochs` is for the 530 images of NUDT-SIRST's `train`, 34
-    steps an epoch. The paper reports an nIoU of .8594 and a Pd of .9816 on NUDT-SIRST.
+    Momentum, weight decay, clipping, batch size and augmentation are not in the paper: .9, 1e-4, a norm of 10, 16,
+    which is what the rate is for in detectron2, and mirrored images. `optimizer.warmup_epochs` is for the 530 images of
+    NUDT-SIRST's `train`, 34 steps an epoch. The paper reports an nIoU of .8594 and a Pd of .9816 on NUDT-SIRST.
     """
     return AdsnetConfig(
         model=ModelConfig(channels=3),

@@ -13,10 +13,13 @@ import pytest
 
 import irjax
 from irjax import cli
+from irjax.data import open_source
 from irjax.experiments import adsnet
+from irjax.ops.normalize import normalize, to_unit
 from irjax.reports.files import plain
+from irjax.reports.patches import compare_masks
 from irjax.training.configs import same_config
-from irjax.training.data import DataConfig
+from irjax.training.data import DataConfig, load_split
 from irjax.weights import load_weights
 
 SMALL = [
@@ -71,6 +74,38 @@ def test_pictures_of_kept_patches(trained, two_images, tmp_path, capsys):
     assert (kept[1] <= kept[0]).all()
     with pytest.raises(ValueError, match="HRPE drops no patches"):
         irjax.load("spire-sirst").kept(np.zeros((64, 64), np.uint8))
+
+
+def test_masks_of_prediction_and_of_training_are_compared(trained, two_images, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["analyse", "patches", str(two_images), "--model", str(trained[0]), "--out", str(out)]
+    cli.main([*arguments, "--number", "0", "--as-trained", "2"])
+    assert [path.name for path in out.iterdir()] == ["masks.json"]
+    assert "decided with noise, mean of 2" in capsys.readouterr().out
+    found = json.loads((out / "masks.json").read_text())
+    assert set(found) == {"ranked", "decided", "decided with noise 0", "decided with noise 1", "all kept"}
+    assert (found["ranked"]["kept3"], found["ranked"]["kept2"]) == (0.75, 0.5)
+    assert found["all kept"]["kept2"] == found["all kept"]["recall2"] == 1
+    assert all(row["kept2"] <= row["kept3"] and row["recall2"] <= row["recall3"] for row in found.values())
+    assert found["decided with noise 0"] != found["decided with noise 1"]
+
+    (drawn,) = [row for name, row in found.items() if name == "decided"]
+    detector, kept = irjax.load(str(trained[0])), []
+    for image in load_split(open_source(two_images, "all"), 64, 32).data.images:  # as training decides, without noise
+        inputs = normalize(to_unit(image[None]), "imagenet", 1)
+        module = detector.module.clone(heads=True, selection="decided")
+        outputs = module.apply(detector.variables, inputs)
+        wins = [np.asarray(decision[..., 0] >= decision[..., 1]) for decision in outputs.decisions]
+        kept.append([wins[0].mean(), (wins[0] & wins[1]).mean()])
+    np.testing.assert_allclose([drawn["kept3"], drawn["kept2"]], np.mean(kept, axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "seeds", "said"), [("spire-sirst", 1, "no ADSNet"), ("adsnet-sirst", 0, "at least 1")]
+)
+def test_masks_that_cannot_be_compared(model, seeds, said, two_images, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        compare_masks(tmp_path, model, two_images, split="all", seeds=seeds)
 
 
 @pytest.mark.parametrize(
