@@ -1,6 +1,7 @@
 """Three-layer local contrast: a smoothed pixel against the bright pixels of the cells around it.
 
-Source: the formulas of a third-party MATLAB collection; the publication itself was not seen.
+Source: the formulas of a third-party MATLAB collection; the publication (Han et al., IEEE Geosci. Remote Sens. Lett.,
+2020) was not seen. Sizes and the number of pixels are those of Table 1 of ADSNet (doi 10.1109/ACCESS.2024.3373436).
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def _surroundings(padded: jax.Array, size: int) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames=("sizes",))
-def tllcm(images: Array, *, sizes: tuple[int, ...] = (5, 7, 9)) -> jax.Array:
+def tllcm(images: Array, *, sizes: tuple[int, ...] = (3, 5, 7, 9)) -> jax.Array:
     """Response of the three-layer local contrast measure.
 
     G is the image under a 3x3 binomial filter. For each size s, eight cells of s x s pixels lie around the cell about
@@ -82,7 +83,7 @@ def tllcm(images: Array, *, sizes: tuple[int, ...] = (5, 7, 9)) -> jax.Array:
     Args:
       images: [B, H, W] uint8, uint16 or floating in [0, 1]; mirrored at their borders, so they may be smaller than the
         cells.
-      sizes: sides s in px, odd, at least 3. Static.
+      sizes: sides s in px, odd, at least 3, whose cells have just nine pixels. Static.
 
     Returns:
       [B, H, W] float32, not negative, in fractions of the full scale: proportional to the image, but not the same after

@@ -47,11 +47,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pictures of the patches that a network keeps",
         description=(
             "Draws images of a data set, the patches that a network with dropped patches keeps at each of its stages, "
-            "and what it predicts, and prints how many target pixels lie in kept patches."
+            "and what it predicts, and prints how many target pixels lie in kept patches. With --as-trained it also "
+            "measures what an ADSNet finds with the masks that training draws instead of prediction's."
         ),
     )
     patches.set_defaults(run=_patches)
     _add_data(patches, split=None, out="patches")
+    patches.add_argument(
+        "--as-trained",
+        type=int,
+        metavar="SEEDS",
+        help="also measure with masks as in training, without noise and with that of so many seeds, and with none "
+        "(masks.json); --number 0 draws nothing",
+    )
     relevance = actions.add_parser(
         "relevance",
         help="what Na-IRSTD selects: coverage against K, relevance, features",
@@ -92,9 +100,13 @@ def _on_data(report: Callable[..., object], command: argparse.Namespace) -> None
 
 
 def _patches(command: argparse.Namespace) -> None:
-    from irjax.reports.patches import draw_kept_patches
+    from irjax.reports.patches import compare_masks, draw_kept_patches
 
-    _on_data(draw_kept_patches, command)
+    if command.number or command.as_trained is None:
+        _on_data(draw_kept_patches, command)
+    if command.as_trained is not None:
+        where = {"split": command.split, "layout": command.layout}
+        compare_masks(command.out, command.model, command.data, **where, seeds=command.as_trained)
 
 
 def _relevance(command: argparse.Namespace) -> None:

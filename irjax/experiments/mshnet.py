@@ -53,6 +53,7 @@ class ModelConfig:
         that and a fixed pinwheel, or that and a pinwheel with a learned angle.
       orient: of the rotated pinwheel: one `learned` angle a block, or at every pixel the strongest of a `bank` of four.
       free_weight: free weights under the window; False leaves the window alone.
+      first_layers: the first two convolutions: 1x1 and 3x3, or of the shape of a `pinwheel` with strips of 4 and 3.
       widths: channels at each scale, finest first; every scale halves the sides.
       depths: blocks at each scale.
       channels: input channels, 1 or 3 equal ones.
@@ -62,6 +63,7 @@ class ModelConfig:
     spatial_attention: Literal["plain", "gaussian", "gaussian_pinwheel", "gaussian_pinwheel_rotated"] = "plain"
     orient: Literal["learned", "bank"] = "learned"
     free_weight: bool = True
+    first_layers: Literal["plain", "pinwheel"] = "plain"
     widths: tuple[int, ...] = WIDTHS
     depths: tuple[int, ...] = DEPTHS
     channels: int = 1
@@ -73,6 +75,8 @@ class ModelConfig:
                 "model.widths and model.depths must be positive and as many as each other, at least two, got "
                 f"{self.widths} and {self.depths}"
             )
+        if self.first_layers == "pinwheel" and self.widths[0] % 4:
+            raise UserError(f"model.first_layers pinwheel needs a multiple of 4 as first width, got {self.widths}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +87,8 @@ class LossConfig:
       name: `scale`: one minus the weighted soft IoU, plus the location loss; `dynamic`: the two balanced by the
         target's area; `soft_iou`: one minus the soft IoU with one pixel added to both areas.
       variant: weight of the IoU by the predicted and the true area; `none`: 1.
+      over: of the variant `diff`: how much it minds a predicted area that is larger than the true one.
+      under: of the same: how much it minds one that is smaller.
       location: distance of the centroids in polar coordinates, `centroid`; `official` as the published code has it,
         without dividing by the mass; or `none`.
       warm_epochs: first epochs, in which only the finest side output learns, with the plain IoU: the gradients of some
@@ -91,12 +97,18 @@ class LossConfig:
 
     name: Literal["scale", "dynamic", "soft_iou"] = "scale"
     variant: Literal["variance", "ratio", "absdiff", "diff", "mobius", "none"] = "diff"
+    over: float = 1.0
+    under: float = 1.0
     location: Literal["none", "centroid", "official"] = "centroid"
     warm_epochs: float = 5
 
     def __post_init__(self) -> None:
         if self.name == "dynamic" and self.location == "none":
             raise UserError("loss.name dynamic balances the IoU with a location loss: loss.location none leaves none")
+        if min(self.over, self.under) < 0:
+            raise UserError(f"loss.over and loss.under must not be negative, got {self.over} and {self.under}")
+        if (self.over, self.under) != (1, 1) and (self.variant != "diff" or self.name == "soft_iou"):
+            raise UserError(f"loss.over and loss.under are of loss.variant diff, not {self.variant} of {self.name}")
         if self.warm_epochs < 0:
             raise UserError(f"loss.warm_epochs must not be negative, got {self.warm_epochs}")
 
@@ -139,9 +151,8 @@ def official() -> MshnetConfig:
     """The published code's recipe: Adagrad, rate 0.05 throughout, 400 epochs of batches of 4 at 256x256, 3 channels.
 
     Its warm phase are the epochs 0 to 5, six of them. Like the published code it scales by 0.5 to 2, crops anywhere and
-    mirrors; the code's random blur is left out, and images are letterboxed rather than stretched. The paper whose
-    weights this module reconstructs reports an mIoU of .829 on NUDT-SIRST. Cost: 400 passes over the 530 images of
-    NUDT-SIRST's `train` are 53,200 steps of 4 images, 6.0 GMAC forward each.
+    mirrors; the code's random blur is left out, and images are letterboxed rather than stretched. Cost: 400
+    passes over the 530 images of NUDT-SIRST's `train` are 53,200 steps of 4 images, 6.0 GMAC forward each.
     """
     return MshnetConfig(
         model=ModelConfig(channels=3),
@@ -215,11 +226,15 @@ def image_loss(config: LossConfig) -> ImageLoss:
     """The loss of one mask: logits and target [B, H, W] to [B] float32."""
     if config.name == "soft_iou":
         return soft_iou
-    variant = None if config.variant == "none" else config.variant
+    weight = {
+        "variant": None if config.variant == "none" else config.variant,
+        "over": config.over,
+        "under": config.under,
+    }
     if config.name == "dynamic":
-        return functools.partial(scale_dynamic_loss, variant=variant, location=config.location)
+        return functools.partial(scale_dynamic_loss, **weight, location=config.location)
     location = None if config.location == "none" else config.location
-    return functools.partial(scale_iou_loss, variant=variant, location=location)
+    return functools.partial(scale_iou_loss, **weight, location=location)
 
 
 def multiscale(loss: ImageLoss, outputs: SegmentationLogits, target: jax.Array) -> jax.Array:
@@ -265,7 +280,7 @@ def mshnet_method(config: MshnetConfig, axis_name: str | None = None) -> Method:
     )
 
 
-_NETWORK = ("spatial_attention", "orient", "free_weight", "widths", "depths")
+_NETWORK = ("spatial_attention", "orient", "free_weight", "first_layers", "widths", "depths")
 
 
 def detector_config(config: MshnetConfig) -> DetectorConfig:
@@ -299,7 +314,9 @@ def ablation(name: str, base: MshnetConfig) -> dict[str, MshnetConfig]:
     if name == "loss":
         if base.loss.name == "soft_iou":
             raise UserError("the ablation loss varies the weight of the IoU, and loss.name soft_iou has none")
-        return {v: changed(base, loss={"variant": v}) for v in VARIANTS}
+        signed = {"over": base.loss.over, "under": base.loss.under}
+        even = {"over": 1.0, "under": 1.0}
+        return {v: changed(base, loss={"variant": v, **(signed if v == "diff" else even)}) for v in VARIANTS}
     if name == "attention":
         return {kind: changed(base, model={"spatial_attention": kind}) for kind in SPATIAL_KINDS}
     raise UserError(f"there is no ablation {name!r}; there are {ABLATIONS}")

@@ -48,7 +48,7 @@ class ModelConfig:
     Attributes:
       stride: pixels per heatmap cell: 2, 4 or 8.
       shuffle: channel reorganisation.
-      reweight: squeeze-excitation.
+      reweight: channel weighting; off: plain shuffle units in place of the channel-weighting units.
       width: channels of the stem; the paper's network has 64.
       channels: input channels, 1 or 3 equal ones.
       normalization: `unit` or `imagenet`.
@@ -82,7 +82,7 @@ class TargetConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DecodeConfig:
-    """How heatmaps become points (S6).
+    """How heatmaps become points (the paper's Section 3.4).
 
     Attributes:
       threshold: lowest score of a detection; the checkpoint is chosen at it.
@@ -124,7 +124,7 @@ def quick() -> SpireConfig:
 
 
 def paper() -> SpireConfig:
-    """The paper's recipe (Section 4.2): Adam, rate 0.01, plateau factor 0.01 and patience 3, batch 10, 400 epochs.
+    """The paper's recipe (Section 4.1): Adam, rate 0.01, plateau factor 0.01 and patience 3, batch 10, 400 epochs.
 
     Published on SIRST4 at 512: precision 95.00, recall 94.21, F1 94.60, Fa 28.53e-8. Cost: 400 passes over SIRST4's
     2,285 training images are 91,400 steps of 10 images, 4.8 GMAC forward each.

@@ -1,8 +1,8 @@
 """The losses of ADSNet: where targets are, how well they are segmented, their pixels, and which patches to keep.
 
-Source: "ADSNet" (doi 10.1109/ACCESS.2024.3373436), Equation 7: L = L_cls + L_IoU + L_seg, with RetinaNet's focal loss.
-The equation has no term for the masks; the two here are irjax's own, the first after DynamicViT (Rao et al., NeurIPS
-2021). The form of L_seg, focal loss or cross-entropy plus soft IoU, is irjax's own as well.
+Source: "ADSNet" (doi 10.1109/ACCESS.2024.3373436), Section III-C, Equation 7: L = L_cls + L_IoU + L_seg. L_cls and
+L_seg are RetinaNet's focal loss, L_IoU is a binary cross-entropy. The equation has no term for the masks; the two here
+are irjax's own, the first after DynamicViT (Rao et al., NeurIPS 2021). So are the other terms that L_seg can have.
 """
 
 from __future__ import annotations
@@ -17,8 +17,24 @@ from irjax.errors import UserError
 from irjax.losses.segmentation import FEWEST_PIXELS, binary_cross_entropy, by_positives, focal, soft_iou
 from irjax.ops.patches import largest_in
 
-SEGMENTATION = {"focal": focal, "cross_entropy": binary_cross_entropy}  # the pixels' part of L_seg
-_LEAST_PIXELS = {"focal": 1, "cross_entropy": FEWEST_PIXELS}
+
+def _focal(logits: jax.Array, target: jax.Array) -> jax.Array:
+    """Over the number of positives, at least 1: [B, h, w] twice to [B]."""
+    return by_positives(focal(logits, target), target)
+
+
+def _cross_entropy(logits: jax.Array, target: jax.Array) -> jax.Array:
+    return by_positives(binary_cross_entropy(logits, target), target, least=FEWEST_PIXELS)
+
+
+# The terms that L_seg can have; the paper's is the focal loss.
+SEGMENTATION = {"focal": _focal, "cross_entropy": _cross_entropy, "soft_iou": soft_iou}
+
+
+def check_segmentation(terms: Sequence[str], name: str = "segmentation") -> None:
+    """Raises UserError unless these are different ones of `SEGMENTATION`, at least one."""
+    if isinstance(terms, str) or not terms or not set(terms) <= set(SEGMENTATION) or len(set(terms)) < len(terms):
+        raise UserError(f"{name} must have one or several different ones of {tuple(SEGMENTATION)}, got {terms!r}")
 
 
 def dilated(cells: jax.Array) -> jax.Array:
@@ -56,7 +72,7 @@ def adsnet_loss(
     *,
     cell: int = 16,
     dropped: Sequence[float | None] = (0.25, 0.5),
-    segmentation: str = "focal",
+    segmentation: Sequence[str] = ("focal",),
     sparsity_weight: float = 2.0,
     recall_weight: float = 0.5,
 ) -> jax.Array:
@@ -67,8 +83,8 @@ def adsnet_loss(
       target: [B, H, W] bool.
       cell: side of a patch in pixels.
       dropped: fractions of the patches that levels 3 and 2 should drop.
-      segmentation: "focal" or "cross_entropy", the pixels' part of L_seg: over the number of target pixels, at least 1,
-        and for the cross-entropy at least 32.
+      segmentation: the terms whose sum is L_seg. "focal": over the number of target pixels, at least 1. irjax's own are
+        "cross_entropy", over that number, at least 32, and "soft_iou".
       sparsity_weight: of the squared difference between kept and wanted fraction.
       recall_weight: of the cross-entropy between decisions and the cells that have a target nearby.
 
@@ -76,21 +92,25 @@ def adsnet_loss(
       [B] float32.
 
     Raises:
-      UserError: if the heads said nothing, or there is no such form of L_seg.
+      UserError: if the heads said nothing, or L_seg has no term, one twice, or an unknown one.
+
+    Note:
+      The paper names the focal loss alone for L_seg; how it is normalised it does not say, nor what the target of L_cls
+      is: here, as in RetinaNet, the number of positives, and whether a site has a target pixel, the mean over the
+      levels. The shipped weights `adsnet-sirst` had ("focal", "soft_iou") in their first three trainings and
+      ("cross_entropy", "soft_iou") in the last.
     """
-    if segmentation not in SEGMENTATION:
-        raise UserError(f"segmentation must be one of {tuple(SEGMENTATION)}, got {segmentation!r}")
+    check_segmentation(segmentation)
     if not outputs.classes:
         raise UserError("the loss needs the heads: ADSNet in training, or with heads=True")
     target = target.astype(jnp.float32)
     side = lambda values: target.shape[1] // values.shape[1]  # noqa: E731
     sites = [(site, largest_in(target, side(site))) for site in outputs.classes]
-    loss = sum(by_positives(focal(*site), site[1]) for site in sites) / len(sites)
+    loss = sum(_focal(*site) for site in sites) / len(sites)
     if outputs.scores is not None:
         wanted, defined = neighbourhood_iou(outputs.logits, target, cell)
         loss += sum(_score_loss(score, wanted, defined) for score in outputs.scores) / len(outputs.scores)
-    pixels = SEGMENTATION[segmentation](outputs.logits, target)
-    loss += by_positives(pixels, target, least=_LEAST_PIXELS[segmentation]) + soft_iou(outputs.logits, target)
+    loss += sum(SEGMENTATION[term](outputs.logits, target) for term in segmentation)
     occupied = dilated(largest_in(target, cell))
     for decision, mask, fraction in zip(outputs.decisions, outputs.masks, dropped, strict=True):
         if decision is not None:

@@ -21,7 +21,8 @@ def heatmap_mse(heatmap: jax.Array, target: jax.Array) -> jax.Array:
     Raises:
       UserError: if the shapes differ.
 
-    Source: SPIRE (arXiv 2604.05363) states the mean squared error; the factor 2 is its published code's.
+    Source: SPIRE (arXiv 2604.05363), Section 3.2, says "pixel-wise regression"; the squared error and the factor 2 are
+      those of its published code.
     """
     if heatmap.shape != target.shape:
         raise UserError(f"heatmap and target differ in shape: {heatmap.shape} and {target.shape}")

@@ -1,8 +1,8 @@
 """The losses of Na-IRSTD: the masks, the relevance of the patches, and how good a selection of patches is.
 
-Source: Na-IRSTD (arXiv 2605.05804): cross-entropy plus Dice, and cross-entropy with the relevance of each patch. Their
-weights are not in the paper; equal ones, what the cross-entropy is divided by, the loss of the coarse logits and the
-sum for training in one stage are irjax's own.
+Source: Na-IRSTD (arXiv 2605.05804), Section III-B: cross-entropy plus Dice (Equations 14 to 16), and cross-entropy with
+the relevance of each patch (Equation 12). The weights of Equation 14 are lost in the text at hand; equal ones, what the
+cross-entropy is divided by, the loss of the coarse logits and the sum for training in one stage are irjax's own.
 """
 
 from __future__ import annotations

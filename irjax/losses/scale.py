@@ -41,8 +41,8 @@ def scale_weight(
       pred_area: soft predicted area in pixels, any shape, non-negative.
       true_area: true area in pixels, of the same shape.
       variant: one of `VARIANTS`.
-      over: how much `diff` minds a prediction that is too large.
-      under: how much it minds one that is too small.
+      over: how much `diff` minds a prediction that is too large; not negative.
+      under: how much it minds one that is too small; not negative.
 
     Returns:
       Of the same shape, float32 in [0, 1]; 1 where there is no true target, whose loss is left to the IoU.
@@ -112,13 +112,23 @@ def location_loss(logits: jax.Array, target: jax.Array, *, form: str = "centroid
     return jnp.where(has_target, value, 0.0)
 
 
-def weighted_iou(logits: jax.Array, target: jax.Array, variant: str | None, *, smooth: float = 0.0) -> jax.Array:
+def weighted_iou(
+    logits: jax.Array,
+    target: jax.Array,
+    variant: str | None,
+    *,
+    over: float = 1.0,
+    under: float = 1.0,
+    smooth: float = 0.0,
+) -> jax.Array:
     """The scale weight times the soft IoU.
 
     Args:
       logits: [B, H, W].
       target: [B, H, W] in [0, 1].
       variant: one of `VARIANTS`, or None for the plain IoU.
+      over: see `scale_weight`.
+      under: see there.
       smooth: pixels added to intersection and union.
 
     Returns:
@@ -129,7 +139,7 @@ def weighted_iou(logits: jax.Array, target: jax.Array, variant: str | None, *, s
     has_target = true > 0
     union = jnp.where(has_target, predicted + true - both + smooth, 1.0)
     iou = jnp.where(has_target, (both + smooth) / union, 1 / (1 + predicted))
-    return iou if variant is None else iou * scale_weight(predicted, true, variant)
+    return iou if variant is None else iou * scale_weight(predicted, true, variant, over=over, under=under)
 
 
 def scale_iou_loss(
@@ -137,6 +147,8 @@ def scale_iou_loss(
     target: jax.Array,
     *,
     variant: str | None = "diff",
+    over: float = 1.0,
+    under: float = 1.0,
     location: str | None = None,
     smooth: float = 0.0,
 ) -> jax.Array:
@@ -146,6 +158,8 @@ def scale_iou_loss(
       logits: [B, H, W].
       target: [B, H, W] in [0, 1].
       variant: of the weight, one of `VARIANTS`; None: the plain IoU, as in the warm phase.
+      over: how much `diff` minds a prediction that is too large: the signed difference of the areas.
+      under: how much it minds one that is too small.
       location: None, `centroid` or `official` (`location_loss`).
       smooth: pixels added to intersection and union.
 
@@ -157,7 +171,7 @@ def scale_iou_loss(
 
     Source: `variance` with `official` is the loss of MSHNet's published code; the rest see the module's text.
     """
-    value = 1 - weighted_iou(logits, target, variant, smooth=smooth)
+    value = 1 - weighted_iou(logits, target, variant, over=over, under=under, smooth=smooth)
     return value if location is None else value + location_loss(logits, target, form=location)
 
 
@@ -166,6 +180,8 @@ def scale_dynamic_loss(
     target: jax.Array,
     *,
     variant: str | None = "variance",
+    over: float = 1.0,
+    under: float = 1.0,
     location: str = "centroid",
     delta: float = 0.5,
     shared: bool = False,
@@ -178,6 +194,8 @@ def scale_dynamic_loss(
       logits: [B, H, W].
       target: [B, H, W] in [0, 1].
       variant: of the weight, or None.
+      over: see `scale_weight`.
+      under: see there.
       location: form of the location loss.
       delta: largest b.
       shared: one b for the batch, the mean over its images, as the published code has it. Then an image's loss depends
@@ -196,5 +214,5 @@ def scale_dynamic_loss(
     true = areas(logits, target)[2]
     share = jnp.minimum(delta * true * (512 * 512 / (height * width)) / 81, delta)
     share = jnp.mean(share) if shared else share
-    overlap = 1 - weighted_iou(logits, target, variant)
+    overlap = 1 - weighted_iou(logits, target, variant, over=over, under=under)
     return (1 + share) * overlap + (1 - share) * location_loss(logits, target, form=location)

@@ -1,8 +1,10 @@
-"""ADSNet: attention-guided feature distribution, and a cascade that computes fewer and fewer patches.
+"""ADSNet: the aware fusion distribute module, and a cascade that computes fewer and fewer patches.
 
-Source: "ADSNet" (doi 10.1109/ACCESS.2024.3373436), Sections III-B to III-D. Where the paper is silent or contradicts
-itself, the choices are irjax's own: a feature distribution after Gold-YOLO with a local 1x1 branch, level 4 pooled to
-stride 16, masks that accumulate, a residual outside of the mask, and a sub-pixel segmentation head.
+Source: "Aware Distribute and Sparse Network for Infrared Small Target Detection" (ADSNet, doi
+10.1109/ACCESS.2024.3373436), Sections III-A and III-B. Where the paper is silent or contradicts itself, the choices are
+irjax's own: F_local of Equation 5 is a 1x1 convolution of the backbone's map, as in Gold-YOLO; level 4 is pooled to
+stride 16; a mask multiplies the one before; the residual is added outside of the mask, too; the pixels come from a
+sub-pixel segmentation head.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from irjax.ops.keys import purpose_key
 from irjax.ops.patches import expand_mask, join_patches, mask_of, top_patches
 
 MODES = ("gather_sparse", "masked_dense", "dense_literal")
+SELECTIONS = ("ranked", "decided")
 DROPPED_LOGIT = -6.0  # of pixels in dropped patches
 _PRIOR = 0.01
 STRIDES = {2: 4, 3: 8, 4: 16}
@@ -64,7 +67,7 @@ class _Part(nn.Module):
 
 
 class Distribution(_Part):
-    """Attention-guided feature distribution: backbone maps at strides 4, 8, 16 to maps of one width.
+    """Aware fusion distribute module (AFD; Section III-A, Equations 1 to 5): backbone maps to maps of one width.
 
     Attributes:
       width: C, channels of the result.
@@ -155,7 +158,7 @@ class DomainConv(nn.Module):
 
 
 class Activation(_Part):
-    """Three branches, 1x1, 3x3 and two 3x3, joined by a 1x1: C channels to C.
+    """Dense or sparse activation (Section III-B): branches 1x1, 3x3 and twice 3x3, joined by a 1x1; C channels to C.
 
     Attributes:
       width: C.
@@ -210,6 +213,9 @@ def depth_to_space(x: jax.Array, side: int = 4) -> jax.Array:
 class ADSNet(_Part):
     """ADSNet: images [B, H, W, C] to `AdsnetOutputs`; H and W are multiples of 16 and of `cell`.
 
+    The aware fusion distribute module (`Distribution`) gives the levels 4, 3 and 2; the aware cascaded sparse module
+    (ACS; Section III-B) is the loop over them: `Activation`, heads, and at levels 3 and 2 the mask of the one before.
+
     Attributes:
       width: channels of the pyramid.
       widths: channels of the backbone's stages; tests use smaller ones.
@@ -222,6 +228,9 @@ class ADSNet(_Part):
       temperature: of the decisions in training.
       mode: of prediction: `gather_sparse` computes kept patches alone, `masked_dense` gives the same from all,
         `dense_literal` masks only what enters a stage. Training is masked and dense.
+      selection: of prediction: `ranked` keeps the wanted number of patches, those most worth keeping; `decided` keeps,
+        as training does, those whose decision is to keep, many or few, with noise if there are `keys`. Their number is
+        not known beforehand, so all is computed, as by `masked_dense`.
       heads: let the heads speak in prediction, too, as the loss needs.
       rescore: weigh probabilities with class and IoU score, p sqrt(class IoU), as SparseInst does.
       axis_name: device axis to synchronise the statistics over.
@@ -238,6 +247,7 @@ class ADSNet(_Part):
     dropped: tuple[float | None, float | None] = (0.25, 0.5)
     temperature: float = 1.0
     mode: str = "gather_sparse"
+    selection: str = "ranked"
     heads: bool = False
     rescore: bool = False
 
@@ -253,7 +263,7 @@ class ADSNet(_Part):
         Args:
           images: [B, H, W, C] floating point.
           train: normalise with the batch's statistics and update the running ones; decide softly.
-          keys: one for each image, for the noise of decisions in training; None for none.
+          keys: one for each image, for the noise of decisions; None for none. Ranked ones have none.
 
         Returns:
           Logits and, in training, with `heads` or to rescore, what the heads say; `classes` and `scores` are empty
@@ -321,6 +331,8 @@ class ADSNet(_Part):
             raise UserError(f"ADSNet needs sides that are multiples of {self.multiple}, got {images.shape[1:3]}")
         if self.mode not in MODES:
             raise UserError(f"mode must be one of {MODES}, got {self.mode!r}")
+        if self.selection not in SELECTIONS:
+            raise UserError(f"selection must be one of {SELECTIONS}, got {self.selection!r}")
         if set(self.levels) - set(STRIDES):
             raise UserError(f"levels must be of {tuple(STRIDES)}, got {self.levels}")
         cells = (images.shape[1] // self.cell) * (images.shape[2] // self.cell)
@@ -331,8 +343,8 @@ class ADSNet(_Part):
     def _decide(
         self, decision: jax.Array, kept: jax.Array, fraction: float, train: bool, keys: jax.Array | None, level: int
     ) -> tuple[jax.Array, jax.Array | None]:
-        """The patches that stay: a mask, and in prediction their indices."""
-        if train:
+        """The patches that stay: a mask, and of ranked ones their indices."""
+        if train or self.selection == "decided":
             own = None if keys is None else jax.vmap(lambda key: decision_key(key, level))(keys)
             return kept * gumbel_keep(decision, own, self.temperature), None
         number = kept_number(kept.shape[1] * kept.shape[2], fraction)
@@ -343,7 +355,7 @@ class ADSNet(_Part):
         """Where the stage computes: everywhere until something is dropped."""
         if all(fraction is None for fraction in self.dropped[: 4 - level]):
             return WholeMap()
-        if not train and self.mode == "gather_sparse":
+        if indices is not None and self.mode == "gather_sparse":
             return KeptPatches(indices, kept.shape[1:])
         literal = not train and self.mode == "dense_literal"
         return WholeMap(expand_mask(kept, self.cell // STRIDES[level]), literal)

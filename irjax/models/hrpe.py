@@ -1,11 +1,12 @@
-"""HRPE, the encoder-only network of SPIRE: an image in, one target heatmap at a quarter of its size out.
+"""HRPE, SPIRE's high-resolution probabilistic encoder: an image in, a target heatmap at a quarter of its size out.
 
 Source: "Rethinking IRSTD: Single-Point Supervision Guided Encoder-only Framework is Enough for Infrared Small Target
-Detection", arXiv 2604.05363, Section 3; layer sizes from its published checkpoint.
+Detection", arXiv 2604.05363, Section 3.3; layer sizes from its published checkpoint.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -86,14 +87,12 @@ class ChannelWeighting(nn.Module):
     Attributes:
       refine: local refinement, one more depthwise 3x3 without normalisation.
       shuffle: off for the ablation without channel reorganisation.
-      reweight: off for the ablation without squeeze-excitation.
       axis_name: device axis to synchronise the statistics over.
       dtype: type of the computation.
     """
 
     refine: bool = False
     shuffle: bool = True
-    reweight: bool = True
     axis_name: str | None = None
     dtype: Any = jnp.float32
 
@@ -103,8 +102,7 @@ class ChannelWeighting(nn.Module):
         kept, y = jnp.split(x, 2, axis=-1)
         common = {"axis_name": self.axis_name, "dtype": self.dtype}
         y = ConvNorm(y.shape[-1], 3, relu=False, depthwise=True, name="spatial", **common)(y, train=train)
-        if self.reweight:
-            y = SqueezeExcitation(dtype=self.dtype, name="gate")(y)
+        y = SqueezeExcitation(dtype=self.dtype, name="gate")(y)
         if self.refine:
             y = DepthwiseConv(3, dtype=self.dtype, name="refine")(y)
         joined = jnp.concatenate([kept, y], axis=-1)
@@ -112,12 +110,13 @@ class ChannelWeighting(nn.Module):
 
 
 class HRPE(nn.Module):
-    """The network of SPIRE: 294,753 parameters with 3 input channels, 293,601 with one.
+    """High-resolution probabilistic encoder: 294,753 parameters with 3 input channels, 293,601 with one.
 
     Attributes:
-      stride: pixels per heatmap cell, 2, 4 or 8 (Table 3; 4 is the paper's model).
-      shuffle: channel reorganisation (Table 3).
-      reweight: squeeze-excitation (Table 3).
+      stride: pixels per heatmap cell (Table 3; 4 is the paper's model). At 2 the second convolution of the stem has
+        stride 1, at 8 the stem has a third one of stride 2.
+      shuffle: channel reorganisation (Table 3); off: nothing is shuffled.
+      reweight: channel weighting (Table 3); off: plain shuffle units in place of the four channel-weighting units.
       width: channels of the stem; the encoder has four times, the head half as many.
       shuffle_units: number of shuffle units in the encoder.
       axis_name: device axis to synchronise batch statistics over.
@@ -148,6 +147,13 @@ class HRPE(nn.Module):
 
         Note:
           Each of the two stages ends in relu(2 y): the published code adds its single branch to itself.
+
+          The paper does not describe the networks of its Table 3, but gives their parameters (1e-2 M) and FLOPs (G).
+          Beside what is built here, with 3 channels at 640x640 and two operations for each normalised value: the
+          whole network 29.47 and 7.68, here 29.48 and 7.68; without reweighting 29.63 and 7.72, here 29.63 and 7.73.
+          The other rows have another structure, which is not known: without channel reorganisation 29.45 and 7.70, here
+          29.48 and 7.68; stride 2 26.56 and 26.77, here 29.48 and 30.13; stride 8 33.27 and 3.05, here 33.17 and 3.01.
+          experiments/spire/README.md tables what else was tried.
         """
         if self.stride not in STRIDES:
             raise UserError(f"HRPE has output strides {STRIDES}, got {self.stride}")
@@ -165,9 +171,11 @@ class HRPE(nn.Module):
             encoded = ShuffleUnit(name=f"encoder{i + 1}", **units)(encoded, train=train)
         x, order = encoded.packed()
         x = ConvNorm(self.width // 2, 3, name="transition", **common)(x, train=train, order=order)
+        weighting = ChannelWeighting if self.reweight else ShuffleUnit
+        refinement = functools.partial(ChannelWeighting, refine=True) if self.reweight else ShuffleUnit
         for stage in ("stage1", "stage2"):
-            y = ChannelWeighting(reweight=self.reweight, name=f"{stage}_weighting", **units)(x, train=train)
-            y = ChannelWeighting(True, reweight=self.reweight, name=f"{stage}_refinement", **units)(y, train=train)
+            y = weighting(name=f"{stage}_weighting", **units)(x, train=train)
+            y = refinement(name=f"{stage}_refinement", **units)(y, train=train)
             y = ShuffleUnit(name=f"{stage}_shuffle", **units)(y, train=train)
             x = nn.relu(2 * y)
         heatmap = Conv(1, use_bias=True, dtype=self.dtype, name="head")(x)

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from irjax.errors import UserError
 from irjax.layers.attention import ChannelAttention, SpatialAttention
 from irjax.layers.conv import Conv
+from irjax.layers.gaussian_pinwheel import PinwheelConv
 from irjax.layers.norm import BatchNorm
 from irjax.layers.pool import max_pool2
 from irjax.layers.resize import upsample_aligned
@@ -23,6 +24,8 @@ from irjax.types import SegmentationLogits
 
 WIDTHS = (16, 32, 64, 128, 256)
 DEPTHS = (1, 2, 2, 2, 2)
+FIRST_LAYERS = ("plain", "pinwheel")
+_PINWHEELS = (4, 3)  # sizes of the first two convolutions
 
 
 class AttentionBlock(nn.Module):
@@ -31,12 +34,14 @@ class AttentionBlock(nn.Module):
     Attributes:
       features: number of output channels.
       attention: options of `SpatialAttention`.
+      pinwheel: size of a pinwheel-shaped convolution in place of the first 3x3 one; 0: none.
       axis_name: device axis to synchronise the statistics over.
       dtype: type of the computation.
     """
 
     features: int
     attention: Any
+    pinwheel: int = 0
     axis_name: str | None = None
     dtype: Any = jnp.float32
 
@@ -48,7 +53,11 @@ class AttentionBlock(nn.Module):
         shortcut = x
         if x.shape[-1] != self.features:
             shortcut = norm("shortcut_norm")(conv(1, "shortcut")(x), train=train)
-        y = nn.relu(norm("norm1")(conv(3, "conv1")(x), train=train))
+        if self.pinwheel:
+            common = {"axis_name": self.axis_name, "dtype": self.dtype}
+            y = PinwheelConv(self.features, self.pinwheel, name="conv1", **common)(x, train=train)
+        else:
+            y = nn.relu(norm("norm1")(conv(3, "conv1")(x), train=train))
         y = norm("norm2")(conv(3, "conv2")(y), train=train)
         y = y * ChannelAttention(dtype=self.dtype, name="channels")(y)
         y = y * SpatialAttention(**self.attention, dtype=self.dtype, name="positions")(y)
@@ -64,15 +73,22 @@ class MSHNet(nn.Module):
       spatial_attention: `plain`, `gaussian`, `gaussian_pinwheel` or `gaussian_pinwheel_rotated`.
       orient: `learned` or `bank`, see `irjax.layers.gaussian_pinwheel.GaussianPinwheelConv`.
       free_weight: see there.
+      first_layers: `plain`, or `pinwheel`: the first two convolutions are `irjax.layers.gaussian_pinwheel.PinwheelConv`
+        with strips of 4 and 3 pixels, normalisation and SiLU included; 4,065,721 parameters.
       widths: channels at the five scales; tests use smaller ones.
       depths: blocks at the five scales of the encoder; the decoder has as many at the finer four.
       axis_name: device axis to synchronise the statistics over.
       dtype: type of the computation; parameters, statistics and logits are float32.
+
+    Note:
+      Yang et al. (AAAI 2025) put pinwheel-shaped convolutions into the first layers of networks; their repository has
+      no network. That those are MSHNet's 1x1 convolution and the first 3x3 one of the first block is irjax's choice.
     """
 
     spatial_attention: str = "plain"
     orient: str = "learned"
     free_weight: bool = True
+    first_layers: str = "plain"
     widths: tuple[int, ...] = WIDTHS
     depths: tuple[int, ...] = DEPTHS
     axis_name: str | None = None
@@ -96,21 +112,29 @@ class MSHNet(nn.Module):
           the scales is used.
 
         Raises:
-          UserError: if the images are not [B, H, W, C], or H or W is no multiple of 16.
+          UserError: if the images are not [B, H, W, C], H or W is no multiple of 16, or `first_layers` is unknown.
         """
         if images.ndim != 4:
             raise UserError(f"images must be [B, H, W, C], got shape {images.shape}")
         if images.shape[1] % self.multiple or images.shape[2] % self.multiple:
             raise UserError(f"MSHNet needs sides that are multiples of {self.multiple}, got {images.shape[1:3]}")
+        if self.first_layers not in FIRST_LAYERS:
+            raise UserError(f"first_layers must be one of {FIRST_LAYERS}, got {self.first_layers!r}")
+        first, second = _PINWHEELS if self.first_layers == "pinwheel" else (0, 0)
+        common = {"axis_name": self.axis_name, "dtype": self.dtype}
         attention = {"kind": self.spatial_attention, "orient": self.orient, "free_weight": self.free_weight}
 
         def stage(x: jax.Array, features: int, depth: int, name: str) -> jax.Array:
             for index in range(depth):
-                block = AttentionBlock(features, attention, self.axis_name, self.dtype, name=f"{name}_{index}")
+                size = second if (name, index) == ("encoder0", 0) else 0
+                block = AttentionBlock(features, attention, size, name=f"{name}_{index}", **common)
                 x = block(x, train=train)
             return x
 
-        x = Conv(self.widths[0], use_bias=True, dtype=self.dtype, name="stem")(images)
+        if first:
+            x = PinwheelConv(self.widths[0], first, name="stem", **common)(images, train=train)
+        else:
+            x = Conv(self.widths[0], use_bias=True, dtype=self.dtype, name="stem")(images)
         skips = []
         for scale, (features, depth) in enumerate(zip(self.widths, self.depths, strict=True)):
             if scale:

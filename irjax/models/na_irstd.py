@@ -1,7 +1,7 @@
 """Na-IRSTD: a backbone with large strides, and details at native resolution from the few patches that matter.
 
 Source: "Enhancing Infrared Small Target Detection via Native-Resolution Feature Selection and Fusion" (Na-IRSTD), arXiv
-2605.05804, Section 3. The backbone is RepViT-M1.1 and the decoder SimIR's, see `irjax.models.repvit` and
+2605.05804, Section III. The backbone is RepViT-M1.1 and the decoder SimIR's, see `irjax.models.repvit` and
 `irjax.models.na_decoder`; `irjax.models.na_native` says which choices in the native branch are irjax's own.
 """
 

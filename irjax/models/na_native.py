@@ -1,8 +1,9 @@
 """The native branch of Na-IRSTD: every patch at full resolution, which patches matter, and what they tell the backbone.
 
-Source: Na-IRSTD (arXiv 2605.05804), Section 3: patchwise detail extraction, the global patch mixer (Equations 8 and 9),
-the relevance scorer, and injection from patches to the windows of the backbone's maps. Widths, blocks, learned
-positions and the gate of the injection are irjax's own; the paper does not give them.
+Source: Na-IRSTD (arXiv 2605.05804), Section III-B: patchwise detail extraction (PDE, Equations 5 and 6) and the global
+patch mixer (GPM, Equations 7 to 9), together the patchwise detail-context encoder (PDCE); the relevance scorer; and the
+cross-scale injection from patches to the windows of the backbone's maps (Equation 13). The injection's learned factor
+is the paper's, its first value irjax's own, as are widths, blocks and learned positions, which the paper does not give.
 
 Note:
   No projection after a layer normalisation has a bias: the normalisation's own goes through it.
@@ -33,7 +34,7 @@ _gelu = jax.checkpoint(nn.gelu)  # keeps its input alone: less memory in trainin
 
 
 class PatchMixer(nn.Module):
-    """What the patches of an image tell each other: [B, N, p, p, D] to a vector for each, [B, N, D].
+    """Global patch mixer (GPM): what the patches of an image tell each other, [B, N, p, p, D] to [B, N, D].
 
     Attributes:
       grid: rows and columns of the lattice.
@@ -67,7 +68,9 @@ class PatchMixer(nn.Module):
 
 
 class NativeStage(nn.Module):
-    """A residual block of two 3x3 convolutions at full resolution, then the mixer: [M, h, w, C] to [M, h, w, D].
+    """Patchwise detail-context encoder (PDCE), one stage: [M, h, w, C] to [M, h, w, D] at full resolution.
+
+    Patchwise detail extraction (PDE), here a residual block of two 3x3 convolutions, then the mixer.
 
     Attributes:
       width: D.

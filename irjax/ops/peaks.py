@@ -1,6 +1,7 @@
 """Heatmap to points: non-maximum suppression, the N highest peaks, sub-cell refinement.
 
-Source: the decoding of SPIRE's published evaluation code; deviations are named in `decode_heatmap`.
+Source: SPIRE (arXiv 2604.05363), Section 3.4, Eqs. 8-10, as its published evaluation code decodes; deviations are named
+in `decode_heatmap`.
 """
 
 from __future__ import annotations

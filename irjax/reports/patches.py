@@ -1,22 +1,32 @@
-"""Pictures of the patches that a network keeps, over the image, as in ADSNet's paper."""
+"""The patches that a network keeps: pictures of them over the image, as in ADSNet's paper, and what masks cost."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from irjax.data import network_views, open_source
 from irjax.data.arrays import unit_range
 from irjax.errors import UsageError, UserError
-from irjax.inference import load
+from irjax.inference import Detector, load, network_inputs
+from irjax.losses.adsnet import target_patch_recall
+from irjax.models import ADSNet
 from irjax.reports.curves import figure_of, save_figure
 from irjax.reports.events import contrast
+from irjax.reports.files import write_json
 from irjax.reports.names import safe_name
 from irjax.reports.overlays import outline_regions, spread_indices
 from irjax.reports.tables import plain_table
 from irjax.reports.truths import open_truths
+from irjax.training.masks import score_masks
+from irjax.types import Example, Source
 
 _TARGET, _FOUND = "#E69F00", "#56B4E9"  # Okabe and Ito's orange and sky blue
 
@@ -68,6 +78,110 @@ def draw_kept_patches(
     print(plain_table(header, rows))
     print(f"{len(paths)} pictures in {out_dir}")
     return paths
+
+
+def compare_masks(
+    out_dir: str | os.PathLike,
+    model: str | os.PathLike,
+    data: str | os.PathLike,
+    *,
+    split: str | None = None,
+    layout: str = "auto",
+    seeds: int = 5,
+) -> dict[str, dict[str, float]]:
+    """Measures what an ADSNet finds with the masks of prediction, with those of training, and with no patch dropped.
+
+    In prediction the network keeps a fixed number of patches, in training those whose decision, with Gumbel noise, is
+    to keep. Writes masks.json and prints it as a table.
+
+    Args:
+      out_dir: folder for masks.json.
+      model: of an ADSNet, what `irjax.load` takes.
+      data: folder of a data set with masks.
+      split: of it; None for all of it.
+      layout: of it (`irjax.data.open_source`).
+      seeds: how often to draw the noise, at least 1.
+
+    Returns:
+      For each kind of mask ("ranked", "decided", "decided with noise 0", ..., "all kept") what
+      `irjax.training.masks.score_masks` gives, and of the levels 3 and 2 the fraction of patches that are kept
+      (``kept3``, ``kept2``) and the part of those with target pixels (``recall3``, ``recall2``).
+
+    Raises:
+      MissingFileError: if the model or the folder is not there.
+      UserError: if the model is no ADSNet that drops patches, the data set has no masks, or `seeds` is below 1.
+    """
+    if seeds < 1:
+        raise UserError(f"--as-trained must be at least 1, got {seeds}")
+    detector = load(model)
+    if not isinstance(detector.module, ADSNet) or set(detector.module.dropped) == {None}:
+        raise UserError(f"{model} is no ADSNet that drops patches: {detector.config.method}")
+    source = open_source(data, split, layout)
+    network = detector.module
+    noisy = _form_of(detector, network.clone(selection="decided"))
+    found = {
+        "ranked": _measured(detector, _form_of(detector, network), source),
+        "decided": _measured(detector, noisy, source),
+        **{f"decided with noise {seed}": _measured(detector, noisy, source, seed) for seed in range(seeds)},
+        "all kept": _measured(detector, _form_of(detector, network.clone(dropped=(None, None))), source),
+    }
+    write_json(pathlib.Path(out_dir) / "masks.json", found)
+    print(_as_text(found, seeds))
+    return found
+
+
+def _form_of(detector: Detector, network: ADSNet) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """Probabilities [S, S] and masks [2, h, w] of a stored canvas [S, S], with noise if there is a key."""
+
+    @jax.jit
+    def run(variables: Mapping[str, Any], image: jax.Array, key: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        keys = None if key is None else key[None]
+        outputs = network.apply(variables, network_inputs(detector.config, image[None]), train=False, keys=keys)
+        return jax.nn.sigmoid(outputs.logits[0]), jnp.stack([mask[0] for mask in outputs.masks])
+
+    return run
+
+
+def _measured(
+    detector: Detector, run: Callable[..., tuple[jax.Array, jax.Array]], source: Source, seed: int | None = None
+) -> dict[str, float]:
+    """The figures of what `_form_of` gave on the canvases or windows of a data set."""
+    config = detector.config
+    form = {"enlarge": config.enlarge, "slide": config.slide}
+    noise, draws = None if seed is None else jax.random.key(seed), itertools.count()
+    masks, counts = [], []
+
+    def found() -> Iterator[tuple[Example, np.ndarray]]:
+        for index in range(len(source)):
+            example, maps = source[index], []
+            for view in network_views(example, config.size, len(example.points), with_mask=True, **form):
+                key = None if noise is None else jax.random.fold_in(noise, next(draws))
+                probabilities, kept = run(detector.variables, view["images"], key)
+                maps.append(np.asarray(probabilities))
+                masks.append(np.asarray(kept))
+                counts.append(np.asarray(target_patch_recall(kept[:, None], view["segmentation"][None])[0]))
+            yield example, np.stack(maps)
+
+    values = score_masks(found(), threshold=config.threshold, **form)
+    shares = np.mean(masks, axis=(0, 2, 3))
+    for level, kept, (hit, total) in zip((3, 2), shares, np.sum(counts, axis=0, dtype=np.float64), strict=True):
+        values |= {f"kept{level}": float(kept), f"recall{level}": float(hit / total) if total else float("nan")}
+    return values
+
+
+_SHOWN = ("miou", "niou", "pd", "fa", "recall3", "recall2", "kept3", "kept2")
+
+
+def _as_text(found: Mapping[str, Mapping[str, float]], seeds: int) -> str:
+    """A table with a row for each kind of mask; of the draws of noise the mean, and in another row the deviation."""
+    drawn = [found[f"decided with noise {seed}"] for seed in range(seeds)]
+    rows = {name: found[name] for name in ("ranked", "decided")}
+    rows[f"decided with noise, mean of {seeds}"] = {c: np.mean([one[c] for one in drawn]) for c in _SHOWN}
+    if seeds > 1:
+        rows["  deviation"] = {c: np.std([one[c] for one in drawn], ddof=1) for c in _SHOWN}
+    rows["all kept"] = found["all kept"]
+    cells = [[name, *(f"{row[c]:.3g}" if c == "fa" else f"{row[c]:.4f}" for c in _SHOWN)] for name, row in rows.items()]
+    return plain_table(["masks", *_SHOWN], cells)
 
 
 def _pixels(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:

@@ -106,7 +106,7 @@ def _measure(detector: Detector, source: Source) -> dict[str, Any]:
     scores_of = jax.jit(lambda variables, images: relevance_scores(detector, variables, images))
     options = {"with_mask": True, "enlarge": config.enlarge, "slide": config.slide}
     scores, positive, few = [], [], []
-    for example in source:
+    for example in (source[index] for index in range(len(source))):
         # No more rows for points than there are points: they are not looked at.
         for view in network_views(example, config.size, len(example.points), **options):
             truth = view["segmentation"]

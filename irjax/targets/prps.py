@@ -1,6 +1,6 @@
-"""PRPS, the target of SPIRE: a Gaussian on the heatmap lattice, shaped by the local radiometry of the image.
+"""Point-response prior supervision (PRPS), SPIRE's target: a Gaussian on the lattice, shaped by local radiometry.
 
-Source: SPIRE (arXiv 2604.05363), Eqs. 2-6; peak search and averaging as in its published code.
+Source: SPIRE (arXiv 2604.05363), Section 3.2, Eqs. 2-6; peak search and averaging as in its published code.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Patch relevance, the target of Na-IRSTD's scorer: how near the targets of an image are to each of its patches.
 
-Source: Na-IRSTD (arXiv 2605.05804), Equation 11: a weight that falls with the distance to the nearest target, averaged
-over a patch. The decay, the exponential and the division by the value of a centred target are irjax's own; the paper
-says "distance-aware" and "spatial decay rate".
+Source: Na-IRSTD (arXiv 2605.05804), Section III-B2: a weight that falls with the distance to the nearest target
+(Equation 10), averaged over a patch (Equation 11). The formula of Equation 10 is lost in the text at hand, which speaks
+of "proximity to target centers" and a "spatial decay rate": exponential and decay are irjax's own, as is the division
+by the value of a centred target.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import pytest
 from irjax.baselines import tllcm
 
 
-def reference(image, sizes=(5, 7, 9)):
+def reference(image, sizes=(3, 5, 7, 9)):
     """Pixel by pixel from the formulas, in float64."""
     image = image.astype(np.float64)
     kernel = np.outer([1, 2, 1], [1, 2, 1]) / 16
@@ -58,8 +58,18 @@ def test_the_nine_brightest_pixels_of_the_brightest_cell_count():
     response = np.array(tllcm(image, sizes=(7,)))[0]
     nearest = 40 + 18 * 6 / 9
     assert response[20, 20] == pytest.approx((80 / nearest - 1) * 80 / 255)
-    response = np.array(tllcm(image))[0]
+    response = np.array(tllcm(image, sizes=(5, 7, 9)))[0]
     assert response[20, 20] == pytest.approx((80 / (40 + 18 * 3 / 9) - 1) * 80 / 255)
+
+
+def test_the_smallest_cells_are_the_papers_and_count_as_a_whole():
+    """3x3 pixels: the nine brightest are all. Six bright ones beyond them do not matter, three among them do."""
+    image = np.full((1, 41, 41), 40, np.uint8)
+    image[0, 20, 20] = 200
+    image[0, 20, 10:16] = 58
+    assert np.array(tllcm(image))[0, 20, 20] == pytest.approx((80 / 40 - 1) * 80 / 255)
+    image[0, 20, 16:19] = 58
+    assert np.array(tllcm(image, sizes=(3,)))[0, 20, 20] == pytest.approx((80 / (40 + 18 * 3 / 9) - 1) * 80 / 255)
 
 
 def test_a_pixel_on_black_is_bounded():

@@ -1,6 +1,7 @@
 """The ADSNet experiment at a tiny size: training through the command, what it logs, variants of its ablations."""
 
 import contextlib
+import dataclasses
 import io
 import json
 
@@ -12,8 +13,14 @@ import pytest
 
 import irjax
 from irjax import cli
+from irjax.data import open_source
 from irjax.experiments import adsnet
-from irjax.training.data import DataConfig
+from irjax.ops.normalize import normalize, to_unit
+from irjax.reports.files import plain
+from irjax.reports.patches import compare_masks
+from irjax.training.configs import same_config
+from irjax.training.data import DataConfig, load_split
+from irjax.weights import load_weights
 
 SMALL = [
     *("--data.size", "64", "--data.synthetic-train", "12", "--data.synthetic-val", "4"),
@@ -69,6 +76,38 @@ def test_pictures_of_kept_patches(trained, two_images, tmp_path, capsys):
         irjax.load("spire-sirst").kept(np.zeros((64, 64), np.uint8))
 
 
+def test_masks_of_prediction_and_of_training_are_compared(trained, two_images, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["analyse", "patches", str(two_images), "--model", str(trained[0]), "--out", str(out)]
+    cli.main([*arguments, "--number", "0", "--as-trained", "2"])
+    assert [path.name for path in out.iterdir()] == ["masks.json"]
+    assert "decided with noise, mean of 2" in capsys.readouterr().out
+    found = json.loads((out / "masks.json").read_text())
+    assert set(found) == {"ranked", "decided", "decided with noise 0", "decided with noise 1", "all kept"}
+    assert (found["ranked"]["kept3"], found["ranked"]["kept2"]) == (0.75, 0.5)
+    assert found["all kept"]["kept2"] == found["all kept"]["recall2"] == 1
+    assert all(row["kept2"] <= row["kept3"] and row["recall2"] <= row["recall3"] for row in found.values())
+    assert found["decided with noise 0"] != found["decided with noise 1"]
+
+    (drawn,) = [row for name, row in found.items() if name == "decided"]
+    detector, kept = irjax.load(str(trained[0])), []
+    for image in load_split(open_source(two_images, "all"), 64, 32).data.images:  # as training decides, without noise
+        inputs = normalize(to_unit(image[None]), "imagenet", 1)
+        module = detector.module.clone(heads=True, selection="decided")
+        outputs = module.apply(detector.variables, inputs)
+        wins = [np.asarray(decision[..., 0] >= decision[..., 1]) for decision in outputs.decisions]
+        kept.append([wins[0].mean(), (wins[0] & wins[1]).mean()])
+    np.testing.assert_allclose([drawn["kept3"], drawn["kept2"]], np.mean(kept, axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("model", "seeds", "said"), [("spire-sirst", 1, "no ADSNet"), ("adsnet-sirst", 0, "at least 1")]
+)
+def test_masks_that_cannot_be_compared(model, seeds, said, two_images, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        compare_masks(tmp_path, model, two_images, split="all", seeds=seeds)
+
+
 @pytest.mark.parametrize(
     ("name", "count"), [("attention", 4), ("distribution", 3), ("score", 2), ("grid", 4), ("ratios", 5)]
 )
@@ -95,6 +134,7 @@ def test_ablations_that_there_are_not():
         (["--model.dropped", "0.5", "0.2"], "level 2 cannot keep more patches than level 3"),
         (["--model.cell", "12"], "a cell must be a power of two"),
         (["--loss.recall-weight", "-1"], "must not be negative"),
+        (["--loss.segmentation", "focal", "focal"], "loss.segmentation must have one or several different ones"),
     ],
 )
 def test_wrong_arguments(arguments, said, tmp_path, capsys):
@@ -104,8 +144,38 @@ def test_wrong_arguments(arguments, said, tmp_path, capsys):
     assert said in " ".join("".join(c if c.isascii() else " " for c in printed).split())  # flags are named in a box
 
 
+def test_the_terms_of_the_loss_reach_the_method():
+    losses = []
+    for terms in (("focal",), ("focal", "soft_iou")):
+        flags = ["--loss.segmentation", *terms]
+        config = adsnet.parse([*SMALL, *flags]).config
+        assert config.loss.segmentation == terms
+        method = adsnet.adsnet_method(config)
+        variables = method.model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
+        outputs = method.model.apply(variables, jnp.zeros((1, 64, 64, 1)))
+        losses.append(float(method.loss(outputs, jnp.zeros((1, 64, 64), bool))[0]))
+    assert 0.5 < losses[1] - losses[0] <= 1  # the soft IoU of nothing with little
+
+
+def test_no_config_of_before_is_one_of_now():
+    """Where L_seg was named by a word, the soft IoU was added to it unsaid: such a run must not go on as another."""
+    for recipe in adsnet.RECIPES.values():
+        now = recipe()
+        for before in ("focal", "cross_entropy"):
+            saved = plain(dataclasses.asdict(now))
+            saved["loss"]["segmentation"] = before
+            assert not same_config(saved, now)
+
+
+def test_the_recipe_of_the_shipped_weights_keeps_their_loss():
+    assert adsnet.sirst().loss.segmentation == ("cross_entropy", "soft_iou")
+    last = load_weights(irjax.weights.names()["adsnet-sirst"])[2]["recipe"]["stages"][-1]
+    assert last["loss"] == {"segmentation": "cross_entropy", "sparsity_weight": 2.0, "recall_weight": 1.0}
+
+
 def test_the_official_recipe_is_the_papers():
     config = adsnet.official()
+    assert config.loss.segmentation == ("focal",)
     rate = config.optimizer.learning_rate(config.loop.steps, 34)
     np.testing.assert_allclose(
         [rate(4000), rate(29_000), rate(31_000), rate(41_000)], [0.02, 0.02, 2e-3, 2e-4], rtol=1e-3

@@ -16,7 +16,7 @@ from PIL import Image
 import irjax
 from irjax import weights
 from irjax.data.augment import AugmentConfig
-from irjax.data.pipeline import load_all
+from irjax.data.cache import cut, load_cache
 from irjax.data.synthetic import SceneConfig, SyntheticSource
 from irjax.experiments import command, common, mshnet
 from irjax.experiments.mshnet import LossConfig, ModelConfig, mshnet_method
@@ -144,7 +144,7 @@ def test_all_losses_differ_and_have_finite_gradients(masks, loss):
 
 def test_targets_follow_the_images_through_augmentation():
     source = SyntheticSource(SCENES, 3, 4)
-    batch = load_all(source, 64, 8, with_masks=True)
+    batch = cut(load_cache(source, 64, 8, with_masks=True), np.arange(4), np.arange(4))
     # Bright targets on black: afterwards the mask is where the image is bright.
     bright = dataclasses.replace(batch, images=np.where(batch.segmentation, 255, 1).astype(np.uint8))
     config = mshnet.MshnetConfig(
@@ -167,7 +167,7 @@ def overfitted():
         optimizer=OptimizerConfig(rate=1e-2, warmup_epochs=0, schedule="constant"),
     )
     method = mshnet_method(config)
-    batch = jax.tree.map(jnp.asarray, load_all(SyntheticSource(SCENES, 3, 2), 64, 8, with_masks=True))
+    batch = cut(load_cache(SyntheticSource(SCENES, 3, 2), 64, 8, with_masks=True), np.arange(2), np.arange(2))
     tx = config.optimizer.build(70, 10)
     variables = jax.jit(functools.partial(method.model.init, train=False))(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
     state = TrainState.create(variables, tx, averaging=False)
@@ -312,6 +312,34 @@ def test_ablations_that_there_are_not():
         mshnet.ablation("loss", base)
 
 
+def test_the_arms_of_diff_reach_the_loss_from_the_command_line(masks):
+    outputs, target = masks
+    assert float(jax.nn.sigmoid(outputs.logits).sum()) > target.sum()  # nearly all of it is predicted too large
+    losses = {}
+    for arms in (("1", "1"), ("3", "1"), ("1", "3")):
+        command = mshnet.parse(["--loss.over", arms[0], "--loss.under", arms[1], "--loss.name", "dynamic"])
+        assert (command.config.loss.over, command.config.loss.under) == tuple(map(float, arms))
+        losses[arms] = np.asarray(mshnet_method(command.config).loss(outputs, target))
+    assert (losses["3", "1"] > losses["1", "1"]).all()
+    assert (losses["3", "1"] > losses["1", "3"]).all()
+
+
+def test_the_ablation_of_the_loss_keeps_the_arms_for_diff_alone():
+    base = dataclasses.replace(mshnet.quick(), loss=LossConfig(over=2.0))
+    variants = mshnet.ablation("loss", base)
+    assert {name: config.loss.over for name, config in variants.items()} == {
+        name: 2.0 if name == "diff" else 1.0 for name in VARIANTS
+    }
+
+
+def test_pinwheel_first_layers_from_the_command_line_to_the_network_and_the_detector():
+    config = mshnet.parse([*SMALL, "--model.first-layers", "pinwheel"]).config
+    network = mshnet_method(config).model
+    params = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 64, 64, 1)))["params"]
+    assert set(params["stem"]) == {"across", "down", "join"} == set(params["encoder0_0"]["conv1"])
+    assert mshnet.detector_config(config).module().first_layers == "pinwheel"
+
+
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
@@ -340,6 +368,9 @@ def test_a_recipe_sets_the_defaults(name):
         (["--loss.variant", "square"], "square"),
         (["--loss.name", "dynamic", "--loss.location", "none"], "loss.location"),
         (["--model.widths", "4", "8", "16"], "model.widths"),
+        (["--model.widths", "6", "8", "--model.first-layers", "pinwheel"], "multiple of 4"),
+        (["--loss.under", "-1"], "must not be negative"),
+        (["--loss.over", "2", "--loss.variant", "ratio"], "loss.over and loss.under are of loss.variant diff"),
         (["--data.size", "63"], "multiple of 2"),
         (["--augment.crop", "47"], "multiples of 2"),
         (["--ship", "a.safetensors"], "--eval-only"),

@@ -124,7 +124,9 @@ def test_coverage_and_recall_against_k():
     assert np.isnan(selection_curve(scores, np.zeros_like(positive))[1]).all()
 
 
-@pytest.mark.parametrize(("name", "count"), [("branch", 3), ("stages", 2), ("labels", 2), ("k", 6)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("branch", 3), ("stages", 2), ("labels", 2), ("stages-labels", 4), ("k", 6)]
+)
 def test_variants_of_the_ablations(name, count):
     base = na_irstd.quick()
     variants = na_irstd.ablation(name, base)
@@ -154,6 +156,16 @@ def test_the_loss_is_the_configs():
         config = changed(na_irstd.quick(), loss={"cross_entropy": form})
         wanted = mask_loss(outputs, target, cross_entropy=form)
         np.testing.assert_array_equal(na_irstd.na_irstd_method(config).loss(outputs, target), wanted)
+
+
+def test_table_v_is_one_command():
+    command = na_irstd.parse(["--ablation", "stages-labels"])
+    variants = na_irstd.ablation(command.ablation, command.config)
+    assert {name: (config.stages, config.relevance.label) for name, config in variants.items()} == {
+        f"{stages} {label}": (stages, label) for stages in ("one", "two") for label in ("hard", "soft")
+    }
+    assert variants["one hard"].loop == na_irstd.ablation("stages", command.config)["one"].loop
+    assert variants["two soft"] == command.config
 
 
 def test_one_stage_is_as_long_as_two():

@@ -48,12 +48,12 @@ def test_pooling_and_dilation(target):
     assert np.asarray(dilated(cells))[0].tolist() == [[1, 1, 1, 1]] * 3 + [[0, 0, 0, 0]]
 
 
-def by_hand(form, logits, target):
+def by_hand(form, logits, target, positives=(24, 1)):
     """Summed over the pixels, divided by the positives, 24 and none, or the least that counts."""
     p, y = sigmoid(logits), target.astype(float)
     if form == "focal":
         value = -0.25 * y * (1 - p) ** 2 * np.log(p) - 0.75 * (1 - y) * p**2 * np.log(1 - p)
-        return value.sum(axis=(1, 2)) / [24, 1]
+        return value.sum(axis=(1, 2)) / positives
     return (-y * np.log(p) - (1 - y) * np.log(1 - p)).sum(axis=(1, 2)) / [32, 32]
 
 
@@ -65,13 +65,21 @@ def test_focal_loss_is_divided_by_the_positives(target):
     )
 
 
-def test_forms_of_the_segmentation_loss(target):
+def test_terms_of_the_segmentation_loss(target):
     out = outputs(classes=outputs().classes[:1], scores=None, decisions=(None, None))
-    focal_loss, cross_entropy = (adsnet_loss(out, target, segmentation=form) for form in ("focal", "cross_entropy"))
-    wanted = by_hand("cross_entropy", out.logits, target) - by_hand("focal", out.logits, target)
-    np.testing.assert_allclose(cross_entropy - focal_loss, wanted, rtol=1e-4)
-    with pytest.raises(ValueError, match="'dice'"):
-        adsnet_loss(out, target, segmentation="dice")
+    own = by_hand("focal", *(np.asarray(x) for x in (out.classes[0], largest_in(target, 16))), positives=[2, 1])
+    parts = {form: by_hand(form, out.logits, target) for form in ("focal", "cross_entropy")}
+    parts["soft_iou"] = soft_iou(out.logits, jnp.asarray(target))
+    np.testing.assert_allclose(adsnet_loss(out, target), own + parts["focal"], rtol=1e-4)  # the paper's
+    for terms in (("cross_entropy",), ("soft_iou",), ("focal", "soft_iou"), ("cross_entropy", "soft_iou")):
+        wanted = own + sum(parts[term] for term in terms)
+        np.testing.assert_allclose(adsnet_loss(out, target, segmentation=terms), wanted, rtol=1e-4)
+
+
+@pytest.mark.parametrize("terms", [("dice",), "focal", (), ("focal", "focal")])
+def test_terms_that_there_are_not(target, terms):
+    with pytest.raises(ValueError, match="segmentation must have one or several different ones of"):
+        adsnet_loss(outputs(), target, segmentation=terms)
 
 
 def test_iou_of_neighbourhoods(target):
@@ -103,7 +111,7 @@ def test_the_parts_add_up(target):
         p = sigmoid(decision[..., 0] - decision[..., 1])
         wanted += 0.5 * -(occupied * np.log(p) + (1 - occupied) * np.log(1 - p)).mean(axis=(1, 2))
     np.testing.assert_allclose(whole - no_masks, wanted, rtol=1e-4)
-    segmentation = by_hand("focal", out.logits, target) + soft_iou(out.logits, y)
+    segmentation = by_hand("focal", out.logits, target)
     sites = [(x, largest_in(target, 64 // x.shape[1])) for x in out.classes]
     classes = [by_positives(focal(x, y), y) for x, y in sites]
     bare = adsnet_loss(outputs(decisions=(None, None), scores=None), y)

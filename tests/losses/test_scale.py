@@ -108,6 +108,20 @@ def test_variance_turns_at_two_roots_of_the_true_area():
     assert slope(high - 2) < 0 < slope(high + 2)
 
 
+@pytest.mark.parametrize("loss", [scale_iou_loss, scale_dynamic_loss])
+def test_arms_of_diff_reach_the_losses(loss):
+    """Of the first image all that is predicted and more is true, of the second all that is true and more predicted."""
+    target = np.zeros((2, 8, 8), np.float32)
+    target[0, 1:7, 1:7] = target[1, 2:6, 2:6] = 1
+    logits = np.where(target[::-1] > 0, 40.0, -40.0).astype(np.float32)
+    share = np.ones(2) if loss is scale_iou_loss else 1 + 0.5 * np.ones(2)  # of more than 81 / 4096 of the area
+    rest = 0 if loss is scale_iou_loss else (2 - share) * location_loss(logits, target)
+    for over, under in ((1, 1), (3, 1), (1, 0)):
+        weights = np.array([16 / (36 + under * 20), 16 / (36 + over * 20)])
+        wanted = share * (1 - weights * 16 / 36) + rest
+        np.testing.assert_allclose(loss(logits, target, variant="diff", over=over, under=under), wanted, rtol=1e-5)
+
+
 def test_arms_of_diff():
     wanted = 24 / (36 + 0.5 * 12)
     np.testing.assert_allclose(scale_weight(24.0, 36.0, "diff", under=0.5), wanted, rtol=1e-6)

@@ -166,6 +166,7 @@ def test_small_parts():
         ({"dropped": (0.25, 0.99)}, (1, 64, 64, 1), "leave one of 16, got 0.99"),
         ({"dropped": (0.5, 0.25)}, (1, 64, 64, 1), "level 2 cannot keep more patches than level 3"),
         ({"mode": "fast"}, (1, 64, 64, 1), "mode must be one of"),
+        ({"selection": "best"}, (1, 64, 64, 1), "selection must be one of"),
         ({"levels": (1, 2)}, (1, 64, 64, 1), "levels must be of"),
     ],
 )

@@ -37,6 +37,39 @@ def test_an_ablated_kernel_may_have_no_free_weights():
     assert count(jax.eval_shape(model.init, jax.random.key(0), images)["params"]) == 4_065_513 + 16 * (2 - 98)
 
 
+@pytest.mark.parametrize("channels, parameters", [(3, 4_065_721), (1, 4_065_721 - 2 * 2 * 4 * 4)])
+def test_pinwheels_in_the_first_layers(channels, parameters):
+    images = jax.ShapeDtypeStruct((2, 256, 256, channels), jnp.float32)
+    model = MSHNet(first_layers="pinwheel")
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+    assert count(shapes["params"]) == parameters
+    assert shapes["params"]["stem"]["across"]["kernel"].shape == (1, 4, channels, 4)
+    assert shapes["params"]["encoder0_0"]["conv1"]["down"]["kernel"].shape == (3, 1, 16, 4)
+    output = jax.eval_shape(model.apply, shapes, images)
+    chex.assert_shape(output.logits, (2, 256, 256))
+
+
+def test_pinwheels_learn_and_have_no_published_counterpart():
+    model, images = MSHNet(**TINY, first_layers="pinwheel"), jax.random.normal(jax.random.key(0), (2, 16, 24, 1))
+    variables = jax.jit(model.init)(jax.random.key(1), images)
+
+    def loss(params):
+        output, _ = model.apply({**variables, "params": params}, images, train=True, mutable=["batch_stats"])
+        return jnp.mean(output.logits**2)
+
+    grads = jax.jit(jax.grad(loss))(variables["params"])
+    for part in ("across", "down", "join"):
+        for layer in (grads["stem"], grads["encoder0_0"]["conv1"]):
+            assert np.abs(layer[part]["kernel"]).max() > 0
+    with pytest.raises(ValueError, match="no published counterpart for the variable params/.*(across|down|join)"):
+        convert.to_torch("mshnet", variables)
+    published = {f"conv_init.{name}": np.zeros(1, np.float32) for name in ("cw.conv.weight", "ch.conv.weight")}
+    with pytest.raises(ValueError, match="not a mshnet checkpoint.*2 extra: conv_init.ch.conv.weight"):
+        convert.from_torch("mshnet", published)
+    with pytest.raises(ValueError, match="first_layers must be one of .*, got 'round'"):
+        MSHNet(**TINY, first_layers="round").init(jax.random.key(0), images)
+
+
 @pytest.fixture(scope="module")
 def tiny():
     model = MSHNet(**TINY, spatial_attention="gaussian_pinwheel_rotated")

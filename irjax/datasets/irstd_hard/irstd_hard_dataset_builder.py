@@ -37,14 +37,14 @@ class Builder(base.IrstdBuilder):
     resized to 256x256, and an image is kept if it has a target and no 8-connected one of more than 20 pixels.
 
     Note:
-      The paper writes "less than 20" in its text and "1-20" in its table: `area20` is the table, `area19` the text. It
-      does not say how images are interpolated, nor which of the nearest pixels a mask takes. No lists were found, so
+      The paper writes "smaller than 20" in its text and "1-20" in its table: `area20` is the table, `area19` the text.
+      It does not say how images are interpolated, nor which of the nearest pixels a mask takes. No lists were found, so
       another choice there can keep other images.
     """
 
     BUILDER_CONFIGS = [
         HardConfig(name="area20", description="Targets of at most 20 pixels, as the paper's table.", max_area=20),
-        HardConfig(name="area19", description="Targets of less than 20 pixels, as the paper's text.", max_area=19),
+        HardConfig(name="area19", description="Targets of fewer than 20 pixels, as the paper's text.", max_area=19),
     ]
     HOMEPAGE = "https://arxiv.org/abs/2605.05804"
     FOLDER = (
