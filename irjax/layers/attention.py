@@ -47,7 +47,7 @@ class ChannelAttention(nn.Module):
 
     Attributes:
       reduction: factor by which the inner layer is narrower; it has at least one channel.
-      dtype: type of the computation; parameters stay float32.
+      dtype: of the gates, which are computed in float32.
 
     Source: Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018.
     """
@@ -58,11 +58,11 @@ class ChannelAttention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """The gates of x [B, H, W, C]."""
-        squeeze = Conv(max(x.shape[-1] // self.reduction, 1), dtype=self.dtype, name="squeeze")
-        excite = Conv(x.shape[-1], dtype=self.dtype, name="excite")
+        squeeze = Conv(max(x.shape[-1] // self.reduction, 1), name="squeeze")
+        excite = Conv(x.shape[-1], name="excite")
         flat = x.reshape(x.shape[0], -1, 1, x.shape[-1])
-        pooled = [jnp.mean(flat, 1, keepdims=True), max_along(flat, 1)]
-        return nn.sigmoid(sum(excite(nn.relu(squeeze(value))) for value in pooled))
+        pooled = [jnp.mean(flat, 1, keepdims=True, dtype=jnp.float32), max_along(flat, 1)]
+        return nn.sigmoid(sum(excite(nn.relu(squeeze(value))) for value in pooled)).astype(self.dtype)
 
 
 class SpatialAttention(nn.Module):
@@ -73,7 +73,7 @@ class SpatialAttention(nn.Module):
       size: side of the kernel, odd.
       orient: see `GaussianPinwheelConv`.
       free_weight: see `GaussianPinwheelConv`.
-      dtype: type of the computation; parameters stay float32.
+      dtype: of the gates, which are computed in float32: two planes cost little, and a mean is not rounded.
     """
 
     kind: str = "plain"
@@ -87,11 +87,10 @@ class SpatialAttention(nn.Module):
         """The gates of x [B, H, W, C]."""
         if self.kind not in SPATIAL_KINDS:
             raise UserError(f"unknown spatial attention {self.kind!r}; known: {', '.join(SPATIAL_KINDS)}")
-        pooled = jnp.concatenate([jnp.mean(x, -1, keepdims=True), max_along(x, -1)], axis=-1)
+        pooled = [jnp.mean(x, -1, keepdims=True, dtype=jnp.float32), max_along(x, -1).astype(jnp.float32)]
+        pooled = jnp.concatenate(pooled, axis=-1)
         if self.kind == "plain":
-            response = Conv(1, self.size, dtype=self.dtype, name="conv")(pooled)
+            response = Conv(1, self.size, name="conv")(pooled)
         else:
-            response = GaussianPinwheelConv(
-                self.kind, self.size, self.free_weight, self.orient, self.dtype, name="conv"
-            )(pooled)
-        return nn.sigmoid(response)
+            response = GaussianPinwheelConv(self.kind, self.size, self.free_weight, self.orient, name="conv")(pooled)
+        return nn.sigmoid(response).astype(self.dtype)

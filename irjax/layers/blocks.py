@@ -101,7 +101,7 @@ class SqueezeExcitation(nn.Module):
     Attributes:
       reduction: factor by which the inner layer is narrower; it has at least one channel.
       use_bias: of both layers.
-      dtype: type of the computation.
+      dtype: of the result; the gates are computed in float32.
 
     Source: Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018.
     """
@@ -112,8 +112,8 @@ class SqueezeExcitation(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Scales the channels of x [B, H, W, C]; the mean is taken in float32."""
-        common = {"use_bias": self.use_bias, "dtype": self.dtype}
-        gate = jnp.mean(x.astype(jnp.float32), axis=(1, 2), keepdims=True).astype(self.dtype)
-        gate = nn.relu(Conv(max(x.shape[-1] // self.reduction, 1), name="squeeze", **common)(gate))
-        return x * nn.sigmoid(Conv(x.shape[-1], name="excite", **common)(gate))
+        """Scales the channels of x [B, H, W, C]."""
+        gate = jnp.mean(x.astype(jnp.float32), axis=(1, 2), keepdims=True)
+        gate = nn.relu(Conv(max(x.shape[-1] // self.reduction, 1), use_bias=self.use_bias, name="squeeze")(gate))
+        gate = nn.sigmoid(Conv(x.shape[-1], use_bias=self.use_bias, name="excite")(gate))
+        return (x * gate).astype(self.dtype)

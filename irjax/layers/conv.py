@@ -45,17 +45,17 @@ def _pad(x: jax.Array, reach: int) -> jax.Array:
 
 
 def _depthwise_shifted(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Depthwise convolution as a sum of shifted products, one fused loop on the CPU."""
+    """Depthwise convolution as a sum of shifted products, one fused loop on the CPU; the sum is float32."""
     size = kernel.shape[0]
     height, width = x.shape[1:3]
-    padded = _pad(x, size // 2)
-    taps = kernel.reshape(size, size, -1)
+    padded = _pad(x, size // 2).astype(jnp.float32)
+    taps = kernel.reshape(size, size, -1).astype(jnp.float32)
     shifted = [
         padded[:, i : i + height : stride, j : j + width : stride] * taps[i, j]
         for i in range(size)
         for j in range(size)
     ]
-    return functools.reduce(jnp.add, shifted)
+    return functools.reduce(jnp.add, shifted).astype(x.dtype)
 
 
 def _divisor(number: int, most: int) -> int:
@@ -161,14 +161,15 @@ def _few_planes(x: jax.Array, kernel: jax.Array, stride: int) -> bool:
 
 
 def _planes(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A convolution as one shifted multiply-add for each tap and pair of planes, all in one fused loop."""
+    """A convolution as one shifted multiply-add for each tap and pair of planes, all in one fused loop; sums are float32."""
     size, _, channels, features = kernel.shape
     height, width = x.shape[1:3]
     reach = size // 2
     # Without the barrier the loop reads the interleaved planes.
     planes = lax.optimization_barrier(
-        [jnp.pad(x[..., c], ((0, 0), (reach, reach), (reach, reach))) for c in range(channels)]
+        [jnp.pad(x[..., c], ((0, 0), (reach, reach), (reach, reach))).astype(jnp.float32) for c in range(channels)]
     )
+    kernel = kernel.astype(jnp.float32)
     taps = [(i, j, c) for c in range(channels) for i in range(size) for j in range(size)]
     sums = [
         functools.reduce(
@@ -176,7 +177,7 @@ def _planes(x: jax.Array, kernel: jax.Array) -> jax.Array:
         )
         for d in range(features)
     ]
-    return jnp.stack(sums, axis=-1)
+    return jnp.stack(sums, axis=-1).astype(x.dtype)
 
 
 def _planes_kernel_grad(x: jax.Array, grad: jax.Array, size: int) -> jax.Array:
@@ -330,7 +331,7 @@ class Conv(nn.Module):
             kernel = kernel[:, :, np.asarray(order)]
         y = conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32).astype(self.dtype)
+            y = (y + self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)).astype(self.dtype)
         return y
 
 
@@ -357,5 +358,5 @@ class DepthwiseConv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, (self.size, self.size, 1, x.shape[-1]), jnp.float32)
         y = depthwise_conv(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
         if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],), jnp.float32).astype(self.dtype)
+            y = (y + self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],), jnp.float32)).astype(self.dtype)
         return y

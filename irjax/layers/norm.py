@@ -1,10 +1,16 @@
-"""Batch normalisation with PyTorch's bookkeeping, synchronised over devices."""
+"""Normalisation, and batch normalisation with PyTorch's bookkeeping, synchronised over devices."""
 
 from __future__ import annotations
+
+import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+# By default flax takes the variance as E[x^2] - E[x]^2, which leaves no digit of it where |mean| / deviation is 1,000.
+LayerNorm = functools.partial(nn.LayerNorm, use_fast_variance=False)
+GroupNorm = functools.partial(nn.GroupNorm, use_fast_variance=False)
 
 
 class BatchNorm(nn.Module):
@@ -35,18 +41,24 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         if train:
-            wide = x.astype(jnp.float32)
-            moments = jnp.stack([jnp.mean(wide, (0, 1, 2)), jnp.mean(wide * wide, (0, 1, 2))])
+            # Squares of values far from zero would cancel: they are taken of differences from one near the mean.
+            middle = x[:, x.shape[1] // 2, x.shape[2] // 2].astype(jnp.float32)
+            centre = jax.lax.stop_gradient(jnp.mean(middle, 0))
+            wide = x.astype(jnp.float32) - centre
+            mean = jnp.mean(wide, (0, 1, 2))
+            var = jnp.maximum(jnp.mean(wide * wide, (0, 1, 2)) - mean**2, 0.0)
+            mean += centre
             count = x.size // x.shape[-1]
             if self.axis_name is not None and not self.is_initializing():
-                moments = jax.lax.pmean(moments, self.axis_name)
-                count *= jax.lax.axis_size(self.axis_name)
-            mean, var = moments[0], jnp.maximum(moments[1] - moments[0] ** 2, 0.0)
+                means, variances = jax.lax.all_gather(jnp.stack([mean, var]), self.axis_name, axis=1)
+                mean, var = jnp.mean(means, 0), jnp.mean(variances, 0) + jnp.var(means, 0)
+                count *= len(means)
             if not self.is_initializing():
                 keep = self.momentum
                 running_mean.value = keep * running_mean.value + (1 - keep) * mean
                 running_var.value = keep * running_var.value + (1 - keep) * var * (count / max(count - 1, 1))
         else:
             mean, var = running_mean.value, running_var.value
+        # In float32 to the end: scale and shift rounded to the type of x would be wrong by their rounding everywhere.
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
-        return x * factor.astype(x.dtype) + (bias - mean * factor).astype(x.dtype)
+        return (x.astype(jnp.float32) * factor + (bias - mean * factor)).astype(x.dtype)

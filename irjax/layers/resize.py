@@ -2,7 +2,7 @@
 
 With aligned corners, as PyTorch's ``Upsample(align_corners=True)``, output pixel j of m samples the input at
 j (n - 1) / (m - 1), so that the corner pixels keep their values; `jax.image.resize` has only half-pixel centres, and
-makes two matrix products of them.
+makes two matrix products of them. All is computed in float32 and rounded once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def upsample_aligned(x: jax.Array, factor: int) -> jax.Array:
     if factor == 1:
         return x
     along = _double if factor == 2 else lambda value, axis: _resample(value, axis, factor)
-    return along(along(x, 1), 2)
+    return along(along(x.astype(jnp.float32), 1), 2).astype(x.dtype)
 
 
 def _double(x: jax.Array, axis: int) -> jax.Array:
@@ -42,11 +42,11 @@ def _double(x: jax.Array, axis: int) -> jax.Array:
     shape = [1] * x.ndim
     shape[axis] = size
     k = np.arange(size)
-    before, after = (jnp.asarray(share.reshape(shape) / max(2 * size - 1, 1), x.dtype) for share in (k, size - 1 - k))
+    before, after = ((share.reshape(shape) / max(2 * size - 1, 1)).astype(np.float32) for share in (k, size - 1 - k))
     return _interleave(x, axis, before, after)
 
 
-def _interleave(x: jax.Array, axis: int, before: jax.Array | float, after: jax.Array | float) -> jax.Array:
+def _interleave(x: jax.Array, axis: int, before: np.ndarray | float, after: np.ndarray | float) -> jax.Array:
     """Twice as long along an axis: each pixel moved by these shares towards its neighbours; the border repeats."""
     size = x.shape[axis]
     first, last = jax.lax.slice_in_dim(x, 0, 1, axis=axis), jax.lax.slice_in_dim(x, size - 1, size, axis=axis)
@@ -58,13 +58,14 @@ def _interleave(x: jax.Array, axis: int, before: jax.Array | float, after: jax.A
 
 def upsample_double(x: jax.Array) -> jax.Array:
     """Bilinear upsampling by two with half-pixel centres: [B, H, W, C] to [B, 2 H, 2 W, C], of the same type."""
-    return _interleave(_interleave(x, 1, 0.25, 0.25), 2, 0.25, 0.25)
+    return _interleave(_interleave(x.astype(jnp.float32), 1, 0.25, 0.25), 2, 0.25, 0.25).astype(x.dtype)
 
 
 def _resample(x: jax.Array, axis: int, factor: int) -> jax.Array:
     """The general case as a product with a matrix; meant for maps of few channels."""
-    weights = jnp.asarray(aligned_weights(x.shape[axis], factor * x.shape[axis]), x.dtype)
-    return jnp.moveaxis(jnp.tensordot(weights, x, ([1], [axis])), 0, axis)
+    weights = aligned_weights(x.shape[axis], factor * x.shape[axis]).astype(np.float32)
+    # By default, accelerators round the factors of a product to fewer bits.
+    return jnp.moveaxis(jnp.tensordot(weights, x, ([1], [axis]), precision=jax.lax.Precision.HIGHEST), 0, axis)
 
 
 def aligned_weights(size: int, out: int) -> np.ndarray:

@@ -45,7 +45,7 @@ def sine_positions(height: int, width: int, channels: int, *, step: float = 1.0,
 
 
 class _Projection(nn.Module):
-    """A kernel [C, heads d] as [heads, C, d] and a bias [heads, 1, d] or 0, in the type of the computation.
+    """A kernel [C, heads d] as [heads, C, d] in the type of the computation, and a float32 bias [heads, 1, d] or 0.
 
     Attributes:
       heads: number of heads.
@@ -68,7 +68,7 @@ class _Projection(nn.Module):
         if not self.use_bias:
             return kernel, 0.0
         bias = self.param("bias", nn.initializers.zeros_init(), (self.width,), jnp.float32)
-        return kernel, bias.reshape(self.heads, 1, size).astype(self.dtype)
+        return kernel, bias.reshape(self.heads, 1, size)
 
 
 _scored = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
@@ -144,20 +144,20 @@ class Attention(nn.Module):
         kernel_q, bias_q = _Projection(use_bias=self.use_bias, name="query", **own)(queries.shape[-1])
         kernel_k, _ = _Projection(use_bias=False, name="key", **own)(keys.shape[-1])
         kernel_v, bias_v = _Projection(use_bias=self.use_bias, name="value", **own)(values.shape[-1])
-        here, there = (0.0, None) if positions is None else (jnp.asarray(x, self.dtype) for x in positions)
+        here, there = (0.0, None) if positions is None else (jnp.asarray(x, jnp.float32) for x in positions)
 
         # The heads come before the sites: the products then need no transposed copies.
         q = jnp.einsum("...mc,hcd->...hmd", queries, kernel_q) + bias_q + here
-        q = q * (width // self.heads) ** -0.5
+        q = (q * (width // self.heads) ** -0.5).astype(self.dtype)
         if self.absorb and self._absorbs(width, queries, keys, values):
             scores = _scored("...hmc,...nc->...hmn", jnp.einsum("...hmd,hcd->...hmc", q, kernel_k), keys)
-            scores = scores if there is None else scores + _scored("...hmd,nd->...hmn", q, there)
+            scores = scores if there is None else scores + _scored("...hmd,nd->...hmn", q, there.astype(self.dtype))
             summed = jnp.einsum("...hmn,...nc->...hmc", nn.softmax(scores).astype(self.dtype), values)
             mixed = jnp.einsum("...hmc,hcd->...hmd", summed, kernel_v)
         else:
             k = jnp.einsum("...nc,hcd->...hnd", keys, kernel_k)
             v = jnp.einsum("...nc,hcd->...hnd", values, kernel_v)
-            mixed = _attend(q, k if there is None else k + there, v)
+            mixed = _attend(q, k if there is None else (k + there).astype(self.dtype), v)
         # Shares sum to 1: what is added to every value is added to their sum.
         mixed = jnp.moveaxis(mixed + bias_v, -3, -2)
         out = nn.Dense(self.features, use_bias=self.use_bias, dtype=self.dtype, name="out")

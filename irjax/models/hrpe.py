@@ -178,5 +178,4 @@ class HRPE(nn.Module):
             y = refinement(name=f"{stage}_refinement", **units)(y, train=train)
             y = ShuffleUnit(name=f"{stage}_shuffle", **units)(y, train=train)
             x = nn.relu(2 * y)
-        heatmap = Conv(1, use_bias=True, dtype=self.dtype, name="head")(x)
-        return heatmap[..., 0].astype(jnp.float32)
+        return Conv(1, use_bias=True, name="head")(x)[..., 0]

@@ -145,7 +145,7 @@ class MSHNet(nn.Module):
         for scale in range(len(self.widths) - 2, -1, -1):
             x = jnp.concatenate([skips[scale], upsample_aligned(x, 2)], axis=-1)
             x = stage(x, self.widths[scale], self.depths[scale], f"decoder{scale}")
-            sides.append(Conv(1, use_bias=True, dtype=self.dtype, name=f"side{scale}")(x).astype(jnp.float32))
+            sides.append(Conv(1, use_bias=True, name=f"side{scale}")(x))
         sides.reverse()
         joined = jnp.concatenate([upsample_aligned(side, 2**scale) for scale, side in enumerate(sides)], axis=-1)
         logits = Conv(1, 3, use_bias=True, name="final")(joined)

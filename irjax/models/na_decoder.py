@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from irjax.layers.conv import Conv
+from irjax.layers.norm import GroupNorm, LayerNorm
 from irjax.layers.tokens import Attention, Mlp, sine_positions
 from irjax.ops.patches import join_patches
 
@@ -46,7 +47,7 @@ class _Part(nn.Module):
 
     def norm(self, name: str) -> nn.LayerNorm:
         """Normalisation over the channels."""
-        return nn.LayerNorm(dtype=self.dtype, name=name)
+        return LayerNorm(dtype=self.dtype, name=name)
 
     def forward(self, name: str) -> Mlp:
         """The feed-forward layers of a transformer."""
@@ -54,7 +55,7 @@ class _Part(nn.Module):
 
     def group_norm(self, name: str) -> nn.GroupNorm:
         """Normalisation over groups of channels, 32 of them if they divide the width."""
-        return nn.GroupNorm(num_groups=math.gcd(32, self.width), dtype=self.dtype, name=name)
+        return GroupNorm(num_groups=math.gcd(32, self.width), dtype=self.dtype, name=name)
 
 
 def _flat(x: jax.Array) -> jax.Array:
@@ -62,9 +63,9 @@ def _flat(x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], -1, x.shape[-1])
 
 
-def _places(x: jax.Array, dtype: Any) -> jax.Array:
-    """The sine positions [H W, C] of a map [B, H, W, C]."""
-    return jnp.asarray(sine_positions(*x.shape[1:]), dtype)
+def _places(x: jax.Array) -> jax.Array:
+    """The sine positions [H W, C] of a map [B, H, W, C], float32: the attention rounds its inputs."""
+    return jnp.asarray(sine_positions(*x.shape[1:]))
 
 
 class Level(_Part):
@@ -73,7 +74,7 @@ class Level(_Part):
     @nn.compact
     def __call__(self, x: jax.Array, tokens: jax.Array, coarser: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Map [B, H, W, C], tokens [B, T, C] and the coarser result [B, H / 2, W / 2, C] to a map and tokens."""
-        places, sites = _places(x, self.dtype), _flat(x)
+        places, sites = _places(x), _flat(x)
         tokens = self.norm("norm1")(tokens + self.attend("read")(tokens, sites + places, sites))
         tokens = self.norm("norm2")(tokens + self.forward("forward")(tokens))
         tokens = self.norm("norm3")(tokens + self.attend("among")(tokens, tokens))
@@ -112,7 +113,7 @@ class Upscale(_Part):
         # The windows do not overlap: each site gives its own four pixels.
         y = nn.Dense(4 * self.width, use_bias=False, dtype=self.dtype, name="pixels")(x)
         y = join_patches(y.reshape(batch, height * width, 2, 2, self.width), (height, width))
-        return y + self.param("bias", nn.initializers.zeros_init(), (self.width,), jnp.float32).astype(self.dtype)
+        return (y + self.param("bias", nn.initializers.zeros_init(), (self.width,), jnp.float32)).astype(self.dtype)
 
 
 class Decoder(_Part):
@@ -147,7 +148,7 @@ class Decoder(_Part):
 
         mask = self.param("mask_token", normal, (1, self.width), jnp.float32).astype(self.dtype)
         marks = jnp.concatenate([jnp.broadcast_to(mask, (batch, 1, self.width)), tokens], axis=1)
-        places, sites, tokens = _places(finest, self.dtype), _flat(finest), marks
+        places, sites, tokens = _places(finest), _flat(finest), marks
         for index in (1, 2):
             tokens, sites = TwoWay(name=f"two_way{index}", **self.common)(tokens, sites, marks, places)
         seen = self.attend("last_read", self.width // 2)(tokens + marks, sites + places, sites)

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from irjax.layers.attention import max_along
 from irjax.layers.blocks import ConvNorm
+from irjax.layers.norm import LayerNorm
 from irjax.layers.tokens import Attention, Mlp, sine_positions
 from irjax.ops.patches import grid_of, join_windows, put_patches, split_patches, split_windows, take_patches
 
@@ -50,14 +51,14 @@ class PatchMixer(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """The vectors of patches x [B, N, p, p, D]; zero until the last layer learns."""
         width = x.shape[-1]
-        norm = lambda name: nn.LayerNorm(dtype=self.dtype, name=name)  # noqa: E731
-        tokens = jnp.mean(x.astype(jnp.float32), axis=(2, 3)).astype(self.dtype)
+        norm = lambda name: LayerNorm(dtype=self.dtype, name=name)  # noqa: E731
+        tokens = jnp.mean(x, axis=(2, 3), dtype=jnp.float32)
         if self.positions:
             shape = (_LATTICE, _LATTICE, width)
             places = self.param("positions", nn.initializers.normal(0.02), (shape[0] * shape[1], width), jnp.float32)
             if self.grid != shape[:2]:
                 places = jax.image.resize(places.reshape(shape), (*self.grid, width), "bilinear", antialias=False)
-            tokens = tokens + places.reshape(-1, width).astype(self.dtype)
+            tokens = tokens + places.reshape(-1, width)
         attention = Attention(width, heads=HEADS, use_bias=False, dtype=self.dtype, name="attention")
         normed = norm("norm1")(tokens)
         tokens = tokens + attention(normed, normed)
@@ -158,7 +159,7 @@ class Scorer(nn.Module):
             features = features.astype(jnp.float32)
             # A target of a few pixels vanishes in the mean of a patch.
             pooled = jnp.concatenate([jnp.mean(features, axis=2), max_along(features, 2)[:, :, 0]], axis=-1)
-            pooled = nn.LayerNorm(name=f"norm{index}")(pooled)
+            pooled = LayerNorm(name=f"norm{index}")(pooled)
             scores.append(Mlp((features.shape[-1], 1), nn.gelu, name=f"score{index}")(pooled)[..., 0])
         return jnp.stack(scores, axis=1)
 
@@ -208,10 +209,10 @@ class Injection(nn.Module):
             sine_positions(side, side, head, step=PATCH / side, longest=_LONGEST),
             sine_positions(PATCH, PATCH, head, longest=_LONGEST),
         )
-        norm = lambda name: nn.LayerNorm(dtype=self.dtype, name=f"{name}{level}")  # noqa: E731
+        norm = lambda name: LayerNorm(dtype=self.dtype, name=f"{name}{level}")  # noqa: E731
         options = {"use_bias": False, "absorb": True, "dtype": self.dtype}
         attention = Attention(x.shape[-1], width, HEADS, name=f"attention{level}", **options)
         added = attention(norm("query_norm")(queries), norm("native_norm")(native), positions=positions)
         gate = self.param(f"gate{level}", nn.initializers.constant(0.1), (), jnp.float32)
-        mixed = queries + gate.astype(self.dtype) * added
+        mixed = (queries + gate * added).astype(queries.dtype)
         return join_windows(mixed if chosen is None else put_patches(windows, chosen, mixed), grid)
