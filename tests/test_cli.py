@@ -377,14 +377,15 @@ def test_a_full_disk_and_a_locked_folder_are_one_line(maps, monkeypatch, number)
     arguments = ("evaluate", "--predictions", maps / "maps", "--truth", maps / "masks")
     with monkeypatch.context() as patch:
         patch.setattr(pathlib.Path, "write_text", refuse)
-        assert f"cannot write {maps / 'out'}" in error_of(*arguments, "--out", maps / "out")
+        found = error_of(*arguments, "--out", maps / "out")
+        assert f"cannot write {maps / 'out/evaluation.csv'}: {os.strerror(number)}" in found
         assert not (maps / "out").exists()
         assert f"cannot write {maps / 'a.html'}: {os.strerror(number)}" in error_of(
             *arguments, "--html", maps / "a.html"
         )
     with monkeypatch.context() as patch:
         patch.setattr(pathlib.Path, "read_bytes", refuse)
-        assert f"cannot read {maps / 'masks'}" in error_of(*arguments)
+        assert f"cannot read {maps / 'maps/a.png'}: {os.strerror(number)}" in error_of(*arguments)
 
 
 def test_a_broken_image_leaves_no_traceback(tmp_path):

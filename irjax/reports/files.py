@@ -103,7 +103,11 @@ def _new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     folder.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=".report-", dir=folder))
     try:
-        yield temporary
+        try:
+            yield temporary
+        except FileError as error:
+            # Where the file would have been: the temporary folder is gone when this is read.
+            raise type(error)(str(error).replace(str(temporary), str(folder))) from error
         for entry in sorted(temporary.iterdir()):
             goal = folder / entry.name
             if goal.is_dir() and not goal.is_symlink():
