@@ -327,13 +327,13 @@ MASKS = ("--predictions", "masks", "--truth", "masks")
             ("predict", "a.png", "--model", "tophat", "--out", "blocked"),
             "write blocked/predictions.json: Is a dir",
         ),
-        (("predict", "a.png", "--model", "run"), "run/detector.json is not a text file in UTF-8"),
+        (("predict", "a.png", "--model", "run"), "run/detector.json: not a text file in UTF-8"),
         (("evaluate", "--predictions", "folder.json", "--truth", "lists"), "folder.json: no predicted maps"),
         (
             ("evaluate", "--predictions", "p.json", "--truth", "lists"),
             "cannot read lists/img_idx/train_x.txt: Is",
         ),
-        (("evaluate", "--predictions", "p.json", "--truth", "points"), "points/points.csv is not a text file in UTF-8"),
+        (("evaluate", "--predictions", "p.json", "--truth", "points"), "points/points.csv: not a text file in UTF-8"),
         (("evaluate", "--predictions", "maps", "--truth", "masks"), "maps/a.png: not a readable map"),
         (("evaluate", "--predictions", "masks", "--truth", "prepared"), "prepared: not a readable prepared data set"),
         (
@@ -345,10 +345,10 @@ MASKS = ("--predictions", "masks", "--truth", "masks")
             "cannot write folder.json",
         ),
         (("datasets", "inspect", "lists"), "cannot read lists/img_idx/train_x.txt: Is a directory"),
-        (("labels", "points", "--to", "coco", "--out", "n.json"), "points/points.csv is not a text file in UTF-8"),
+        (("labels", "points", "--to", "coco", "--out", "n.json"), "points/points.csv: not a text file in UTF-8"),
         (("labels", "masks", "--to", "coco", "--out", "taken/n.json"), "cannot write taken/n.json"),
         (("analyse", "roc", "a=points", "--out", "r.png"), "points has no roc.csv"),
-        (("analyse", "roc", "a=rocs", "--out", "folder.json/../r.png"), "rocs/roc.csv is not a text file in UTF-8"),
+        (("analyse", "roc", "a=rocs", "--out", "folder.json/../r.png"), "rocs/roc.csv: not a text file in UTF-8"),
     ],
 )
 def test_what_the_system_refuses_names_the_file(tmp_path, monkeypatch, arguments, message):

@@ -34,7 +34,7 @@ def test_files_that_are_absent_or_no_text(tmp_path):
     with pytest.raises(MissingFileError, match="there is no file or folder .*absent"), reading(tmp_path / "absent"):
         (tmp_path / "absent").read_bytes()
     (tmp_path / "bytes").write_bytes(b"\xff")
-    with pytest.raises(FileError, match="bytes is not a text file in UTF-8"), reading(tmp_path / "bytes"):
+    with pytest.raises(FileError, match="bytes: not a text file in UTF-8"), reading(tmp_path / "bytes"):
         (tmp_path / "bytes").read_text(encoding="utf-8")
     assert check_folder(tmp_path) == tmp_path
     with pytest.raises(MissingFileError, match="there is no folder .*bytes"):

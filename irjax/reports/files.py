@@ -57,7 +57,7 @@ def read_json(path: str | os.PathLike) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise FileError(f"{os.fspath(path)} is not JSON: {error}") from error
+        raise FileError(f"{os.fspath(path)}: not JSON: {error}") from error
 
 
 def plain(value: Any) -> Any:
