@@ -388,6 +388,18 @@ def test_a_full_disk_and_a_locked_folder_are_one_line(maps, monkeypatch, number)
         assert f"cannot read {maps / 'maps/a.png'}: {os.strerror(number)}" in error_of(*arguments)
 
 
+@pytest.mark.parametrize(
+    "arguments", [("predict", "a.png", "--model", "a.pth"), ("benchmark", "--torch", "net.py", "--size", "32")]
+)
+def test_a_missing_package_names_its_extra(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    save(tmp_path / "a.png", scene(32, 32))
+    for name in ("a.pth", "net.py"):
+        (tmp_path / name).write_text("")
+    assert "pip install 'irjax[torch]'" in error_of(*arguments)
+
+
 def test_a_broken_image_leaves_no_traceback(tmp_path):
     bad = truncated(tmp_path / "bad.png")
     command = [sys.executable, "-m", "irjax", "predict", str(bad), "--model", "tophat", "--out", str(tmp_path / "out")]
