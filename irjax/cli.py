@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import irjax
 from irjax.commands import COMMANDS
-from irjax.errors import stop, stopping, writing
+from irjax.errors import stop, stopping
 
 
 class _Parser(argparse.ArgumentParser):
@@ -39,8 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         with stopping():
             command.run(command)
-            with writing("to standard output"):
-                sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:

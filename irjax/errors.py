@@ -60,7 +60,7 @@ def reading(path: str | os.PathLike) -> Iterator[None]:
     except OSError as error:
         raise FileError(f"cannot read {os.fspath(path)}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise FileError(f"{os.fspath(path)} is not a text file in UTF-8 ({error})") from error
+        raise FileError(f"{os.fspath(path)}: not a text file in UTF-8 ({error})") from error
 
 
 def check_folder(path: str | os.PathLike) -> pathlib.Path:

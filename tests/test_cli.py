@@ -327,13 +327,13 @@ MASKS = ("--predictions", "masks", "--truth", "masks")
             ("predict", "a.png", "--model", "tophat", "--out", "blocked"),
             "write blocked/predictions.json: Is a dir",
         ),
-        (("predict", "a.png", "--model", "run"), "run/detector.json is not a text file in UTF-8"),
+        (("predict", "a.png", "--model", "run"), "run/detector.json: not a text file in UTF-8"),
         (("evaluate", "--predictions", "folder.json", "--truth", "lists"), "folder.json: no predicted maps"),
         (
             ("evaluate", "--predictions", "p.json", "--truth", "lists"),
             "cannot read lists/img_idx/train_x.txt: Is",
         ),
-        (("evaluate", "--predictions", "p.json", "--truth", "points"), "points/points.csv is not a text file in UTF-8"),
+        (("evaluate", "--predictions", "p.json", "--truth", "points"), "points/points.csv: not a text file in UTF-8"),
         (("evaluate", "--predictions", "maps", "--truth", "masks"), "maps/a.png: not a readable map"),
         (("evaluate", "--predictions", "masks", "--truth", "prepared"), "prepared: not a readable prepared data set"),
         (
@@ -345,10 +345,10 @@ MASKS = ("--predictions", "masks", "--truth", "masks")
             "cannot write folder.json",
         ),
         (("datasets", "inspect", "lists"), "cannot read lists/img_idx/train_x.txt: Is a directory"),
-        (("labels", "points", "--to", "coco", "--out", "n.json"), "points/points.csv is not a text file in UTF-8"),
+        (("labels", "points", "--to", "coco", "--out", "n.json"), "points/points.csv: not a text file in UTF-8"),
         (("labels", "masks", "--to", "coco", "--out", "taken/n.json"), "cannot write taken/n.json"),
         (("analyse", "roc", "a=points", "--out", "r.png"), "points has no roc.csv"),
-        (("analyse", "roc", "a=rocs", "--out", "folder.json/../r.png"), "rocs/roc.csv is not a text file in UTF-8"),
+        (("analyse", "roc", "a=rocs", "--out", "folder.json/../r.png"), "rocs/roc.csv: not a text file in UTF-8"),
     ],
 )
 def test_what_the_system_refuses_names_the_file(tmp_path, monkeypatch, arguments, message):
@@ -377,14 +377,27 @@ def test_a_full_disk_and_a_locked_folder_are_one_line(maps, monkeypatch, number)
     arguments = ("evaluate", "--predictions", maps / "maps", "--truth", maps / "masks")
     with monkeypatch.context() as patch:
         patch.setattr(pathlib.Path, "write_text", refuse)
-        assert f"cannot write {maps / 'out'}" in error_of(*arguments, "--out", maps / "out")
+        found = error_of(*arguments, "--out", maps / "out")
+        assert f"cannot write {maps / 'out/evaluation.csv'}: {os.strerror(number)}" in found
         assert not (maps / "out").exists()
         assert f"cannot write {maps / 'a.html'}: {os.strerror(number)}" in error_of(
             *arguments, "--html", maps / "a.html"
         )
     with monkeypatch.context() as patch:
         patch.setattr(pathlib.Path, "read_bytes", refuse)
-        assert f"cannot read {maps / 'masks'}" in error_of(*arguments)
+        assert f"cannot read {maps / 'maps/a.png'}: {os.strerror(number)}" in error_of(*arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("predict", "a.png", "--model", "a.pth"), ("benchmark", "--torch", "net.py", "--size", "32")]
+)
+def test_a_missing_package_names_its_extra(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    save(tmp_path / "a.png", scene(32, 32))
+    for name in ("a.pth", "net.py"):
+        (tmp_path / name).write_text("")
+    assert "pip install 'irjax[torch]'" in error_of(*arguments)
 
 
 def test_a_broken_image_leaves_no_traceback(tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from irjax import weights
+from irjax.errors import UserError
 from irjax.inference import DetectorConfig
 
 CARD = {"data": "d", "licence": "none stated", "recipe": "r", "seed": 0, "command": "c", "validation": {"F1": 0.5}}
@@ -124,6 +125,9 @@ def test_unreadable_files(tmp_path, variables):
     metadata = {"format": "irjax-weights-1", "config": json.dumps({"sise": 3})}
     safetensors.numpy.save_file({"x": np.zeros(3)}, foreign, metadata)
     with pytest.raises(ValueError, match=r"unknown keys \['sise'\]"):
+        weights.load_weights(foreign)
+    safetensors.numpy.save_file({"x": np.zeros(3)}, foreign, {**metadata, "config": "{}", "card": "{"})
+    with pytest.raises(UserError, match=r"foreign\.safetensors: the card is not JSON"):
         weights.load_weights(foreign)
 
 

@@ -57,7 +57,7 @@ def read_json(path: str | os.PathLike) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise FileError(f"{os.fspath(path)} is not JSON: {error}") from error
+        raise FileError(f"{os.fspath(path)}: not JSON: {error}") from error
 
 
 def plain(value: Any) -> Any:
@@ -103,7 +103,11 @@ def _new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     folder.mkdir(parents=True, exist_ok=True)
     temporary = pathlib.Path(tempfile.mkdtemp(prefix=".report-", dir=folder))
     try:
-        yield temporary
+        try:
+            yield temporary
+        except FileError as error:
+            # Where the file would have been: the temporary folder is gone when this is read.
+            raise type(error)(str(error).replace(str(temporary), str(folder))) from error
         for entry in sorted(temporary.iterdir()):
             goal = folder / entry.name
             if goal.is_dir() and not goal.is_symlink():

@@ -139,13 +139,18 @@ def load_weights(path: str | os.PathLike) -> tuple[dict[str, Any], DetectorConfi
     try:
         with reading(path), safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                found = metadata.get("format")
+                raise UserError(f"{os.fspath(path)} is not an irjax weight file: its format is {found!r}")
             flat = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}
     except safetensors.SafetensorError as error:
         raise UserError(f"{os.fspath(path)} is not a readable safetensors file: {error}") from error
-    if metadata.get("format") != _FORMAT:
-        raise UserError(f"{os.fspath(path)} is not an irjax weight file: its format is {metadata.get('format')!r}")
     config = DetectorConfig.from_json(metadata.get("config", ""), f"{os.fspath(path)}: configuration")
-    return flax.traverse_util.unflatten_dict(flat, sep="/"), config, json.loads(metadata.get("card", "{}"))
+    try:
+        card = json.loads(metadata.get("card", "{}"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{os.fspath(path)}: the card is not JSON: {error}") from error
+    return flax.traverse_util.unflatten_dict(flat, sep="/"), config, card
 
 
 def _markdown(name: str, config: DetectorConfig, card: Mapping[str, Any]) -> str:

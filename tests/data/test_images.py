@@ -7,6 +7,7 @@ import tifffile
 from PIL import Image
 
 from irjax.data import images
+from irjax.errors import UserError
 
 RNG = np.random.default_rng(0)
 GRAY8 = RNG.integers(0, 256, (20, 24), dtype=np.uint8)
@@ -163,3 +164,32 @@ def test_gray_masks_are_told_from_binary_ones(tmp_path):
         assert images.has_gray(path) is expected
     Image.fromarray(binary).save(tmp_path / "mask.jpg")
     assert images.has_gray(tmp_path / "mask.jpg")
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".bmp", ".jpg"])
+def test_damaged_files_name_themselves_whatever_the_libraries_raise(tmp_path, ending):
+    path, rng = tmp_path / f"damaged{ending}", np.random.default_rng(0)
+    Image.fromarray(GRAY8).save(path)
+    whole = path.read_bytes()
+    for _ in range(40):
+        damaged = bytearray(whole[: rng.integers(1, len(whole) + 1)])
+        damaged[rng.integers(min(len(damaged), 64))] = rng.integers(256)
+        path.write_bytes(damaged)
+        for read in (images.read_image, images.read_mask, images.image_depth):
+            try:
+                read(path)
+            except UserError as error:
+                assert f"damaged{ending}" in str(error)
+
+
+def test_pictures_without_pixels_or_with_far_too_many(tmp_path, monkeypatch):
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
+    chunks = (b"IHDR", header), (b"IDAT", zlib.compress(b""))
+    packed = (struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks)
+    (tmp_path / "large.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    with pytest.raises(UserError, match=r"large\.png: not a readable image file \(DecompressionBombError"):
+        images.read_image(tmp_path / "large.png")
+    for samples in (np.zeros(7, np.uint8), np.zeros((20, 0), np.uint8), np.zeros((1, 20, 20, 3), np.uint8)):
+        monkeypatch.setattr(images, "_decode_pillow", lambda data, samples=samples: samples)
+        with pytest.raises(UserError, match=r"large\.png: samples of shape .*; one image"):
+            images.read_image(tmp_path / "large.png")

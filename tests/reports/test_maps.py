@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from irjax.errors import UserError
 from irjax.reports.maps import find_maps, map_shape, read_map, read_rule, resize_bilinear
 
 LEVELS = np.arange(20 * 24, dtype=np.uint8).reshape(20, 24)  # 0 to 255 and on
@@ -187,3 +188,17 @@ def test_resizing_is_bilinear():
     found = resize_bilinear(ramp, 4, 4)
     np.testing.assert_allclose(found, np.add.outer(np.arange(0.5, 8, 2), 2 * np.arange(0.5, 8, 2)))
     assert resize_bilinear(np.eye(4, dtype=bool), 8, 8).dtype == np.float32
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif", ".npy", ".npz", ".mat"])
+def test_damaged_files_name_themselves_whatever_the_libraries_raise(tmp_path, ending):
+    path, rng = write(tmp_path / f"damaged{ending}", LEVELS), np.random.default_rng(0)
+    whole = path.read_bytes()
+    for _ in range(40):
+        damaged = bytearray(whole[: rng.integers(1, len(whole) + 1)])
+        damaged[rng.integers(min(len(damaged), 128))] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            read_map(path)
+        except UserError as error:
+            assert f"damaged{ending}" in str(error)

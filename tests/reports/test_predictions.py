@@ -113,7 +113,7 @@ def test_no_file_and_no_text(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent.json"):
         read_predictions(tmp_path / "absent.json")
     (tmp_path / "image.json").write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(ValueError, match="image.json: not JSON"):
+    with pytest.raises(ValueError, match="image.json: not a text file in UTF-8"):
         read_predictions(tmp_path / "image.json")
 
 
