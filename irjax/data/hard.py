@@ -7,8 +7,9 @@ import functools
 
 import numpy as np
 
+from irjax.data.resized import ResizedSource
 from irjax.errors import UserError
-from irjax.ops.regions import find_regions, points_from_mask, resize_mask
+from irjax.ops.regions import find_regions, resize_mask
 from irjax.types import Example, Source
 
 
@@ -38,10 +39,8 @@ class HardSource:
         """Reads example `index`; IndexError outside the source."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} examples")
-        example = self.source[self._kept[index]]
-        mask = resize_mask(example.mask, self.size)
-        image = resize_image(example.image, self.size)
-        return Example(f"{self.prefix}{example.name}", image, points_from_mask(mask), mask)
+        example = ResizedSource(self.source, self.size)[self._kept[index]]
+        return dataclasses.replace(example, name=f"{self.prefix}{example.name}")
 
     @property
     def dtype(self) -> np.dtype:
@@ -62,13 +61,3 @@ class HardSource:
             raise UserError("the areas of targets need masks, and there is an image without one")
         areas = find_regions(resize_mask(mask, self.size)).areas
         return len(areas) > 0 and areas.max() <= self.max_area
-
-
-def resize_image(image: np.ndarray, size: int) -> np.ndarray:
-    """An image [H, W] uint8 or uint16 as [size, size] of its type, bilinear; Pillow averages where it shrinks."""
-    from PIL import Image
-
-    if image.shape == (size, size):
-        return image
-    resized = Image.fromarray(image.astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR)
-    return np.clip(np.rint(np.asarray(resized)), 0, np.iinfo(image.dtype).max).astype(image.dtype)

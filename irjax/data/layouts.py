@@ -34,6 +34,7 @@ import numpy as np
 from irjax.data import annotations, folders, images
 from irjax.errors import UsageError, UserError, check_folder, reading
 from irjax.ops import regions
+from irjax.ops.keys import purpose_generator
 from irjax.types import Example
 
 LAYOUTS = tuple(folders.LAYOUTS)
@@ -206,6 +207,30 @@ def carve_validation(
     ordered = sorted(names)
     chosen = {ordered[index] for index in drawn}
     return tuple(n for n in names if n not in chosen), tuple(n for n in names if n in chosen)
+
+
+def draw_splits(names: Iterable[str], shares: Sequence[float], seed: int = 0) -> tuple[tuple[str, ...], ...]:
+    """Splits names into parts by a seeded draw, the same for any order of the names.
+
+    Args:
+      names: unique names, as many as there are shares or more.
+      shares: of the parts, positive, in any unit: (50, 30, 20).
+      seed: of the draw; not negative.
+
+    Returns:
+      The names of each part, sorted; together all names.
+
+    Raises:
+      UserError: if a share is not positive, the seed is negative, or a part would be empty.
+    """
+    ordered = np.array(sorted(names))
+    if seed < 0 or not len(shares) or min(shares) <= 0:
+        raise UserError(f"a draw needs positive shares and a seed that is not negative, got {tuple(shares)} and {seed}")
+    ends = np.rint(np.cumsum(shares) / np.sum(shares) * len(ordered)).astype(int)
+    if min(np.diff(ends, prepend=0)) < 1:
+        raise UserError(f"{len(ordered)} images cannot be split into parts of {tuple(shares)}: one would be empty")
+    drawn = purpose_generator("draw", seed).permutation(len(ordered))
+    return tuple(tuple(ordered[np.sort(part)].tolist()) for part in np.split(drawn, ends[:-1]))
 
 
 def _resolve(root: str | os.PathLike, layout: str) -> tuple[pathlib.Path, str]:

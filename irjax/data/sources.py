@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -15,8 +16,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from irjax.data import images, layouts
+from irjax.data.resized import ResizedSource
 from irjax.errors import FileError, UserError, check_folder
 from irjax.types import Example, Source
+
+DRAWN = ("draw_train", "draw_val", "draw_test")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,18 +159,54 @@ class MemorySource:
         return np.result_type(*{example.image.dtype for example in self.examples})
 
 
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Some examples of a source under names of their own (an `irjax.types.Source`).
+
+    Attributes:
+      source: the examples.
+      indices: which of them, in order.
+      names: what they are called here.
+    """
+
+    source: Source
+    indices: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Example:
+        """Reads example `index`; IndexError outside the selection."""
+        return dataclasses.replace(self.source[self.indices[index]], name=self.names[index])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type that holds every image without loss."""
+        return self.source.dtype
+
+
 def open_source(
-    root: str | os.PathLike, split: str, layout: str = "auto", *, seed: int = 0, fraction: float = 0.2
+    root: str | os.PathLike,
+    split: str,
+    layout: str = "auto",
+    *,
+    seed: int = 0,
+    fraction: float = 0.2,
+    shares: Sequence[float] = (50, 30, 20),
 ) -> Source:
     """Opens one split of a folder in a published layout or of a prepared TFDS data set.
 
     Args:
       root: the folder. A TFDS data set may lie below it (ROOT/[CONFIG/]VERSION/dataset_info.json), if only one does.
       split: a split's name. For a prepared data set "val" means TFDS's "validation", and a published list's name such
-        as "train_full" means "train" of the config "full".
+        as "train_full" means "train" of the config "full". "draw_train", "draw_val" and "draw_test" are drawn by the
+        seed from the images of all splits together; where two images have one name, their folders (or their splits)
+        come in front of it.
       layout: one of `layouts.LAYOUTS`, "tfds", or "auto" to find out.
-      seed: of the draw that carves a validation split where a folder has none.
+      seed: of the draw that carves a validation split where a folder has none, and of "draw_train" and its like.
       fraction: of the train list that the carved validation split takes.
+      shares: of "draw_train", "draw_val" and "draw_test", in any unit.
 
     Raises:
       MissingFileError: if the folder does not exist.
@@ -177,11 +217,18 @@ def open_source(
     if layout == "tfds" and not prepared:
         raise UserError(f"{root} is no prepared TFDS data set: no dataset_info.json in it or its version folders")
     if not prepared:
-        return layouts.open_layout(root, split, layout, seed=seed, fraction=fraction)
+        if split not in DRAWN:
+            return layouts.open_layout(root, split, layout, seed=seed, fraction=fraction)
+        parts = [layouts.open_layout(root, name, layout) for name in layouts.list_splits(root, layout)]
+        files = [os.path.relpath(file, root) for part in parts for file in part.images]
+        return _drawn(parts, files, split, shares, seed)
     if len(prepared) > 1:
         raise UserError(f"{root} holds several prepared data sets; name one of {', '.join(map(str, prepared))}")
     source = TfdsSource(directory=str(prepared[0]), split=split)
     info = source._builder.info
+    if split in DRAWN:
+        parts = [dataclasses.replace(source, split=name) for name, part in info.splits.items() if part.num_examples]
+        return _drawn(parts, [f"{part.split}/{name}" for part in parts for name in part.names], split, shares, seed)
     config = info.config_name
     role = split.removesuffix(f"_{config}") if config else split
     wanted = {"val": "validation"}.get(role, role)
@@ -190,6 +237,19 @@ def open_source(
     if not info.splits[wanted].num_examples:
         raise UserError(f"{prepared[0]}: split {split!r} is empty")
     return dataclasses.replace(source, split=wanted)
+
+
+def _drawn(parts: Sequence[Source], files: Sequence[str], split: str, shares: Sequence[float], seed: int) -> Selection:
+    """One of `DRAWN` from all examples of some parts; an example that is in several has the same file there."""
+    whole = Concatenation(tuple(parts))
+    rows = {file: row for row, file in reversed(list(enumerate(files)))}
+    alike = collections.Counter(whole.names[row] for row in rows.values())
+    places = {}
+    for file, row in rows.items():
+        name = whole.names[row]
+        places[name if alike[name] == 1 else "_".join((*pathlib.PurePath(file).parent.parts, name))] = row
+    names = layouts.draw_splits(places, shares, seed)[DRAWN.index(split)]
+    return Selection(whole, tuple(places[name] for name in names), names)
 
 
 def concatenate(sources: Sequence[Source]) -> Source:
@@ -258,6 +318,10 @@ def _origin(source: Source, index: int) -> object:
     """What tells data sets apart: the folder an example lies in."""
     if isinstance(source, Concatenation):
         return _origin(*source.locate(index))
+    if isinstance(source, Selection):
+        return _origin(source.source, source.indices[index])
+    if isinstance(source, ResizedSource):
+        return _origin(source.source, index)
     if isinstance(source, layouts.FolderSource):
         return str(pathlib.Path(source.root).resolve())
     if isinstance(source, TfdsSource):

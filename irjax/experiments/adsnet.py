@@ -300,7 +300,7 @@ EXPERIMENT = command.Experiment(
     summary=functools.partial(common.mask_summary, "ADSNet"),
     ablation=ablation,
     columns=_COLUMNS,
-    **common.MASKS,
+    **common.masks(),
 )
 parse, main = EXPERIMENT.parse, EXPERIMENT.main
 

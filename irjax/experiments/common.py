@@ -7,7 +7,6 @@ import functools
 import itertools
 import pathlib
 import shutil
-import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from irjax.baselines import detect
 from irjax.data.augment import augment
+from irjax.data.sources import DRAWN, open_source
 from irjax.errors import UserError
 from irjax.inference import CONFIG_FILE, Detector, DetectorConfig, load, resolve
 from irjax.metrics import PointPredictions, PointTruth, centroid_sweep, from_detections
@@ -26,6 +26,7 @@ from irjax.reports.names import safe_name
 from irjax.reports.predict import write_map
 from irjax.reports.predictions import write_predictions
 from irjax.training.checkpoints import Checkpoints
+from irjax.training.data import DataConfig
 from irjax.training.loop import Result, fit
 from irjax.training.masks import score_masks
 from irjax.training.steps import Method
@@ -74,6 +75,7 @@ def train(
 
     def leave_detector() -> None:
         write_text(run / CONFIG_FILE, detector_config(config).to_json() + "\n")
+        _leave_lists(config.data, run)
 
     return fit(
         functools.partial(method_for, config),
@@ -87,6 +89,16 @@ def train(
         input_channels=config.model.channels,
         on_start=leave_detector,
     )
+
+
+def _leave_lists(data: DataConfig, run: pathlib.Path) -> None:
+    """Writes RUN/splits/DATASET-SPLIT.txt, one name a line, of all splits of a draw that the run takes part in."""
+    for number, root in enumerate(map(pathlib.Path, data.root)):
+        alike = [one for one in data.root if pathlib.Path(one).name == root.name]
+        label = root.name if len(alike) == 1 else f"{number}-{root.name}"
+        for split in DRAWN if {*data.train, *data.val} & {*DRAWN} else ():
+            names = open_source(root, split, data.layout, seed=data.split_seed, shares=data.draw).names
+            write_text(run / "splits" / f"{label}-{split}.txt", "\n".join(names) + "\n")
 
 
 def detector_config(method: str, config: Any, options: Sequence[str]) -> DetectorConfig:
@@ -233,9 +245,15 @@ def test(detector: Detector, source: Source, folder: pathlib.Path, *, title: str
 
 
 def test_masks(
-    detector: Detector, source: Source, folder: pathlib.Path, *, title: str, overlays: int = 8
+    detector: Detector,
+    source: Source,
+    folder: pathlib.Path,
+    *,
+    title: str,
+    overlays: int = 8,
+    protocols: Sequence[str] = MASK_PROTOCOLS,
 ) -> dict[str, Any]:
-    """Evaluates a segmentation detector: its masks under `MASK_PROTOCOLS` in one table, its points in another.
+    """Evaluates a segmentation detector: its masks under some protocols in one table, its points in another.
 
     Args:
       detector: at its configured threshold.
@@ -245,6 +263,7 @@ def test_masks(
         detector gives them, float32: they wait in files of this folder, 4 bytes a pixel, until they are scored.
       title: of the tables.
       overlays: how many of the worst images are drawn.
+      protocols: of the masks; metrics and intervals of the first are the report's own.
 
     Returns:
       As `irjax.reports.evaluate.report_maps`; "points" as `irjax.reports.evaluate.report_points`.
@@ -262,7 +281,7 @@ def test_masks(
             np.save(maps / f"{file}.npy", probabilities)
         write_predictions(unfinished / "predictions.json", found, sizes)
         report = report_maps(
-            {name: maps / f"{file}.npy" for name, file in files.items()}, source, protocols=MASK_PROTOCOLS,
+            {name: maps / f"{file}.npy" for name, file in files.items()}, source, protocols=protocols,
             threshold=threshold, out_dir=folder, title=title, all_intervals=True, overlays=overlays,
         )  # fmt: skip
         shutil.rmtree(maps)
@@ -279,11 +298,14 @@ def mask_summary(name: str, report: dict[str, Any], detector: Detector, tophat: 
     def line(protocol: str) -> str:
         values = report["protocols"][protocol]["metrics"]
         parts = [f"{metric} {values[metric]:.3f}" for metric in ("IoU", "nIoU", "Pd") if metric in values]
-        return f"{name:{width}}  {'  '.join(parts)}  Fa {values['Fa'] * 1e6:.1f}e-6 ({protocol})"
+        false = f"Fa {values['Fa'] * 1e6:.1f}e-6"
+        if "FalsePerImage" in values:
+            false += f", {values['FalsePerImage']:.3f} false regions an image"
+        return f"{name:{width}}  {'  '.join(parts)}  {false} ({protocol})"
 
     f1 = report["points"]["metrics"]["F1"]
     return [
-        *map(line, MASK_PROTOCOLS),
+        *map(line, report["protocols"]),
         f"{name:{width}}  F1 {f1:.3f} of the regions' centroids, p > {detector.config.threshold:g}",
         f"{'top-hat':{width}}  F1 {tophat['f1']:.3f} at its best threshold, {f1 - tophat['f1']:.3f} lower",
     ]
@@ -297,8 +319,14 @@ def chosen(run: pathlib.Path) -> tuple[Detector, dict[str, Any]]:
     return load(run), {"step": step, "validation": read_json(run / "validation.json")[str(step)]}
 
 
-# How `irjax.experiments.command.Experiment` tests and stores methods that predict masks.
-MASKS = types.MappingProxyType({"test": test_masks, "settle": chosen, "dtype": "float16"})
+def masks(*own: str) -> dict[str, Any]:
+    """How `irjax.experiments.command.Experiment` tests and stores methods that predict masks.
+
+    Args:
+      *own: protocols of the method's paper beside `MASK_PROTOCOLS`.
+    """
+    test = functools.partial(test_masks, protocols=(*MASK_PROTOCOLS, *own))
+    return {"test": test, "settle": chosen, "dtype": "float16"}
 
 
 def settled(run: pathlib.Path) -> tuple[Detector, dict[str, Any]]:

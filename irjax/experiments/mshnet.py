@@ -354,7 +354,7 @@ EXPERIMENT = command.Experiment(
     summary=functools.partial(common.mask_summary, "MSHNet"),
     ablation=ablation,
     columns=_COLUMNS,
-    **common.MASKS,
+    **common.masks("scale_loss"),
 )
 parse, main = EXPERIMENT.parse, EXPERIMENT.main
 

@@ -393,7 +393,7 @@ EXPERIMENT = command.Experiment(
     ablation=ablation,
     columns=_COLUMNS,
     untested=lambda config: "stage 1 finds no targets yet: go on with --stage 2" if config.stage == 1 else "",
-    **common.MASKS,
+    **common.masks("na_irstd"),
 )
 parse, main = EXPERIMENT.parse, EXPERIMENT.main
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from irjax.data.cache import cut, load_cache
 from irjax.data.pipeline import Order, host_batches, read_ahead
+from irjax.data.resized import ResizedSource
 from irjax.data.sources import Concatenation, MemorySource, check_disjoint, concatenate, open_source, split_hash
 from irjax.data.synthetic import SceneConfig, SyntheticSource
 from irjax.data.windows import as_windows
@@ -34,6 +35,9 @@ class DataConfig:
       layout: layout of the folders, or `auto`.
       train: split to train on, one for all folders or one for each.
       val: split to choose the checkpoint on, likewise. A name in both is refused.
+      draw: shares of the splits `draw_train`, `draw_val` and `draw_test`, which are drawn from all images of a folder.
+      split_seed: of that draw, and of the one that carves a validation split where a publication has none.
+      resize: first resize images and masks to this square, their sides apart, as some papers do; 0: keep their shapes.
       size: side of the square canvas in pixels that images are letterboxed to.
       enlarge: scale images smaller than the canvas up to it. Without, they keep their resolution, and so do crops.
       slide: take overlapping windows of the canvas's size from larger images, rather than scale them down; of methods
@@ -51,6 +55,9 @@ class DataConfig:
     layout: str = "auto"
     train: tuple[str, ...] = ("train",)
     val: tuple[str, ...] = ("val",)
+    draw: tuple[float, float, float] = (50, 30, 20)
+    split_seed: int = 0
+    resize: int = 0
     size: int = 512
     enlarge: bool = True
     slide: bool = False
@@ -64,6 +71,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         if self.cache not in CACHES:
             raise UserError(f"data.cache must be one of {CACHES}, got {self.cache!r}")
+        if self.resize < 0:
+            raise UserError(f"data.resize must not be negative, got {self.resize}")
         check_slide(self.slide, self.enlarge, "data.")
         for name in ("train", "val"):
             count = len(getattr(self, name))
@@ -77,7 +86,11 @@ class DataConfig:
             return SyntheticSource(self.scenes, _SYNTHETIC_SEEDS[split], number)
         names = getattr(self, split)
         names = names * len(self.root) if len(names) == 1 else names
-        return concatenate([open_source(root, name, self.layout) for root, name in zip(self.root, names, strict=True)])
+        parts = [
+            open_source(root, name, self.layout, seed=self.split_seed, shares=self.draw)
+            for root, name in zip(self.root, names, strict=True)
+        ]
+        return concatenate([ResizedSource(part, self.resize) for part in parts] if self.resize else parts)
 
 
 def open_splits(config: DataConfig) -> tuple[Source, Source, dict[str, Any]]:

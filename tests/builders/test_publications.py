@@ -282,6 +282,15 @@ def test_publication(case, tmp_path):
     assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == [name]
 
 
+def test_the_draw_of_a_prepared_data_set_is_that_of_its_folder(tmp_path):
+    nudt_sirst(tmp_path / "data")
+    path, _ = build("nudt_sirst", tmp_path / "data", tmp_path / "out", "663 images, 4")
+    drawn = [sources.open_source(path, split) for split in sources.DRAWN]
+    assert [len(part) for part in drawn] == [4, 2, 2]
+    for part, split in zip(drawn, sources.DRAWN, strict=True):
+        assert_same(part, sources.open_source(tmp_path / "data", split))
+
+
 @pytest.mark.parametrize(
     ("make", "inside", "layout"),
     [

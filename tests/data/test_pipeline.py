@@ -13,6 +13,7 @@ from irjax import types
 from irjax.data import layouts, pipeline, synthetic
 from irjax.data.cache import cut, load_cache
 from irjax.ops import letterbox
+from irjax.ops.keys import purpose_generator
 from irjax.training.data import in_memory
 
 SIZE, POINTS = 32, 4
@@ -118,7 +119,7 @@ def test_an_epoch_has_every_example_once(count, seed, epoch):
     order = pipeline.Order(count, seed)
     drawn = order.slice(epoch * count, (epoch + 1) * count)
     assert sorted(drawn) == list(range(count))
-    np.testing.assert_array_equal(drawn, np.random.default_rng([seed, epoch]).permutation(count))
+    np.testing.assert_array_equal(drawn, purpose_generator("order", seed, epoch).permutation(count))
 
 
 def test_weighted_order_follows_the_weights():

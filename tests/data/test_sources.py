@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from irjax import types
-from irjax.data import sources
+from irjax.data import images, sources
 from irjax.training.data import in_memory
 
 
@@ -105,6 +105,49 @@ def test_open_source_errors(tmp_path):
         sources.open_source(tmp_path / "absent", "train")
     with pytest.raises(ValueError, match="no prepared TFDS data set"):
         sources.open_source(tmp_path, "train", "tfds")
+
+
+def test_drawn_splits_are_all_images_each_once(tmp_path):
+    names = [f"{i:03d}" for i in range(40)]
+    folder(tmp_path, names, 0)
+    (tmp_path / "img_idx").mkdir()
+    for split, part in (("train", names[:17]), ("test", names[20:])):  # three are in no list
+        (tmp_path / "img_idx" / f"{split}_a.txt").write_text("\n".join(part))
+    parts = [sources.open_source(tmp_path, split) for split in sources.DRAWN]
+    assert [len(part) for part in parts] == [18, 12, 7] and all(isinstance(part, types.Source) for part in parts)
+    drawn = [name for part in parts for name in part.names]
+    assert sorted(drawn) == names[:17] + names[20:] and drawn != sorted(drawn)
+    for part in parts:
+        assert part.names == tuple(sorted(part.names)) and part[-1].name == part.names[-1] and part.dtype == np.uint8
+        np.testing.assert_array_equal(part[0].image, images.read_image(tmp_path / "images" / f"{part.names[0]}.png"))
+    sources.check_disjoint(*parts[:2])
+    with pytest.raises(ValueError, match="share 18 examples"):
+        sources.check_disjoint(parts[0], sources.open_source(tmp_path, "draw_train"))
+    assert sources.open_source(tmp_path, "draw_test", seed=1).names != parts[2].names
+    assert len(sources.open_source(tmp_path, "draw_test", shares=(1, 1, 2))) == 37 - 18
+    with pytest.raises(ValueError, match="positive shares"):
+        sources.open_source(tmp_path, "draw_val", shares=(50, 0, 50))
+    with pytest.raises(ValueError, match="one would be empty"):
+        sources.open_source(tmp_path, "draw_val", shares=(1000, 1, 1))
+
+
+def test_drawn_splits_of_folders_that_number_their_images_alike(tmp_path):
+    for split, salt in (("train", 1), ("test", 2)):
+        folder(tmp_path / split, "0123456789", salt)
+    drawn = [sources.open_source(tmp_path, split) for split in sources.DRAWN]
+    names = sorted(name for part in drawn for name in part.names)
+    assert names == sorted(f"{split}_images_{i}" for split in ("train", "test") for i in range(10))
+    for part in drawn:
+        for index, name in enumerate(part.names):
+            split, _, number = name.split("_")
+            file = tmp_path / split / "images" / f"{number}.png"
+            np.testing.assert_array_equal(part[index].image, images.read_image(file))
+
+
+def test_the_draw_of_nudt_sirst(shared):
+    parts = [sources.open_source(shared / "data" / "NUDT-SIRST", split) for split in sources.DRAWN]
+    assert [len(part) for part in parts] == [332, 198, 133]
+    assert len({name for part in parts for name in part.names}) == 663
 
 
 def test_published_splits_share_nothing_but_the_known_overlap(shared):

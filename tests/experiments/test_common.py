@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from irjax.data.synthetic import SceneConfig, SyntheticSource
-from irjax.experiments import common
+from irjax.experiments import adsnet, common, mshnet, na_irstd
 from irjax.experiments.common import detect_source, tophat_reference
 from irjax.inference import DetectorConfig
 from irjax.reports.evaluate import Options, evaluate_files
@@ -98,6 +98,52 @@ def test_figures_are_those_of_the_maps_in_memory_and_of_the_pictures(tmp_path):
     assert {"masks", "points", "evaluation.json"} <= names and "maps" not in names
     from_files = evaluate_files(tmp_path / "test" / "masks", source, options=Options(threshold=0.35))
     assert from_files["protocols"]["irjax"]["metrics"] == report["metrics"]
+
+
+def test_protocols_of_a_paper_are_tabled_and_printed_beside_the_common_ones(tmp_path, capsys):
+    scenes = SyntheticSource(SceneConfig(height=64, width=64, targets=(1, 3)), 0, 4)
+    detector = Perfect(scenes)
+    for own in ((), ("na_irstd",), ("scale_loss",)):
+        report = common.masks(*own)["test"](detector, scenes, tmp_path / f"test-{own}", title="perfect", overlays=0)
+        assert tuple(report["protocols"]) == (*common.MASK_PROTOCOLS, *own) and report["protocol"] == "irjax"
+        lines = common.mask_summary("Method", report, detector, {"f1": 0.5})
+        for protocol, line in zip(report["protocols"], lines, strict=False):
+            values = report["protocols"][protocol]["metrics"]
+            assert line.endswith(f"({protocol})") and f"Fa {values['Fa'] * 1e6:.1f}e-6" in line
+            assert ("0.000 false regions an image" in line) == (protocol == "na_irstd")
+        printed = capsys.readouterr().out
+        assert all(name in printed for name in report["protocols"])
+    of = {"na_irstd": na_irstd, "scale_loss": mshnet, "adsnet": adsnet}
+    for own, module in of.items():
+        assert own in module.EXPERIMENT.test.keywords["protocols"]
+
+
+def test_a_run_keeps_the_lists_of_its_draw(tmp_path, monkeypatch):
+    root = tmp_path / "some" / "set"
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True)
+        for index in range(20):
+            Image.fromarray(np.full((32, 48), index, np.uint8)).save(root / part / f"{index:02d}.png")
+    config = na_irstd.EXPERIMENT.parse(
+        f"--data.root {root} --data.train draw_train --data.val draw_val --data.draw 60 20 20 --data.split-seed 3 "
+        "--data.resize 64".split()
+    ).config
+    monkeypatch.setattr(common, "fit", lambda *_, on_start, **__: on_start())
+    common.train(
+        config, tmp_path / "run", method_for=na_irstd.na_irstd_method, detector_config=na_irstd.detector_config
+    )
+    lists = {path.name: path.read_text().split() for path in (tmp_path / "run" / "splits").iterdir()}
+    assert {name: len(names) for name, names in lists.items()} == {
+        "set-draw_train.txt": 12, "set-draw_val.txt": 4, "set-draw_test.txt": 4
+    }  # fmt: skip
+    assert sorted(sum(lists.values(), [])) == [f"{i:02d}" for i in range(20)]
+    assert lists["set-draw_val.txt"] == list(config.data.open("val").names)
+    assert config.data.open("train")[0].image.shape == (64, 64)
+    plain = dataclasses.replace(config, data=dataclasses.replace(config.data, train=("train",), val=("val",)))
+    common.train(
+        plain, tmp_path / "plain", method_for=na_irstd.na_irstd_method, detector_config=na_irstd.detector_config
+    )
+    assert not (tmp_path / "plain" / "splits").exists()
 
 
 def test_top_hat_at_its_best_threshold():
