@@ -214,11 +214,12 @@ def test_the_command_prints_both_protocols_and_writes_the_report(trained):
     assert "step 4: validation" in printed and "miou" in printed
     lines = [line for line in printed.splitlines() if line.startswith("  MSHNet   IoU")]
     assert "nIoU" in lines[0] and "Pd" in lines[0] and "(irjax)" in lines[0] and "(basicirstd)" in lines[1]
+    assert "(scale_loss)" in lines[3]
     assert "MSHNet   F1" in printed and "top-hat  F1" in printed and f"irjax.load('{run}')" in printed
     names = {path.name for path in (run / "test").iterdir()}
     assert names >= {"masks", "evaluation.json", "predictions.json", "points", "tophat.json"}
     report = json.loads((run / "test" / "evaluation.json").read_text())
-    assert set(report["protocols"]) == {"irjax", "basicirstd", "adsnet"} and report["kind"] == "maps"
+    assert set(report["protocols"]) == {"irjax", "basicirstd", "adsnet", "scale_loss"} and report["kind"] == "maps"
     assert all("IoU" in column["intervals"] for column in report["protocols"].values())
     assert json.loads((run / "test" / "points" / "evaluation.json").read_text())["kind"] == "points"
 

@@ -53,6 +53,7 @@ def test_both_stages_log_the_selection_and_the_second_reports(trained):
     run, first, second = trained
     assert "go on with --stage 2" in first and "IoU" not in first
     assert "Na-IRSTD IoU" in " ".join(second.split()) and "top-hat F1" in " ".join(second.split())
+    assert "false regions an image (na_irstd)" in second
     for folder, step in ((run / "stage1", "2"), (run, "4")):
         validation = json.loads((folder / "validation.json").read_text())[step]
         assert 0 <= validation["recall"] <= 1 and 0 <= validation["coverage"] <= 1

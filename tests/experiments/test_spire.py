@@ -17,6 +17,7 @@ from irjax.layers.conv import Conv
 from irjax.layers.norm import BatchNorm
 from irjax.training.checkpoints import load_variables
 from irjax.training.data import DataConfig
+from irjax.types import Batch
 
 SCENES = SceneConfig(height=64, width=64, targets=(1, 3))
 SMALL = [
@@ -262,6 +263,18 @@ def test_a_recipe_sets_the_defaults(name):
     wanted = spire.RECIPES[name]()
     assert command.config == dataclasses.replace(wanted, loop=dataclasses.replace(wanted.loop, seed=7))
     assert command.recipe == name
+
+
+def test_the_gaussian_stands_where_the_papers_or_the_codes_recipe_says():
+    centres = {name: make().target.centre for name, make in spire.RECIPES.items()}
+    assert {name for name, centre in centres.items() if centre == "peak"} == {"paper"}
+    # The step's targets follow: the brightest pixel is in the next cell.
+    images = np.zeros((1, 64, 64), np.uint8)
+    images[0, 32, 33] = 255
+    batch = Batch(images, np.array([[[28.0, 32.0]]], np.float32), np.ones((1, 1), bool), np.zeros(1, np.int32))
+    for name, column in (("paper", 8), ("official", 7)):
+        _, target = spire.spire_method(spire.RECIPES[name]()).prepare(batch, None)
+        assert np.unravel_index(np.argmax(target[0]), (16, 16)) == (8, column)
 
 
 @pytest.mark.parametrize(
