@@ -116,10 +116,10 @@ def compare_masks(
     if not isinstance(detector.module, ADSNet) or set(detector.module.dropped) == {None}:
         raise UserError(f"{model} is no ADSNet that drops patches: {detector.config.method}")
     config = detector.config
+    source = open_source(data, "all" if split is None else split, layout)
     loaded = load_split(
-        open_source(data, split, layout), config.size, config.max_detections, with_masks=True,
-        enlarge=config.enlarge, slide=config.slide,
-    )  # fmt: skip
+        source, config.size, config.max_detections, with_masks=True, enlarge=config.enlarge, slide=config.slide
+    )
     network = detector.module
     noisy = _form_of(detector, network.clone(selection="decided"))
     found = {
