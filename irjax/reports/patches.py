@@ -112,11 +112,11 @@ def compare_masks(
       UserError: if the model is no ADSNet that drops patches, the data set has no masks, or `seeds` is below 1.
     """
     if seeds < 1:
-        raise UserError(f"--as-trained must be at least 1, got {seeds}")
+        raise UsageError(f"--as-trained must be at least 1, got {seeds}")
     detector = load(model)
     if not isinstance(detector.module, ADSNet) or set(detector.module.dropped) == {None}:
         raise UserError(f"{model} is no ADSNet that drops patches: {detector.config.method}")
-    source = open_source(data, split, layout)
+    source = open_source(data, "all" if split is None else split, layout)
     network = detector.module
     noisy = _form_of(detector, network.clone(selection="decided"))
     found = {
