@@ -161,7 +161,7 @@ def _few_planes(x: jax.Array, kernel: jax.Array, stride: int) -> bool:
 
 
 def _planes(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A convolution as one shifted multiply-add for each tap and pair of planes, all in one fused loop; sums are float32."""
+    """A convolution as one shifted multiply-add for each tap and pair of planes in one fused loop; sums are float32."""
     size, _, channels, features = kernel.shape
     height, width = x.shape[1:3]
     reach = size // 2

@@ -1,4 +1,4 @@
-"""In bfloat16, layers lose what rounding their inputs, kernels and results loses; sums and statistics are not rounded."""
+"""In bfloat16, layers lose what rounding inputs, kernels and results loses; sums and statistics are not rounded."""
 
 import jax
 import jax.numpy as jnp
