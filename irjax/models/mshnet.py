@@ -81,8 +81,8 @@ class MSHNet(nn.Module):
       dtype: type of the computation; parameters, statistics and logits are float32.
 
     Note:
-      Yang et al. (AAAI 2025) put pinwheel-shaped convolutions into the first layers of networks. That those are MSHNet's
-      1x1 convolution and the first 3x3 one of the first block is irjax's choice.
+      Yang et al. (AAAI 2025) put pinwheel-shaped convolutions into the first layers of networks. That those are
+      MSHNet's 1x1 convolution and the first 3x3 one of the first block is irjax's choice.
     """
 
     spatial_attention: str = "plain"
