@@ -198,9 +198,10 @@ def test_only_the_finest_side_learns_in_the_warm_phase():
 
 
 def test_the_network_is_that_of_the_options():
-    model = ModelConfig("gaussian_pinwheel_rotated", "bank", False, (4, 8), (1, 2), 3)
+    options = {"orient": "bank", "free_weight": False, "first_layers": "pinwheel", "widths": (4, 8), "depths": (1, 2)}
+    model = ModelConfig("gaussian_pinwheel_rotated", **options, channels=3)
     network = mshnet_method(mshnet.MshnetConfig(model=model), "batch").model
-    assert network == MSHNet("gaussian_pinwheel_rotated", "bank", False, (4, 8), (1, 2), axis_name="batch")
+    assert network == MSHNet("gaussian_pinwheel_rotated", **options, axis_name="batch")
     config = mshnet.detector_config(mshnet.MshnetConfig(model=model))
     assert (config.channels, config.size, config.threshold) == (3, 256, 0.5)
     assert dataclasses.replace(config.module(), axis_name="batch") == network
