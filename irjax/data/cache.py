@@ -9,7 +9,7 @@ import numpy as np
 
 from irjax.data.pipeline import as_depth, check_example, letterbox_example, read_ahead
 from irjax.errors import UserError
-from irjax.ops.windows import overlap_of, widen, window_origins
+from irjax.ops.windows import in_window, overlap_of, widen, window_origins
 from irjax.types import Array, Batch, Example, Source
 
 _MOST_PIXELS = np.iinfo(np.int32).max  # places in the flat arrays are int32
@@ -56,12 +56,7 @@ class PixelCache:
     def has_target(self) -> np.ndarray:
         """Which squares have a target, [M] bool; on the host."""
         points = np.asarray(self.points)[self.image] - np.asarray(self.origin, np.float32)[:, None]
-        return np.any(np.asarray(self.mask)[self.image] & _inside(points, self.size), axis=1)
-
-
-def _inside(points: Array, size: int) -> Array:
-    """Which points [..., 2] have their pixel in the square of this side, [...] bool."""
-    return ((points >= -0.5) & (points < size - 0.5)).all(axis=-1)
+        return np.any(np.asarray(self.mask)[self.image] & in_window(points, self.size), axis=1)
 
 
 def cut(cache: PixelCache, rows: Array, draws: Array) -> Batch:
@@ -82,7 +77,7 @@ def cut(cache: PixelCache, rows: Array, draws: Array) -> Batch:
         image, origin = cache.image[row], cache.origin[row]
         lines = cache.start[image] + (origin[1] + jnp.arange(cache.size)) * cache.width[image] + origin[0]
         points = cache.points[image] - origin.astype(jnp.float32)
-        inside = cache.mask[image] & _inside(points, cache.size)
+        inside = cache.mask[image] & in_window(points, cache.size)
         first = jnp.argsort(~inside, stable=True)[: cache.max_points]
         return {
             "images": _lines(cache.pixels, lines, cache.size),
@@ -186,7 +181,7 @@ def _in_windows(
     """What `letterbox_example` gives, of an image at its own resolution, and the windows' origins [n, 2]."""
     origins = window_origins(*example.image.shape, size, overlap_of(size))
     points = np.asarray(example.points, np.float32).reshape(-1, 2)
-    most = _inside(points - origins[:, None], size).sum(axis=1).max()
+    most = in_window(points - origins[:, None], size).sum(axis=1).max()
     check_example(example, most, max_points, with_masks)
     kept = {
         "images": as_depth(widen(example.image, size), dtype, example.name),

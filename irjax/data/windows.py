@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from irjax.data.sources import Concatenation
-from irjax.ops.windows import cut_windows, window_origins
+from irjax.ops.windows import cut_windows, in_window, window_origins
 from irjax.types import Example, Source
 
 
@@ -31,8 +31,7 @@ def cut_example(example: Example, size: int, overlap: int) -> list[Example]:
     windows = []
     for (x, y), image, mask in zip(origins.tolist(), images, masks, strict=True):
         points = np.asarray(example.points, np.float32).reshape(-1, 2) - np.float32([x, y])
-        inside = np.all((points >= -0.5) & (points < size - 0.5), axis=1)
-        windows.append(Example(f"{example.name}@{x},{y}", image, points[inside], mask))
+        windows.append(Example(f"{example.name}@{x},{y}", image, points[in_window(points, size)], mask))
     return windows
 
 

@@ -74,6 +74,11 @@ def _margins(length: int, size: int) -> tuple[int, int]:
     return missing // 2, missing - missing // 2
 
 
+def in_window(points: Array, size: int) -> Array:
+    """Which points [..., 2] (x, y), in pixels of a window of this side, have their pixel in it: [...] bool."""
+    return ((points >= -0.5) & (points < size - 0.5)).all(axis=-1)
+
+
 def widen(image: Array, size: int) -> Array:
     """Centres an image between its mirror images where a side is shorter than a window: [..., H, W] to at least S."""
     xp = np if isinstance(image, np.ndarray) else jnp
