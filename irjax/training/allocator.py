@@ -1,4 +1,4 @@
-"""One setting of the C library that makes XLA's CPU backend markedly faster; for programs, not for libraries."""
+"""What the C library does with freed memory: kept, XLA's CPU backend is markedly faster. For programs."""
 
 from __future__ import annotations
 
@@ -22,3 +22,15 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError, TypeError):
         return False
     return bool(mallopt(_M_MMAP_MAX, 0)) and bool(mallopt(_M_TRIM_THRESHOLD, -1))
+
+
+def return_freed_memory() -> None:
+    """Gives what is free at this moment back to the system; for after a compilation, whose memory is not needed again.
+
+    Elsewhere than on glibc nothing happens.
+    """
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError, TypeError):
+        return
+    trim(0)

@@ -19,6 +19,7 @@ import numpy as np
 from irjax.errors import UserError
 from irjax.ops.keys import purpose_key
 from irjax.reports.files import plain, read_json, write_json
+from irjax.training.allocator import return_freed_memory
 from irjax.training.checkpoints import CheckpointError, Checkpoints, saved_steps
 from irjax.training.configs import differences
 from irjax.training.data import CachedFeed, DataConfig, HostFeed, in_memory, open_splits
@@ -325,16 +326,23 @@ class _Runner:
         self._on_batch = data_parallel(make_step, devices)
         self._on_batches = data_parallel(make_step, devices, several=True)
         self._loop, self._rate = loop, rate
+        self._compiled = False
         self.seconds = 0.0  # spent in steps
 
     def advance(self, state: TrainState, feed: CachedFeed | HostFeed, step: int, until: int, log: Log) -> TrainState:
         """Runs the steps from `step` up to `until`."""
         chunk = self._loop.steps_per_dispatch
+        return_freed_memory()  # of what came before: reading the images, or a validation
         while step < until:
             count = min(chunk, until - step)
             begin, waited = time.perf_counter(), feed.waited
             if isinstance(feed, CachedFeed):
-                state, metrics = self._on_batches(state, feed.batches(step, count))
+                batches = feed.batches(step, count)
+                if not self._compiled:  # apart from the first call, which so begins without the memory that this takes
+                    self._on_batches.compile(state, batches)
+                    return_freed_memory()
+                    self._compiled = True
+                state, metrics = self._on_batches(state, batches)
                 metrics = jax.device_get(metrics)
             else:
                 parts = []
@@ -342,9 +350,9 @@ class _Runner:
                     state, part = self._on_batch(state, feed.batch(number))
                     parts.append(part)
                 metrics = jax.tree.map(lambda *x: np.stack(x), *jax.device_get(parts))
-            step += count
             seconds = time.perf_counter() - begin
             self.seconds += seconds
+            step += count
             good = metrics["skipped"] == 0
             values = {
                 "loss": float(np.mean(metrics["loss"][good])) if good.any() else float("nan"),

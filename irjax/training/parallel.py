@@ -44,9 +44,24 @@ def _share(tree: Any, axis: int, devices: Sequence[jax.Device]) -> Any:
     return jax.device_put(jax.tree.map(split, tree), _sharding(devices, *(None,) * axis, AXIS))
 
 
+class ParallelStep:
+    """A training step for given devices: ``(state, batch) -> (state, metrics)``; see `data_parallel`."""
+
+    def __init__(self, compiled: Any, share: Callable[[Any], Any]):
+        self._compiled, self._share = compiled, share
+
+    def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
+        """Does the step; gives the state away."""
+        return self._compiled(state, self._share(batch))
+
+    def compile(self, state: TrainState, batch: Any) -> None:
+        """Compiles for arguments like these, so that a call need not."""
+        self._compiled.lower(state, self._share(batch)).compile()
+
+
 def data_parallel(
     make_step: Callable[[str | None], Step], devices: Sequence[jax.Device] | None = None, *, several: bool = False
-) -> Callable[..., tuple[TrainState, Metrics]]:
+) -> ParallelStep:
     """Compiles a training step for the given devices; the global batch is shared equally among them.
 
     Args:
@@ -70,7 +85,7 @@ def data_parallel(
     if several:
         step = many_steps(step)
     if count == 1:
-        return jax.jit(step, donate_argnums=0)
+        return ParallelStep(jax.jit(step, donate_argnums=0), lambda batch: batch)
     axis = 1 if several else 0  # of the batch
     mapped = jax.pmap(step, AXIS, in_axes=(None, axis), out_axes=None, devices=devices, donate_argnums=0)
-    return lambda state, batch: mapped(state, _share(batch, axis, devices))
+    return ParallelStep(mapped, lambda batch: _share(batch, axis, devices))

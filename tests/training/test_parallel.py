@@ -150,7 +150,18 @@ def test_no_trace_and_no_way_back_to_the_host_between_dispatches(tiny, devices, 
         state, _ = step(replicate(host, devices), batches)
     assert len(traces) == first, (first, len(traces))
     if count == 1:
-        assert first == 1 and step._cache_size() == 1
+        assert first == 1
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_was_compiled_before_is_not_compiled_by_the_call(
+    tiny, devices, start, batch, compilations, count, several
+):
+    step = data_parallel(make_step(tiny), devices[:count], several=several)
+    state, batches = start(devices[:count]), three_batches(batch) if several else batch
+    assert compilations(lambda: step.compile(state, batches)) == 1
+    assert compilations(lambda: step(state, batches)) == 0
 
 
 @pytest.mark.slow
