@@ -1,17 +1,18 @@
 """Checkpoints of a run: the newest state, to resume, and the best on validation, to use. The only orbax of irjax.
 
-A checkpoint holds the whole `TrainState` and the loop's own record (plateau rule, feed position). Both come back as
-they were saved, to the bit.
+A checkpoint holds the whole `TrainState` and the loop's own record. Both come back as they were saved, to the bit. How
+the checkpoints did on validation is in the file validation.json of the run directory.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import logging
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import flax.serialization
@@ -19,16 +20,13 @@ import jax
 import numpy as np
 
 from irjax.errors import MissingFileError, UserError
+from irjax.reports.files import read_json, write_json
 from irjax.training.state import TrainState, Variables
 
 _FOLDER = "checkpoints"
 _REMOVED = "removed"
-_METRIC = "select"
-
-
-def _rank(metrics: dict[str, float]) -> tuple[float, float]:
-    """Higher is better; ties go to the lower loss."""
-    return metrics[_METRIC], -metrics["loss"]
+_VALIDATIONS = "validation.json"
+_CHOICE = "select"
 
 
 def saved_steps(run: str | os.PathLike) -> list[int]:
@@ -37,6 +35,31 @@ def saved_steps(run: str | os.PathLike) -> list[int]:
     if not folder.is_dir():
         return []
     return sorted(int(entry.name) for entry in folder.iterdir() if entry.name.isdecimal())
+
+
+def _best(steps: Sequence[int], validations: dict[int, dict[str, float]]) -> int | None:
+    """The validated step of the highest choosing metric; ties go to the lower loss, then to the later step."""
+
+    def rank(step: int) -> tuple[float, float, int]:
+        # An undefined metric (F1 without any detection), null in the file, is never the best.
+        chosen, loss = (validations[step].get(name) for name in (_CHOICE, "loss"))
+        return -1.0 if chosen is None else chosen, -np.inf if loss is None else -loss, step
+
+    return max((step for step in steps if step in validations), key=rank, default=None)
+
+
+class _Kept:
+    """Which checkpoints stay: the newest, the best, and the newest of those that further training may start from."""
+
+    def __init__(self, checkpoints: Checkpoints):
+        self._checkpoints = checkpoints
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        steps = [one.step for one in checkpoints]
+        steady = [one.step for one in checkpoints if (one.metrics or {}).get("steady", 1.0)]
+        best = _best(steps, self._checkpoints.validations())
+        kept = {max(steps, default=None), max(steady, default=None), best}
+        return [step in kept for step in steps]
 
 
 @contextlib.contextmanager
@@ -68,11 +91,13 @@ class Checkpoints:
 
     def __init__(self, run: str | os.PathLike, *, read_only: bool = False):
         import orbax.checkpoint as ocp
-        from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
         self._ocp = ocp
         self.folder = pathlib.Path(run).resolve() / _FOLDER
-        best = BestN(get_metric_fn=_rank, n=1, keep_checkpoints_without_metrics=False)
+        self._path = self.folder.parent / _VALIDATIONS
+        # Orbax's own asynchronous writing hangs for minutes when a folder cannot be made.
+        self._thread = concurrent.futures.ThreadPoolExecutor(1)
+        self._writing: tuple[int, concurrent.futures.Future] | None = None
         try:
             if not read_only:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -80,66 +105,116 @@ class Checkpoints:
                 options = ocp.CheckpointManagerOptions(
                     create=not read_only,
                     read_only=read_only,
-                    best_fn=_rank,  # without it orbax does not store metrics
-                    preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
-                    enable_async_checkpointing=False,
+                    best_fn=lambda metrics: 0.0,  # without it orbax does not store metrics
+                    preservation_policy=_Kept(self),
                     # Renamed before it is removed: a kill leaves no half of a checkpoint.
                     todelete_subdir=None if read_only else _REMOVED,
+                    enable_async_checkpointing=False,
                 )
                 handlers = {"state": ocp.PyTreeCheckpointHandler(), "record": ocp.JsonCheckpointHandler()}
                 self._manager = ocp.CheckpointManager(self.folder, item_handlers=handlers, options=options)
         except OSError as error:
             raise CheckpointError(f"cannot write checkpoints to {self.folder}: {error}") from error
 
-    def save(self, state: TrainState, record: dict[str, Any], *, select: float, loss: float) -> None:
-        """Writes a checkpoint of the state's step.
+    def save(self, state: TrainState, record: dict[str, Any], *, steady: bool = True) -> None:
+        """Writes a checkpoint of the state's step, while the caller goes on.
 
         Args:
-          state: on any device.
+          state: on any device; it is copied before this returns.
           record: the loop's own JSON values.
-          select: the metric that chooses the best checkpoint, higher is better.
-          loss: validation loss, which breaks ties.
+          steady: whether further training may start from it: the learning rate has not begun to fall.
 
         Raises:
-          CheckpointError: if it cannot be written (folder not writable, disk full); earlier checkpoints are kept.
+          CheckpointError: if the checkpoint before could not be written (folder not writable, disk full); earlier ones
+            are kept.
         """
-        step = int(state.step)
+        self.wait()
         tree = flax.serialization.to_state_dict(jax.device_get(state))
         items = self._ocp.args.Composite(state=self._ocp.args.PyTreeSave(tree), record=self._ocp.args.JsonSave(record))
+        step = int(state.step)
+        self._writing = step, self._thread.submit(self._save, step, items, {"steady": float(steady)})
+
+    def _save(self, step: int, items: Any, metrics: dict[str, float]) -> None:
+        self._manager.save(step, args=items, metrics=metrics)
+        self._manager.wait_until_finished()
+        shutil.rmtree(self.folder / _REMOVED, ignore_errors=True)
+
+    def wait(self) -> None:
+        """Returns when the last checkpoint is whole.
+
+        Raises:
+          CheckpointError: if it could not be written.
+        """
+        if self._writing is None:
+            return
+        (step, written), self._writing = self._writing, None
         try:
-            self._manager.save(step, args=items, metrics={_METRIC: float(select), "loss": float(loss)})
-            self._manager.wait_until_finished()
-            shutil.rmtree(self.folder / _REMOVED, ignore_errors=True)
+            written.result()
         except (OSError, ValueError, RuntimeError) as error:
-            kept = self.steps()
             raise CheckpointError(
                 f"could not write the checkpoint of step {step} to {self.folder}: {error}. "
-                f"Checkpoints of steps {kept} are intact; free space or permissions there and run again to resume."
+                f"Checkpoints of steps {self.steps()} are intact; free space or permissions there and run again to "
+                "resume."
             ) from error
 
     def steps(self) -> list[int]:
         """The steps that have a whole checkpoint, rising."""
         return saved_steps(self.folder.parent)
 
+    def newest_steady(self) -> int | None:
+        """The newest step that further training may start from."""
+        return max((step for step in self.steps() if self._metrics(step).get("steady", 1.0)), default=None)
+
+    def validations(self) -> dict[int, dict[str, float]]:
+        """The metrics of each validated step, rising; those of steps without a checkpoint too."""
+        history = read_json(self._path) if self._path.exists() else {}
+        return {step: history[str(step)] for step in sorted(map(int, history))}
+
+    def validated(self, step: int, metrics: dict[str, float], choice: str) -> None:
+        """Notes the validation of a step.
+
+        Args:
+          step: later than all before.
+          metrics: of it.
+          choice: name of the one that chooses the best step; higher is better.
+
+        Raises:
+          CheckpointError: if it cannot be written.
+        """
+        history = {**self.validations(), step: {**metrics, _CHOICE: metrics[choice]}}
+        self._write(history)
+
+    def forget(self, after: int) -> None:
+        """Removes the validations of later steps, which will be done again."""
+        history = self.validations()
+        if any(step > after for step in history):
+            self._write({step: metrics for step, metrics in history.items() if step <= after})
+
+    def _write(self, history: dict[int, dict[str, float]]) -> None:
+        try:
+            write_json(self._path, {str(step): metrics for step, metrics in history.items()})
+        except OSError as error:
+            raise CheckpointError(f"could not write {self._path}: {error}; the checkpoints are intact") from error
+
     def best_step(self) -> int:
-        """The step of the highest selection metric; ties go to the lower validation loss.
+        """The step that validation chooses (ties: lower loss, then later), or the newest where none was validated.
 
         Raises:
           CheckpointError: if there is no checkpoint.
         """
-        scores = {step: self.metrics(step) for step in self.steps()}
-        if not scores:
+        steps = self.steps()
+        if not steps:
             raise CheckpointError(f"there is no checkpoint in {self.folder}")
-        return max(scores, key=lambda step: (_rank(scores[step]), step))
+        validations = self.validations()
+        for step in steps:
+            if step in validations and _CHOICE not in validations[step]:  # irjax 0.1 kept it in the checkpoint
+                validations[step] = {**validations[step], **self._metrics(step)}
+        best = _best(steps, validations)
+        return steps[-1] if best is None else best
 
-    def metrics(self, step: int) -> dict[str, float]:
-        """The metrics that were saved with a step.
-
-        Raises:
-          CheckpointError: if they are not there.
-        """
+    def _metrics(self, step: int) -> dict[str, float]:
         with self._reading(step):
-            return dict(self._manager.metrics(step))
+            return dict(self._manager.metrics(step) or {})
 
     def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest state and record, or None if there is none.
@@ -173,8 +248,16 @@ class Checkpoints:
         return step, tree["average"] if tree.get("average") is not None else tree["variables"]
 
     def close(self) -> None:
-        """Ends orbax's threads."""
-        self._manager.close()
+        """Ends orbax's threads, when the last checkpoint is whole.
+
+        Raises:
+          CheckpointError: if it could not be written.
+        """
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+            self._manager.close()
 
     def _read(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
         ocp = self._ocp

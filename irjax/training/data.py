@@ -93,19 +93,17 @@ class DataConfig:
         return concatenate([ResizedSource(part, self.resize) for part in parts] if self.resize else parts)
 
 
-def open_splits(config: DataConfig) -> tuple[Source, Source, dict[str, Any]]:
-    """Opens the images to train and to validate on, and describes them for the run's record.
+def open_splits(config: DataConfig, *, validate: bool = True) -> tuple[Source, Source | None, dict[str, Any]]:
+    """Opens the images to train and to validate on (None without `validate`), and describes them for the run's record.
 
     Raises:
       UserError: if the two share a name, or a split cannot be opened.
     """
-    train, val = config.open("train"), config.open("val")
-    check_disjoint(train, val)
-    about = {
-        name: {"examples": len(source), "sha256_of_names": split_hash(source)}
-        for name, source in (("train", train), ("val", val))
-    }
-    return train, val, about
+    sources = {name: config.open(name) for name in ("train", "val")[: 1 + validate]}
+    if validate:
+        check_disjoint(**sources)
+    about = {name: {"examples": len(source), "sha256_of_names": split_hash(source)} for name, source in sources.items()}
+    return sources["train"], sources.get("val"), about
 
 
 def in_memory(source: Source, with_masks: bool) -> MemorySource:
@@ -140,7 +138,6 @@ class CachedFeed:
     """The training images on the first device, once for all: a dispatch gets the squares that its steps draw.
 
     Attributes:
-      examples: number of squares that an epoch draws.
       waited: seconds spent waiting for data: none.
     """
 
@@ -158,7 +155,7 @@ class CachedFeed:
             slide=config.slide,
         )
         weights = balanced_weights(data_sets(source)[cache.image], cache.has_target()) if config.balance else None
-        self.examples, self._batch_size = len(cache), batch_size
+        self._batch_size = batch_size
         self._order = Order(len(cache), seed, weights)
         self._cache = jax.device_put(cache, device)
         self._cut = jax.jit(jax.vmap(cut, in_axes=(None, 0, 0)))
@@ -175,14 +172,13 @@ class HostFeed:
     """Batches read by grain while the device computes.
 
     Attributes:
-      examples: number of squares that an epoch draws.
       waited: seconds spent waiting for batches.
     """
 
     def __init__(self, source: Source, config: DataConfig, batch_size: int, seed: int, with_masks: bool):
         source = as_windows(source, config.size, overlap_of(config.size)) if config.slide else source
         weights = balanced_weights(data_sets(source), target_flags(source)) if config.balance else None
-        self.examples, self.waited = len(source), 0.0
+        self.waited = 0.0
         self._batches: Iterator[Batch] | None = None
         self._read = functools.partial(
             host_batches,

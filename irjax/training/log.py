@@ -9,6 +9,7 @@ import sys
 
 from irjax.errors import reading, writing
 from irjax.reports.files import plain, write_text
+from irjax.training.budget import Clock
 
 
 def _lines_until(path: pathlib.Path, step: int) -> list[str]:
@@ -26,9 +27,20 @@ def _lines_until(path: pathlib.Path, step: int) -> list[str]:
 
 
 class Log:
-    """metrics.jsonl, TensorBoard and the progress bar of a run."""
+    """metrics.jsonl, TensorBoard and the progress bar of a run.
 
-    def __init__(self, run: pathlib.Path, start: int, steps: int, *, tensorboard: bool):
+    Args:
+      run: its directory.
+      start: the step it begins or goes on from.
+      steps: its length, or None if that is `minutes`.
+      clock: what time it has taken, which every line tells.
+      minutes: its length by the clock.
+      tensorboard: write TensorBoard files.
+    """
+
+    def __init__(
+        self, run: pathlib.Path, start: int, steps: int | None, clock: Clock, *, minutes: float, tensorboard: bool
+    ):
         from tqdm import tqdm
 
         self._path = run / "metrics.jsonl"
@@ -42,22 +54,31 @@ class Log:
                 from tensorboardX import SummaryWriter
 
                 self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
-        self._bar = tqdm(total=steps, initial=start, disable=not sys.stderr.isatty(), unit="step", dynamic_ncols=True)
-        if start:
+        self._clock, self._minutes = clock, minutes
+        shown = {"disable": not sys.stderr.isatty(), "dynamic_ncols": True}
+        if steps is None:
+            form = "{l_bar}{bar}| {n:.1f} of {total:g} minutes{postfix}"
+            self._bar = tqdm(total=minutes, initial=clock.seconds / 60, bar_format=form, **shown)
+        else:
+            self._bar = tqdm(total=steps, initial=start, unit="step", **shown)
+        if start and steps is None:
+            self.say(f"resuming {run} at step {start}, after {clock.seconds / 60:.1f} of {minutes:g} minutes")
+        elif start:
             self.say(f"resuming {run} at step {start} of {steps}")
 
     def write(self, step: int, values: dict[str, float], *, group: str) -> None:
         """One line; `group` is ``train`` or ``val``."""
         with writing(self._path):
-            self._file.write(json.dumps({"step": step, "group": group, **plain(values)}) + "\n")
+            line = {"step": step, "minutes": round(self._clock.seconds / 60, 3), "group": group, **plain(values)}
+            self._file.write(json.dumps(line) + "\n")
         if self._writer is not None:
             for name, value in values.items():
                 self._writer.add_scalar(f"{group}/{name}", value, step)
 
-    def advance(self, count: int, **shown: str) -> None:
-        """Moves the bar by `count` steps."""
-        self._bar.update(count)
-        self._bar.set_postfix(shown, refresh=False)
+    def advance(self, step: int, count: int, **shown: str) -> None:
+        """Moves the bar by the `count` steps up to `step`."""
+        self._bar.set_postfix({"step": step, **shown} if self._minutes else shown, refresh=False)
+        self._bar.update(self._clock.seconds / 60 - self._bar.n if self._minutes else count)
 
     def validation(self, step: int, metrics: dict[str, float]) -> None:
         """Logs and prints a validation."""

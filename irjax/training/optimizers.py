@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from irjax.errors import UserError
@@ -79,10 +80,13 @@ class OptimizerConfig:
         factors = self.factors()
         return factors.get(_group_of(path, factors), 1.0) > 0
 
-    def learning_rate(self, steps: int, steps_per_epoch: int) -> optax.Schedule:
-        """The rate as a function of the step, before the plateau rule."""
-        warmup = min(round(self.warmup_epochs * steps_per_epoch), steps // 2)
-        if self.schedule == "cosine":
+    def learning_rate(self, steps: int | None, steps_per_epoch: int) -> optax.Schedule:
+        """The rate as a function of the step, before the plateau rule; constant after warm-up if `steps` is None."""
+        warmup = round(self.warmup_epochs * steps_per_epoch)
+        warmup = warmup if steps is None else min(warmup, steps // 2)
+        if steps is None:
+            after = optax.constant_schedule(self.rate)
+        elif self.schedule == "cosine":
             after = optax.cosine_decay_schedule(self.rate, max(steps - warmup, 1), alpha=1e-3)
         elif self.schedule == "steps":
             drops = {round(share * steps) - warmup: 0.1 for share in (0.6, 0.8)}
@@ -93,8 +97,13 @@ class OptimizerConfig:
             return after
         return optax.join_schedules([optax.linear_schedule(self.rate / 1000, self.rate, warmup), after], [warmup])
 
-    def build(self, steps: int, steps_per_epoch: int) -> optax.GradientTransformation:
-        """The optimiser for a run of this many steps."""
+    def build(
+        self, steps: int | None, steps_per_epoch: int, axis_name: str | None = None
+    ) -> optax.GradientTransformation:
+        """The optimiser for a run of this many steps (None: not known).
+
+        Its updates are the same with an `axis_name`, of the mapped devices that share its work.
+        """
         rate = self.learning_rate(steps, steps_per_epoch)
         if self.name == "adagrad":
             # PyTorch divides by root(sum) + 1e-10, optax by root(sum + eps): eps is the square.
@@ -102,7 +111,7 @@ class OptimizerConfig:
         elif self.name == "adamw":
             optimiser = optax.adamw(rate, weight_decay=self.weight_decay)
         elif self.name == "muon":
-            optimiser = _muon(rate, self.weight_decay)
+            optimiser = _muon(rate, self.weight_decay, axis_name)
         elif self.name == "sgd":
             optimiser = optax.chain(optax.add_decayed_weights(self.weight_decay), optax.sgd(rate, momentum=0.9))
         else:
@@ -148,12 +157,15 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al., "Muon", 2024
 _ADAM_SIZE = 0.2  # root mean square of AdamW's updates (Liu et al., "Muon is Scalable for LLM Training", 2025)
 
 
-def _muon(rate: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
+def _muon(rate: optax.Schedule, weight_decay: float, axis_name: str | None) -> optax.GradientTransformation:
     """`optax.contrib.muon` with its matrices orthogonalised in another form; the same updates and the same state."""
 
-    def of_matrix(value: jax.Array, _: Any = None) -> jax.Array:
+    def of_matrix(value: jax.Array) -> jax.Array:
         matrix = value.reshape(-1, value.shape[-1])
         return (orthogonalize(matrix) * _ADAM_SIZE * max(matrix.shape) ** 0.5).reshape(value.shape)
+
+    def of_all(updates: Any, parameters: Any = None) -> Any:
+        return jax.tree.map(of_matrix, updates) if axis_name is None else shared(of_matrix, updates, axis_name)
 
     def axes(updates: Any) -> Any:
         numbers = optax.contrib.MuonDimensionNumbers
@@ -161,12 +173,38 @@ def _muon(rate: optax.Schedule, weight_decay: float) -> optax.GradientTransforma
 
     matrices = optax.chain(
         optax.contrib.scale_by_muon(ns_steps=0, weight_dimension_numbers=axes),  # momentum with a norm of 1
-        optax.stateless_with_tree_map(of_matrix),
+        optax.stateless(of_all),
         optax.add_decayed_weights(weight_decay),
         optax.scale_by_learning_rate(rate),
     )
     rest = optax.adamw(rate, weight_decay=weight_decay, nesterov=True)
     return optax.partition({"muon": matrices, "adam": rest}, lambda values: jax.tree.map(_kind, values))
+
+
+def shared(function: Callable[[jax.Array], jax.Array], kernels: Any, axis_name: str) -> Any:
+    """A function of each kernel, which the devices of a mapped axis share among them; the same result on all.
+
+    Args:
+      function: of a kernel, to one of the same shape; what it costs grows like that of `orthogonalize`.
+      kernels: a tree of arrays, equal on all devices.
+      axis_name: of the devices.
+    """
+    leaves, structure = jax.tree.flatten(kernels)
+    costs = [leaf.size * min(leaf.shape[-1], leaf.size // leaf.shape[-1]) for leaf in leaves]
+    count = jax.lax.axis_size(axis_name)
+    owners, loads = [0] * len(leaves), [0] * count
+    for index in sorted(range(len(leaves)), key=lambda index: -costs[index]):  # the largest first, to who has least
+        owners[index] = int(np.argmin(loads))
+        loads[owners[index]] += costs[index]
+
+    def work_of(device: int) -> Callable[[list[jax.Array]], list[jax.Array]]:
+        return lambda values: [
+            function(value) if owner == device else jnp.zeros_like(value)
+            for value, owner in zip(values, owners, strict=True)
+        ]
+
+    parts = jax.lax.switch(jax.lax.axis_index(axis_name), [work_of(device) for device in range(count)], leaves)
+    return structure.unflatten(jax.lax.psum(parts, axis_name))  # of a value and zeros: exactly the value
 
 
 def _kind(value: jax.Array) -> str:

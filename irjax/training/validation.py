@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -28,11 +28,21 @@ class Validation:
       batch_size: canvases or windows in one run of the network.
       with_masks: whether the method needs target masks.
       device: where the network runs.
+      before_batch: called before each batch; what it raises ends the validation.
     """
 
     def __init__(
-        self, method: Method, source: Source, data: DataConfig, *, batch_size: int, with_masks: bool, device: jax.Device
+        self,
+        method: Method,
+        source: Source,
+        data: DataConfig,
+        *,
+        batch_size: int,
+        with_masks: bool,
+        device: jax.Device,
+        before_batch: Callable[[], None] = lambda: None,
     ):
+        self._before_batch = before_batch
         self._method, self._source, self._batch_size, self._device = method, source, batch_size, device
         self._step = jax.jit(make_eval_step(method))
         options = {"with_mask": with_masks, "enlarge": data.enlarge, "slide": data.slide, "dtype": source.dtype}
@@ -70,6 +80,7 @@ class Validation:
         """Loss [n] and predictions of n views, in numpy, and n; the next batch is made while the device computes."""
         running: collections.deque[tuple[Any, int]] = collections.deque()
         while (chunk := list(itertools.islice(views, self._batch_size))) or running:
+            self._before_batch()
             if chunk:
                 # One shape, one program: repetitions fill the last batch up and do not count.
                 filled = chunk + chunk[-1:] * (self._batch_size - len(chunk))

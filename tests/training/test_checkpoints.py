@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 import pathlib
 
@@ -34,15 +35,23 @@ def checkpoints(tmp_path):
     made.close()
 
 
+def save(checkpoints, saved, *, f1=None, loss=1.0, record=None, steady=True):
+    """A whole checkpoint, validated if there is an F1."""
+    checkpoints.save(saved, record or {}, steady=steady)
+    checkpoints.wait()
+    if f1 is not None:
+        checkpoints.validated(int(saved.step), {"loss": loss, "f1": f1}, "f1")
+
+
 def save_all(checkpoints, scores):
-    for step, (select, loss) in enumerate(scores, 1):
-        checkpoints.save(state(10 * step), {"n": step}, select=select, loss=loss)
+    for step, (f1, loss) in enumerate(scores, 1):
+        save(checkpoints, state(10 * step), f1=f1, loss=loss)
 
 
 def test_newest_and_best_are_kept(checkpoints):
-    save_all(checkpoints, [(0.1, 1.0), (0.7, 0.5), (0.3, 0.1), (0.6, 0.1), (0.2, 0.1), (-1.0, 0.1)])
+    save_all(checkpoints, [(0.1, 1.0), (0.7, 0.5), (0.3, 0.1), (0.6, 0.1), (0.2, 0.1), (float("nan"), 0.1)])
     assert checkpoints.steps() == [20, 60] and checkpoints.best_step() == 20
-    assert checkpoints.metrics(20) == {"select": 0.7, "loss": 0.5}
+    assert checkpoints.validations()[20] == {"loss": 0.5, "f1": 0.7, "select": 0.7}
     assert sorted(entry.name for entry in checkpoints.folder.iterdir() if not entry.name.isdecimal()) in (
         [],
         ["removed"],
@@ -52,14 +61,43 @@ def test_newest_and_best_are_kept(checkpoints):
 def test_ties_go_to_the_lower_loss_then_to_the_later_step(checkpoints):
     save_all(checkpoints, [(0.5, 0.3), (0.5, 0.2), (0.5, 0.4), (0.1, 0.1)])
     assert checkpoints.best_step() == 20 and checkpoints.steps() == [20, 40]
-    checkpoints.save(state(50), {}, select=0.5, loss=0.2)
+    save(checkpoints, state(50), f1=0.5, loss=0.2)
     assert checkpoints.best_step() == 50
+
+
+def test_what_training_may_start_from_stays_beside_newest_and_best(checkpoints):
+    for step, steady, f1 in [(10, True, 0.9), (20, True, None), (30, True, None), (40, False, 0.1), (50, False, None)]:
+        save(checkpoints, state(step), f1=f1, steady=steady)
+    assert checkpoints.steps() == [10, 30, 50] and checkpoints.newest_steady() == 30
+
+
+def test_without_validation_the_newest_is_best(checkpoints):
+    for step in (10, 20):
+        save(checkpoints, state(step))
+    assert checkpoints.best_step() == 20 and checkpoints.validations() == {}
+
+
+def test_validations_of_later_steps_are_forgotten(checkpoints):
+    save_all(checkpoints, [(0.1, 1.0), (0.2, 1.0), (0.3, 1.0)])
+    checkpoints.forget(after=20)
+    assert list(checkpoints.validations()) == [10, 20]
+
+
+def test_a_run_of_the_first_version_is_read(tmp_path, checkpoints):
+    """It kept what chooses in the checkpoint, and not in validation.json."""
+    save_all(checkpoints, [(0.7, 1.0), (0.2, 1.0)])
+    for step, f1 in ((10, 0.7), (20, 0.2)):
+        (metrics,) = (checkpoints.folder / str(step) / "metrics").glob("metrics")
+        metrics.write_text(json.dumps({"select": f1, "loss": 1.0}))
+    path = tmp_path / "validation.json"
+    path.write_text(json.dumps({step: {"loss": 1.0, "f1": None} for step in ("10", "20")}))
+    chex.assert_trees_all_equal(load_variables(tmp_path), jax.device_get(state(10).average))
 
 
 def test_the_best_survives_a_new_process(tmp_path):
     for step, select in [(10, 0.9), (20, 0.1), (30, 0.2)]:
         one = Checkpoints(tmp_path)
-        one.save(state(step), {}, select=select, loss=1.0)
+        save(one, state(step), f1=select)
         one.close()
     assert saved_steps(tmp_path) == [10, 30]
     chex.assert_trees_all_equal(load_variables(tmp_path), jax.device_get(state(10).average))
@@ -71,7 +109,7 @@ def test_state_and_record_come_back_to_the_bit(checkpoints, averaging):
     saved = state(10, averaging=averaging)
     saved = saved.replace(rate_scale=jnp.float32(1 / 3), variables=jax.tree.map(lambda x: x / 3, saved.variables))
     record = {"plateau": {"best": float("inf"), "scale": 0.1, "waited": 2}}
-    checkpoints.save(saved, record, select=1.0, loss=1.0)
+    save(checkpoints, saved, record=record)
     restored, found = checkpoints.restore(state(0, averaging=averaging))
     assert found == record
     chex.assert_trees_all_equal(restored, jax.device_get(saved))
@@ -107,7 +145,7 @@ def other_network():
     ids=["shape", "averaging", "optimiser", "network"],
 )
 def test_another_run_is_refused(checkpoints, template):
-    checkpoints.save(state(10), {}, select=1.0, loss=1.0)
+    save(checkpoints, state(10), f1=1.0)
     with pytest.raises(CheckpointError, match=r"step 10 .*does not fit"):
         checkpoints.restore(template())
 
@@ -123,7 +161,7 @@ def test_a_folder_that_vanished_or_was_replaced(tmp_path):
     checkpoints.folder.rmdir()
     checkpoints.folder.write_text("")
     with pytest.raises(CheckpointError, match="could not write the checkpoint of step 10"):
-        checkpoints.save(state(10), {}, select=1.0, loss=1.0)
+        save(checkpoints, state(10), f1=1.0)
 
 
 def full_disk(*_args, **_kwargs):
@@ -133,7 +171,7 @@ def full_disk(*_args, **_kwargs):
 @pytest.mark.parametrize("where", ["manager", "rename", "write"])
 def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch, where):
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(state(10), {}, select=0.5, loss=1.0)
+    save(checkpoints, state(10), f1=0.5)
     with monkeypatch.context() as patch:
         if where == "manager":
             patch.setattr(checkpoints._manager, "save", full_disk)
@@ -146,21 +184,21 @@ def test_a_full_disk_leaves_the_previous_checkpoint(tmp_path, monkeypatch, where
             patch.setattr(JsonCheckpointHandler, "async_save", full_disk)
             patch.setattr(JsonCheckpointHandler, "save", full_disk)
         with pytest.raises(CheckpointError, match=r"step 20 .*No space left.*\[10\] are intact"):
-            checkpoints.save(state(20), {}, select=0.9, loss=1.0)
+            save(checkpoints, state(20), f1=0.9)
     checkpoints.close()
     assert saved_steps(tmp_path) == [10]
     chex.assert_trees_all_equal(load_variables(tmp_path), jax.device_get(state(10).average))
     again = Checkpoints(tmp_path)
     assert int(again.restore(state(0))[0].step) == 10
-    again.save(state(20), {}, select=0.9, loss=1.0)
+    save(again, state(20), f1=0.9)
     again.close()
-    assert saved_steps(tmp_path) == [20]
+    assert saved_steps(tmp_path)[-1] == 20
     chex.assert_trees_all_equal(load_variables(tmp_path), jax.device_get(state(20).average))
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(state(10), {}, select=0.5, loss=1.0)
+    save(checkpoints, state(10), f1=0.5)
     checkpoints.close()
     for path in (tmp_path / "checkpoints" / "10" / "state").rglob("*"):
         if path.is_file():
@@ -171,7 +209,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 def test_reading_writes_and_says_nothing(tmp_path, caplog):
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(state(10), {}, select=0.5, loss=1.0)
+    save(checkpoints, state(10), f1=0.5)
     checkpoints.close()
     listing = lambda: sorted((p, p.stat().st_mtime_ns) for p in tmp_path.rglob("*"))  # noqa: E731
     before = listing()
