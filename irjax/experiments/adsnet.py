@@ -149,8 +149,8 @@ def sirst() -> AdsnetConfig:
         data=DataConfig(size=256, enlarge=False, slide=True, balance=True),
         loss=LossConfig(segmentation=("cross_entropy", "soft_iou"), recall_weight=1.0),
         augment=AugmentConfig(crop=96, flips=True, rotations=True, gain=0.15, offset=0.05),
-        optimizer=OptimizerConfig(name="muon", rate=2e-3, weight_decay=0.01, warmup_epochs=0.2, clip_norm=1.0),
-        loop=LoopConfig(steps=10_000, batch_size=8, eval_epochs=5.86, averaging=0.998),
+        optimizer=OptimizerConfig(name="muon", rate=2e-3, weight_decay=0.01, warmup_epochs=0.7, clip_norm=1.0),
+        loop=LoopConfig(steps=10_000, batch_size=8, eval_epochs=21, averaging=0.998),
     )
 
 

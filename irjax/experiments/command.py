@@ -21,8 +21,10 @@ from irjax.experiments.common import ROUNDING_IMAGES, card, largest_difference, 
 from irjax.inference import CONFIG_FILE, Detector, load
 from irjax.reports.files import write_json
 from irjax.training.allocator import keep_freed_memory
+from irjax.training.configs import changed
 from irjax.training.data import in_memory
 from irjax.training.loop import Result
+from irjax.training.parallel import use_all_cores
 from irjax.types import Source
 from irjax.weights import on_disk, save_weights
 
@@ -106,14 +108,23 @@ class Experiment:
         first.add_argument("--recipe", default="quick")
         name = first.parse_known_args(arguments)[0].recipe
         name = name if name in self.recipes else "quick"  # refused below; a default would not be checked
-        default = self.command(**vars(self.recipes[name]()), recipe=name)
+        recipe = self.recipes[name]()
+        lengths = [flag for flag in ("minutes", "steps", "epochs") if _given(arguments, f"--loop.{flag}")]
+        if "minutes" in lengths:
+            if lengths != ["minutes"]:
+                raise UsageError(f"--loop.minutes and --loop.{lengths[1]} exclude each other")
+            recipe = changed(recipe, loop={"steps": 0})
+        default = self.command(**vars(recipe), recipe=name)
         return tyro.cli(self.command, args=list(arguments), default=default, prog=self.program)
 
     def main(self, arguments: Sequence[str] | None = None) -> None:
         """Runs the command; errors that a user can mend become one line, as those of `irjax.cli`."""
-        command = self.parse(sys.argv[1:] if arguments is None else arguments)
         with stopping():
-            _run(self, command)
+            _run(self, self.parse(sys.argv[1:] if arguments is None else arguments))
+
+
+def _given(arguments: Sequence[str], flag: str) -> bool:
+    return any(argument == flag or argument.startswith(f"{flag}=") for argument in arguments)
 
 
 def _run(experiment: Experiment, command: Flags) -> None:
@@ -121,7 +132,11 @@ def _run(experiment: Experiment, command: Flags) -> None:
     begin = time.perf_counter()
     config = command.config
     name = f"{experiment.name}-{command.recipe}"
+    if not command.eval_only:
+        use_all_cores(config.loop.devices or config.loop.batch_size)
     if command.ablation:
+        if config.loop.minutes:
+            raise UsageError("variants of an ablation are as long as each other in steps: give --loop.steps")
         folder = pathlib.Path(command.run or f"runs/{name}-ablation-{command.ablation}")
         variants = experiment.ablation(command.ablation, config)
         tests = _tests(command, command.test) if command.test else {}
@@ -141,7 +156,8 @@ def _run(experiment: Experiment, command: Flags) -> None:
     else:
         run = pathlib.Path(command.run or f"runs/{name}-seed{config.loop.seed}")
         result = experiment.train(config, run)
-        print(f"chosen on validation: step {result.best_step}; waited for data {result.data_wait:.1%} of the time")
+        chosen = "chosen on validation" if config.loop.validate else "the last, not validated"
+        print(f"{chosen}: step {result.best_step}; waited for data {result.data_wait:.1%} of the time")
         if experiment.untested(config):
             print(experiment.untested(config))
             return

@@ -186,12 +186,12 @@ def sirst() -> MshnetConfig:
     """
     return MshnetConfig(
         data=DataConfig(size=256, enlarge=False, slide=True, balance=True),
-        loss=LossConfig(variant="mobius", location="none", warm_epochs=0.75),
+        loss=LossConfig(variant="mobius", location="none", warm_epochs=2.7),
         augment=AugmentConfig(
             crop=128, zoom=(0.7, 1.4), flips=True, rotations=True, gain=0.25, offset=0.1, noise=0.015
         ),
-        optimizer=OptimizerConfig(name="muon", rate=2e-3, weight_decay=0.01, warmup_epochs=0.2, clip_norm=1.0),
-        loop=LoopConfig(steps=4100, batch_size=8, eval_epochs=4.8, averaging=0.998),
+        optimizer=OptimizerConfig(name="muon", rate=2e-3, weight_decay=0.01, warmup_epochs=0.7, clip_norm=1.0),
+        loop=LoopConfig(steps=4100, batch_size=8, eval_epochs=17, averaging=0.998),
     )
 
 

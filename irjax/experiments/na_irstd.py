@@ -31,7 +31,9 @@ from irjax.losses.na_irstd import na_irstd_loss, score_loss, selection_counts
 from irjax.models import NaIRSTD
 from irjax.models.na_irstd import NaIrstdOutputs
 from irjax.models.repvit import DEPTHS, WIDTHS
+from irjax.reports.files import read_json
 from irjax.targets.relevance import relevance
+from irjax.training.checkpoints import saved_steps
 from irjax.training.configs import changed
 from irjax.training.data import DataConfig
 from irjax.training.loop import LoopConfig, Result
@@ -183,8 +185,8 @@ def sirst() -> NaIrstdConfig:
         relevance=RelevanceConfig(steps=1500, eval_epochs=100, rate=2e-3),
         loss=LossConfig(cross_entropy="targets"),
         augment=AugmentConfig(crop=128, flips=True, rotations=True, gain=0.15, offset=0.05),
-        optimizer=OptimizerConfig(name="muon", rate=2e-3, weight_decay=0.01, warmup_epochs=0.2, clip_norm=1.0),
-        loop=LoopConfig(steps=6000, batch_size=4, eval_epochs=1.76, averaging=0.998),
+        optimizer=OptimizerConfig(name="muon", rate=2e-3, weight_decay=0.01, warmup_epochs=0.7, clip_norm=1.0),
+        loop=LoopConfig(steps=6000, batch_size=4, eval_epochs=6.3, averaging=0.998),
     )
 
 
@@ -264,18 +266,19 @@ def detector_config(config: NaIrstdConfig) -> DetectorConfig:
     return common.detector_config("na_irstd", config, tuple(name for name in _NETWORK if name != "remat"))
 
 
-def first_stage(config: NaIrstdConfig) -> NaIrstdConfig:
-    """The config of the first stage by itself."""
+def first_stage(config: NaIrstdConfig, minutes: float = 0.0) -> NaIrstdConfig:
+    """The config of the first stage by itself; it ends after the minutes, if there are any."""
     own = config.relevance
     groups = (*config.optimizer.groups, "backbone=0", "injection=0", "decoder=0")
-    loop = {"steps": own.steps, "epochs": own.epochs, "eval_epochs": own.eval_epochs}
+    length = {"minutes": minutes} if minutes else {"steps": own.steps, "epochs": own.epochs}
+    loop = {**length, "eval_epochs": own.eval_epochs}
     return dataclasses.replace(changed(config, optimizer={"rate": own.rate, "groups": groups}, loop=loop), stage=1)
 
 
-def second_stage(config: NaIrstdConfig, first: pathlib.Path) -> NaIrstdConfig:
+def second_stage(config: NaIrstdConfig, first: pathlib.Path, minutes: float = 0.0) -> NaIrstdConfig:
     """The config of the second stage, which starts from the first's run; the scorer stays as it is."""
     groups = (*config.optimizer.groups, "scorer=0", f"native={config.relevance.native_rate:g}")
-    config = changed(config, optimizer={"groups": groups})
+    config = changed(config, optimizer={"groups": groups}, loop={"minutes": minutes})
     return dataclasses.replace(config, stage=2, initial=config.initial or str(first))
 
 
@@ -284,7 +287,8 @@ def train(config: NaIrstdConfig, run: pathlib.Path) -> Result:
 
     Args:
       config: everything the run depends on.
-      run: its directory; the first of two stages is in its folder stage1.
+      run: its directory; the first of two stages is in its folder stage1. It gets a quarter of `loop.minutes`; minutes
+        that a run is given when the second has begun are all the second's.
 
     Returns:
       Of the last stage that was trained.
@@ -295,15 +299,18 @@ def train(config: NaIrstdConfig, run: pathlib.Path) -> Result:
     fit = functools.partial(common.train, detector_config=detector_config, with_masks=True)
     if not config.two:
         return fit(config, run, method_for=na_irstd_method)
-    first = run / "stage1"
+    first, minutes = run / "stage1", 0.0
     if config.stage != 2:
-        result = fit(first_stage(config), first, method_for=relevance_method)
+        minutes = config.loop.minutes if config.stage == 1 else config.loop.minutes / 4
+        if minutes and saved_steps(run):
+            minutes = read_json(first / "config.json")["config"]["loop"]["minutes"]
+        result = fit(first_stage(config, minutes), first, method_for=relevance_method)
         if config.stage == 1:
             return result
         config = dataclasses.replace(config, initial="")
     elif not config.initial and not first.is_dir():
         raise MissingFileError(f"stage 2 starts from stage 1: train that first, or give --initial; no {first}")
-    return fit(second_stage(config, first), run, method_for=na_irstd_method)
+    return fit(second_stage(config, first, config.loop.minutes - minutes), run, method_for=na_irstd_method)
 
 
 # --- ablations --------------------------------------------------------------------------------------------------------

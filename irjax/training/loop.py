@@ -34,7 +34,7 @@ from irjax.training.configs import differences
 from irjax.training.data import CachedFeed, DataConfig, HostFeed, in_memory, open_splits
 from irjax.training.log import Log
 from irjax.training.optimizers import OptimizerConfig, Plateau
-from irjax.training.parallel import data_parallel, replicate
+from irjax.training.parallel import data_parallel, largest_share, replicate
 from irjax.training.state import TrainState, Variables
 from irjax.training.steps import Method, Step, make_train_step
 from irjax.training.validation import Validation
@@ -206,7 +206,7 @@ def _devices(loop: LoopConfig) -> list[jax.Device]:
     if loop.devices > len(devices):
         raise UserError(f"loop.devices is {loop.devices}, but there are {len(devices)}")
     if not loop.devices:
-        return devices[: max(n for n in range(1, len(devices) + 1) if loop.batch_size % n == 0)]
+        return devices[: largest_share(loop.batch_size, len(devices))]
     devices = devices[: loop.devices]
     if loop.batch_size % len(devices):
         raise UserError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +16,25 @@ from irjax.training.steps import Step
 
 AXIS = "batch"
 Metrics = dict[str, jax.Array]
+
+
+def use_all_cores(batch_size: int) -> None:
+    """Makes a device of each processor core, as far as they can share batches of this size equally; for programs.
+
+    A step of one CPU device leaves cores idle between its large operations. Other kinds of devices are as they are, and
+    so is a number that the user has set. After the first use of JAX there is nothing left to choose.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if chosen or jax.config.jax_num_cpu_devices > 0:
+        return
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", largest_share(batch_size, cores))
+
+
+def largest_share(batch_size: int, most: int) -> int:
+    """The largest number of devices, of `most`, that divides a batch."""
+    return max(count for count in range(1, most + 1) if batch_size % count == 0)
 
 
 def many_steps(step: Step) -> Step:

@@ -363,6 +363,17 @@ def test_a_recipe_sets_the_defaults(name):
     assert (command.config.augment.crop or command.config.data.size) % 16 == 0
 
 
+def test_minutes_take_the_place_of_a_recipes_steps():
+    command = mshnet.parse(["--recipe", "sirst", "--loop.minutes", "90"])
+    assert (command.config.loop.minutes, command.config.loop.steps) == (90, 0)
+
+
+def test_ablations_count_steps(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        mshnet.main(["--ablation", "loss", "--loop.minutes", "1", "--run", str(tmp_path / "run")])
+    assert stop.value.code == 2 and "as long as each other in steps" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments, said",
     [
@@ -376,6 +387,8 @@ def test_a_recipe_sets_the_defaults(name):
         (["--data.size", "63"], "multiple of 2"),
         (["--augment.crop", "47"], "multiples of 2"),
         (["--ship", "a.safetensors"], "--eval-only"),
+        (["--loop.minutes", "1", "--loop.steps", "4"], "--loop.minutes and --loop.steps exclude each other"),
+        (["--loop.steps=4", "--loop.minutes=1"], "--loop.minutes and --loop.steps exclude each other"),
     ],
 )
 def test_wrong_arguments(arguments, said, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """The Na-IRSTD experiment at a tiny size: both stages through the command, what stays frozen, its ablations."""
 
 import contextlib
+import dataclasses
 import io
 import json
 
@@ -179,6 +180,25 @@ def test_one_stage_is_as_long_as_two():
     ):
         with pytest.raises(UserError, match="give --loop.steps and --relevance.steps, or neither"):
             na_irstd.ablation("stages", mixed)
+
+
+def test_minutes_are_shared_between_the_stages(tmp_path, monkeypatch):
+    lengths = []
+
+    def note(config, run, **_):
+        lengths.append((run.name, config.loop.minutes, config.loop.steps))
+        (run / "checkpoints" / "7").mkdir(parents=True, exist_ok=True)
+        (run / "config.json").write_text(json.dumps({"config": {"loop": {"minutes": config.loop.minutes}}}))
+
+    monkeypatch.setattr(na_irstd.common, "train", note)
+    config = lambda minutes: na_irstd.parse(["--loop.minutes", str(minutes)]).config  # noqa: E731
+    na_irstd.train(config(100), tmp_path / "run")
+    assert lengths == [("stage1", 25, 0), ("run", 75, 0)]
+    # The second has begun, so that more is all for it.
+    na_irstd.train(config(160), tmp_path / "run")
+    assert lengths[2:] == [("stage1", 25, 0), ("run", 135, 0)]
+    na_irstd.train(dataclasses.replace(config(40), stage=1), tmp_path / "other")
+    assert lengths[4:] == [("stage1", 40, 0)]
 
 
 @pytest.mark.parametrize(

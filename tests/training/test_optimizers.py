@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irjax.training.optimizers import OptimizerConfig, Plateau, orthogonalize
+from irjax.training.optimizers import OptimizerConfig, Plateau, orthogonalize, shared
 
 
 def test_warm_up_and_cosine():
@@ -80,6 +80,36 @@ def test_muon_is_that_of_optax():
         )
         chex.assert_trees_all_close(*updates, atol=1e-7)
         params = optax.apply_updates(params, updates[0])
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_devices_share_the_matrices_and_have_the_same_updates(count):
+    config = OptimizerConfig(name="muon", rate=0.01, weight_decay=0.1, warmup_epochs=0)
+    shapes = {"tall": (3, 3, 16, 8), "wide": (1, 1, 8, 24), "square": (16, 16), "depthwise": (3, 3, 1, 8), "bias": (8,)}
+    params, grads = (
+        {name: _normal(seed + i, shape) for i, (name, shape) in enumerate(shapes.items())} for seed in (0, 100)
+    )
+    alone, together = config.build(9, 9), config.build(9, 9, "devices")
+    wanted = jax.jit(alone.update)(grads, alone.init(params), params)[0]
+    update = jax.pmap(lambda _, state: together.update(grads, state, params)[0], "devices", in_axes=(0, None))
+    for name, found in update(np.arange(count), together.init(params)).items():
+        for one in found:
+            np.testing.assert_allclose(one, wanted[name], rtol=1e-5, atol=1e-8)
+
+
+def test_each_kernel_is_computed_by_one_device_and_the_work_is_even():
+    kernels = [np.ones((16, 16), np.float32)] * 3 + [np.ones((2, 2), np.float32)] * 4
+    # What a device computes has its number, what it leaves to others is zero.
+    mark = lambda value: jnp.full_like(value, 1.0 + jax.lax.axis_index("devices"))  # noqa: E731
+    found = jax.pmap(lambda _: shared(mark, kernels, "devices"), "devices")(np.arange(3.0))
+    owners = [set(np.unique(one)) for one in found]
+    assert all(len(owner) == 1 for owner in owners)
+    assert set.union(*owners[:3]) == {1.0, 2.0, 3.0}
+
+
+def test_without_a_number_of_steps_the_rate_stays():
+    rate = OptimizerConfig(rate=0.5, warmup_epochs=2, schedule="cosine").learning_rate(None, 10)
+    assert float(rate(0)) < 0.001 and float(rate(20)) == float(rate(10**6)) == 0.5
 
 
 def _normal(seed, shape):
