@@ -22,6 +22,10 @@ class UserError(ValueError):
     exit_status: ClassVar[int] = 1
 
 
+class TrainingError(UserError):
+    """Training cannot go on; the run directory holds what was reached."""
+
+
 class UsageError(UserError):
     """An argument that cannot be meant, whatever the disk holds; commands end as for one that their parser refuses.
 

@@ -90,8 +90,8 @@ def time_training(
 def _experiment(detector: DetectorConfig, batch: int) -> tuple[Callable[[str | None], Any], Any, bool]:
     """The method for a device axis, the config of the paper's recipe for this network, and whether it needs masks."""
     from irjax.experiments import adsnet, mshnet, na_irstd, spire
+    from irjax.training.configs import LoopConfig
     from irjax.training.data import DataConfig
-    from irjax.training.loop import LoopConfig
 
     known = {
         "spire": (spire.paper, spire.spire_method),

@@ -30,9 +30,9 @@ from irjax.losses.adsnet import adsnet_loss, check_segmentation, target_patch_re
 from irjax.models import ADSNet
 from irjax.models.adsnet import AdsnetOutputs
 from irjax.models.resnet import WIDTHS
-from irjax.training.configs import changed
+from irjax.training.configs import LoopConfig, changed
 from irjax.training.data import DataConfig
-from irjax.training.loop import LoopConfig, Result
+from irjax.training.loop import Result
 from irjax.training.optimizers import OptimizerConfig
 from irjax.training.steps import Method
 

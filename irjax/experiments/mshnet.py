@@ -34,9 +34,9 @@ from irjax.losses.segmentation import soft_iou
 from irjax.models import MSHNet
 from irjax.models.mshnet import DEPTHS, WIDTHS
 from irjax.ops.patches import largest_in
-from irjax.training.configs import changed
+from irjax.training.configs import LoopConfig, changed
 from irjax.training.data import DataConfig
-from irjax.training.loop import LoopConfig, Result
+from irjax.training.loop import Result
 from irjax.training.optimizers import OptimizerConfig
 from irjax.training.steps import Method
 from irjax.types import SegmentationLogits

@@ -34,9 +34,9 @@ from irjax.models.repvit import DEPTHS, WIDTHS
 from irjax.reports.files import read_json
 from irjax.targets.relevance import relevance
 from irjax.training.checkpoints import saved_steps
-from irjax.training.configs import changed
+from irjax.training.configs import LoopConfig, changed
 from irjax.training.data import DataConfig
-from irjax.training.loop import LoopConfig, Result
+from irjax.training.loop import Result
 from irjax.training.optimizers import OptimizerConfig
 from irjax.training.steps import Method
 

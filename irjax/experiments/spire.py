@@ -29,9 +29,9 @@ from irjax.models import HRPE
 from irjax.ops.normalize import normalize, to_unit
 from irjax.ops.peaks import decode_heatmap
 from irjax.targets import prps
-from irjax.training.configs import changed
+from irjax.training.configs import LoopConfig, changed
 from irjax.training.data import DataConfig
-from irjax.training.loop import LoopConfig, Result
+from irjax.training.loop import Result
 from irjax.training.optimizers import OptimizerConfig
 from irjax.training.points import score_points
 from irjax.training.steps import Method

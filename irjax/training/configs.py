@@ -1,4 +1,4 @@
-"""Configs: changing their parts, and comparing them with saved ones."""
+"""The loop's config; changing parts of configs, and comparing them with saved ones."""
 
 from __future__ import annotations
 
@@ -9,9 +9,68 @@ from typing import Any, TypeVar
 
 import flax.traverse_util
 
+from irjax.errors import UserError
 from irjax.reports.files import plain
 
 Config = TypeVar("Config")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+    """How long and how often.
+
+    Attributes:
+      seed: of everything random in the run.
+      epochs: passes over the training images, as many draws as there are images; ignored with `steps` or `minutes`.
+      steps: optimiser steps, or 0 to count in epochs.
+      minutes: wall time of the run from its first step on, validation included, or 0. The learning rate is constant
+        after the warm-up, whatever `optimizer.schedule` is, and falls in the last fifth. A run may be given more
+        minutes later, and goes on from where it began to fall.
+      batch_size: examples a step, of all devices together.
+      eval_batch_size: images a validation step.
+      eval_epochs: epochs from one validation, and checkpoint, to the next; while the rate of a run with `minutes`
+        falls there is none before its end.
+      save_minutes: from one checkpoint to the next, at the most.
+      validate: validate, and choose the best checkpoint; without, the newest is taken and no images to validate on
+        are needed.
+      steps_per_dispatch: steps in one call of the device, with data.cache=device.
+      averaging: decay of the moving average of the weights per step, or 0 for none. The average is what is validated.
+      bf16: compute in bfloat16; parameters, losses and batch statistics stay float32.
+      max_skipped: non-finite steps in a row after which the run stops.
+      devices: local devices to use, or 0 for as many as can share the batch equally.
+      tensorboard: write TensorBoard files.
+    """
+
+    seed: int = 0
+    epochs: float = 10
+    steps: int = 0
+    minutes: float = 0.0
+    batch_size: int = 8
+    eval_batch_size: int = 8
+    eval_epochs: float = 1
+    save_minutes: float = 4.0
+    validate: bool = True
+    steps_per_dispatch: int = 10
+    averaging: float = 0.0
+    bf16: bool = False
+    max_skipped: int = 20
+    devices: int = 0
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "eval_batch_size", "steps_per_dispatch", "max_skipped"):
+            if getattr(self, name) < 1:
+                raise UserError(f"loop.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("seed", "steps", "minutes", "devices"):
+            if getattr(self, name) < 0:
+                raise UserError(f"loop.{name} must not be negative, got {getattr(self, name)}")
+        for name in ("epochs", "eval_epochs", "save_minutes"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"loop.{name} must be positive, got {getattr(self, name)}")
+        if self.minutes and self.steps:
+            raise UserError(f"loop.minutes {self.minutes:g} and loop.steps {self.steps} exclude each other")
+        if not 0 <= self.averaging < 1:
+            raise UserError(f"loop.averaging must be in [0, 1), got {self.averaging}")
 
 
 def changed(config: Config, **parts: Mapping[str, Any]) -> Config:

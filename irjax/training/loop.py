@@ -2,138 +2,36 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import functools
 import importlib.metadata
-import math
-import os
 import pathlib
 import platform
-import signal
-import sys
-import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from irjax.errors import UserError
 from irjax.ops.keys import purpose_key
 from irjax.reports.files import plain, read_json, write_json
-from irjax.training.allocator import return_freed_memory
-from irjax.training.budget import Budget, Clock, set_aside
+from irjax.training.budget import set_aside
 from irjax.training.checkpoints import CheckpointError, Checkpoints, saved_steps
-from irjax.training.configs import differences
+from irjax.training.configs import LoopConfig, differences
 from irjax.training.data import CachedFeed, DataConfig, HostFeed, in_memory, open_splits
 from irjax.training.log import Log
-from irjax.training.optimizers import OptimizerConfig, Plateau
-from irjax.training.parallel import data_parallel, largest_share, replicate
+from irjax.training.optimizers import OptimizerConfig
+from irjax.training.parallel import largest_share, replicate
+from irjax.training.progress import Progress
+from irjax.training.runner import Runner
+from irjax.training.signals import Termination
 from irjax.training.state import TrainState, Variables
-from irjax.training.steps import Method, Step, make_train_step
+from irjax.training.steps import Method, make_train_step
 from irjax.training.validation import Validation
-
-
-@dataclasses.dataclass(frozen=True)
-class LoopConfig:
-    """How long and how often.
-
-    Attributes:
-      seed: of everything random in the run.
-      epochs: passes over the training images, as many draws as there are images; ignored with `steps` or `minutes`.
-      steps: optimiser steps, or 0 to count in epochs.
-      minutes: wall time of the run from its first step on, validation included, or 0. The learning rate is constant
-        after the warm-up, whatever `optimizer.schedule` is, and falls in the last fifth. A run may be given more
-        minutes later, and goes on from where it began to fall.
-      batch_size: examples a step, of all devices together.
-      eval_batch_size: images a validation step.
-      eval_epochs: epochs from one validation, and checkpoint, to the next; while the rate of a run with `minutes`
-        falls there is none before its end.
-      save_minutes: from one checkpoint to the next, at the most.
-      validate: validate, and choose the best checkpoint; without, the newest is taken and no images to validate on
-        are needed.
-      steps_per_dispatch: steps in one call of the device, with data.cache=device.
-      averaging: decay of the moving average of the weights per step, or 0 for none. The average is what is validated.
-      bf16: compute in bfloat16; parameters, losses and batch statistics stay float32.
-      max_skipped: non-finite steps in a row after which the run stops.
-      devices: local devices to use, or 0 for as many as can share the batch equally.
-      tensorboard: write TensorBoard files.
-    """
-
-    seed: int = 0
-    epochs: float = 10
-    steps: int = 0
-    minutes: float = 0.0
-    batch_size: int = 8
-    eval_batch_size: int = 8
-    eval_epochs: float = 1
-    save_minutes: float = 4.0
-    validate: bool = True
-    steps_per_dispatch: int = 10
-    averaging: float = 0.0
-    bf16: bool = False
-    max_skipped: int = 20
-    devices: int = 0
-    tensorboard: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "eval_batch_size", "steps_per_dispatch", "max_skipped"):
-            if getattr(self, name) < 1:
-                raise UserError(f"loop.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("seed", "steps", "minutes", "devices"):
-            if getattr(self, name) < 0:
-                raise UserError(f"loop.{name} must not be negative, got {getattr(self, name)}")
-        for name in ("epochs", "eval_epochs", "save_minutes"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"loop.{name} must be positive, got {getattr(self, name)}")
-        if self.minutes and self.steps:
-            raise UserError(f"loop.minutes {self.minutes:g} and loop.steps {self.steps} exclude each other")
-        if not 0 <= self.averaging < 1:
-            raise UserError(f"loop.averaging must be in [0, 1), got {self.averaging}")
-
-
-class TrainingError(UserError):
-    """Training cannot go on; the run directory holds what was reached."""
-
-
-class _Terminated(BaseException):
-    """SIGTERM came, and the state is saved."""
-
-
-class _Termination:
-    """SIGTERM is noted inside the block, and takes effect after it.
-
-    Attributes:
-      asked: whether it came.
-    """
-
-    def __enter__(self) -> _Termination:
-        self.asked, self._before = False, None
-        if threading.current_thread() is threading.main_thread():  # others may not say what a signal does
-            self._before = signal.signal(signal.SIGTERM, self._note)
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-
-    def check(self) -> None:
-        """Ends the block if the signal came."""
-        if self.asked:
-            raise _Terminated
-
-    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-        if self.asked:
-            os.kill(os.getpid(), signal.SIGTERM)
-        if kind is _Terminated:  # the program has its own answer to the signal
-            raise TrainingError("training was asked to stop: the checkpoints hold what was reached; run again to go on")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,70 +147,6 @@ class _Schedule:
         return after if self.steps is None else min(self.steps, after)
 
 
-@dataclasses.dataclass
-class _Progress:
-    """Where a run stands beside its state: checkpoints and validations, the time used, factors on the learning rate."""
-
-    checkpoints: Checkpoints
-    plateau: Plateau
-    clock: Clock
-    budget: Budget
-    save_seconds: float
-    saved: tuple[int, float] = (0, 0.0)  # step, and time on the clock
-    decaying: bool = False
-
-    @classmethod
-    def resume(
-        cls, run: pathlib.Path, state: TrainState, loop: LoopConfig, optimizer: OptimizerConfig
-    ) -> tuple[_Progress, TrainState]:
-        """The newest checkpoint's state, or the given one if there is none."""
-        checkpoints = Checkpoints(run)
-        state, record = checkpoints.restore(state) or (state, {"seconds": 0.0})
-        step, clock = int(state.step), Clock(record["seconds"])
-        checkpoints.forget(after=step)
-        plateau = Plateau(optimizer.plateau_factor, optimizer.plateau_patience)
-        for metrics in checkpoints.validations().values():
-            plateau.update(math.nan if metrics["loss"] is None else metrics["loss"])
-        budget = Budget(loop.minutes, clock)
-        made = cls(checkpoints, plateau, clock, budget, 60 * loop.save_minutes, (step, clock.seconds))
-        return made, state.replace(rate_scale=jnp.float32(made.rate_scale()))
-
-    def rate_scale(self) -> float:
-        """The factor on the learning rate now."""
-        return self.plateau.scale * self.budget.factor()
-
-    def save(self, state: TrainState) -> None:
-        """Writes a checkpoint, if there is none of this step; training goes on meanwhile."""
-        step = int(state.step)
-        if step != self.saved[0]:
-            self.checkpoints.save(state, {"seconds": self.clock.seconds}, steady=not self.decaying)
-            self.saved = step, self.clock.seconds
-
-    def save_in_time(self, state: TrainState) -> None:
-        """Writes a checkpoint if the last is long ago, or the learning rate is about to fall."""
-        falls = self.budget.decaying and not self.decaying
-        if falls or self.clock.seconds - self.saved[1] > self.save_seconds:
-            self.save(state)
-        self.decaying = self.decaying or falls
-
-    def validated(self, step: int) -> bool:
-        """Whether a step was validated before."""
-        return step in self.checkpoints.validations()
-
-    def note(self, step: int, metrics: dict[str, float], choice: str) -> None:
-        """Keeps the metrics of a step; the one called `choice` chooses the best."""
-        self.checkpoints.validated(step, metrics, choice)
-        self.plateau.update(metrics["loss"])
-        self.budget.reserved = metrics["seconds"]
-
-    def best(self) -> tuple[int, dict[str, float], Variables]:
-        """Step, validation metrics and weights of the chosen checkpoint."""
-        self.checkpoints.wait()
-        step, variables = self.checkpoints.variables("best")
-        metrics = self.checkpoints.validations().get(step, {})
-        return step, {name: value for name, value in metrics.items() if name != "select"}, variables
-
-
 def fit(
     method_for: Callable[[str | None], Method],
     *,
@@ -363,7 +197,7 @@ def fit(
     init_key, seed_key = (purpose_key(jax.random.key(loop.seed), purpose) for purpose in ("init", "steps"))
     optimiser = functools.partial(optimizer.build, schedule.steps, schedule.per_epoch)
     initial = _variables(one.model, (data.size, data.size, input_channels), init_key, initial)
-    progress, state = _Progress.resume(
+    progress, state = Progress.resume(
         run, TrainState.create(initial, optimiser(), averaging=bool(loop.averaging)), loop, optimizer
     )
     state, step = replicate(state, devices), int(state.step)
@@ -378,10 +212,10 @@ def fit(
     log = Log(run, step, schedule.steps, progress.clock, minutes=loop.minutes, tensorboard=loop.tensorboard)
     if len(devices) < len(jax.local_devices()) and not loop.devices:
         log.say(f"{len(devices)} of {len(jax.local_devices())} devices share the batch of {loop.batch_size} equally")
-    with _Termination() as termination:
+    with Termination() as termination:
         try:
             rate = optimizer.learning_rate(schedule.steps, schedule.per_epoch)
-            runner = _Runner(make_step, loop, devices, rate, progress, log, termination)
+            runner = Runner(make_step, loop, devices, rate, progress, log, termination)
             evaluate = None
             if val is not None:
                 val = val if data.cache == "host" else in_memory(val, with_masks)
@@ -403,109 +237,3 @@ def fit(
         finally:
             log.close()
             progress.checkpoints.close()
-
-
-class _Runner:
-    """Advances the state by many steps; while the device does some, those before are logged."""
-
-    def __init__(
-        self,
-        make_step: Callable[[str | None], Step],
-        loop: LoopConfig,
-        devices: list[jax.Device],
-        rate: Callable[[int], Any],
-        progress: _Progress,
-        log: Log,
-        termination: _Termination,
-    ):
-        self._on_batch = data_parallel(make_step, devices)
-        self._on_batches = data_parallel(make_step, devices, several=True)
-        self._loop, self._devices, self._rate = loop, devices, rate
-        self._progress, self._log, self._termination = progress, log, termination
-        self._compiled, self._scale = False, math.nan
-        self._skipped = self._in_a_row = 0  # steps that were not finite: all, and since the last good one
-        self.seconds = 0.0  # spent in steps
-
-    def advance(self, state: TrainState, feed: CachedFeed | HostFeed, step: int, until: int) -> tuple[TrainState, int]:
-        """Runs the steps from `step` up to `until`, or as many as the clock allows; and the step reached."""
-        return_freed_memory()  # of what came before: reading the images, or a validation
-        self._skipped, self._in_a_row = int(state.skipped), int(state.skipped_in_a_row)
-        running: collections.deque[tuple[int, int, float, Any]] = collections.deque()
-        self._last, self._waited = time.perf_counter(), feed.waited
-        while True:
-            self._progress.save_in_time(state)
-            if self._termination.asked:
-                while running:
-                    self._finish(*running.popleft(), feed)
-                self._progress.save(state)
-                self._termination.check()
-            if self._progress.decaying:  # no validation before the end
-                until = sys.maxsize
-            going = step < until and not self._progress.budget.used
-            if going:
-                count = min(self._loop.steps_per_dispatch, until - step)
-                state = self._at_rate(state)
-                state, metrics = self._dispatch(state, feed, step, count)
-                step += count
-                running.append((step, count, self._scale, metrics))
-            if running and (len(running) > 1 or not going):
-                self._finish(*running.popleft(), feed)
-            elif not going:
-                return state, step
-
-    def _at_rate(self, state: TrainState) -> TrainState:
-        """The state with the factor on the learning rate as it is now."""
-        scale = self._progress.rate_scale()
-        if scale == self._scale:
-            return state
-        self._scale = scale
-        return state.replace(rate_scale=replicate(jnp.float32(scale), self._devices))
-
-    def _dispatch(
-        self, state: TrainState, feed: CachedFeed | HostFeed, step: int, count: int
-    ) -> tuple[TrainState, list[Any]]:
-        """Starts `count` steps."""
-        if isinstance(feed, CachedFeed):
-            batches = feed.batches(step, count)
-            if not self._compiled:  # apart from the first call, which so begins without the memory that this takes
-                self._on_batches.compile(state, batches)
-                return_freed_memory()
-            state, metrics = self._on_batches(state, batches)
-            parts = [metrics]
-        else:
-            parts = []
-            for number in range(step, step + count):
-                state, metrics = self._on_batch(state, feed.batch(number))
-                parts.append(metrics)
-        if not self._compiled:
-            jax.block_until_ready(parts)
-            self._progress.clock.start()
-            self._compiled = True
-        return state, parts
-
-    def _finish(self, step: int, count: int, scale: float, parts: list[Any], feed: CachedFeed | HostFeed) -> None:
-        """Waits for dispatched steps up to `step`, and logs them."""
-        metrics = jax.tree.map(lambda *x: np.concatenate([np.atleast_1d(one) for one in x]), *jax.device_get(parts))
-        now, waited = time.perf_counter(), feed.waited
-        seconds, waiting = now - self._last, waited - self._waited
-        self._last, self._waited = now, waited
-        self.seconds += seconds
-        good = metrics["skipped"] == 0
-        self._skipped += int(np.sum(~good))
-        for one in good:
-            self._in_a_row = 0 if one else self._in_a_row + 1
-        values = {
-            "loss": float(np.mean(metrics["loss"][good])) if good.any() else float("nan"),
-            "grad_norm": float(np.mean(metrics["grad_norm"][good])) if good.any() else float("nan"),
-            "rate": float(self._rate(step - 1)) * scale,
-            "skipped": self._skipped,
-            "steps_per_second": count / seconds,
-            "data_wait": waiting / seconds,
-        }
-        self._log.write(step, values, group="train")
-        self._log.advance(step, count, loss=f"{values['loss']:.2e}")
-        if self._in_a_row >= self._loop.max_skipped:
-            raise TrainingError(
-                f"loss or gradient was not finite in {self._in_a_row} steps in a row, to step {step}: "
-                "lower optimizer.rate or set optimizer.clip_norm; the checkpoints hold the last good state"
-            )

@@ -6,12 +6,13 @@ import signal
 import chex
 import pytest
 
+from irjax.errors import TrainingError
 from irjax.training import budget as budgets
 from irjax.training import loop as training
 from irjax.training.budget import Budget, Clock
 from irjax.training.checkpoints import Checkpoints, load_variables, saved_steps
+from irjax.training.configs import LoopConfig
 from irjax.training.data import CachedFeed
-from irjax.training.loop import LoopConfig, TrainingError
 
 SECOND = 1 / 60
 

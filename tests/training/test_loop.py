@@ -15,9 +15,10 @@ import pytest
 from jax import monitoring
 
 import irjax
+from irjax.errors import TrainingError
 from irjax.training import loop as training
 from irjax.training.checkpoints import CheckpointError, Checkpoints, load_variables, saved_steps
-from irjax.training.loop import LoopConfig, TrainingError
+from irjax.training.configs import LoopConfig
 
 
 def log_of(run):
@@ -96,7 +97,7 @@ def test_only_the_host_feed_waits_for_data(uninterrupted):
 
 def test_a_finished_run_is_not_trained_again(tiny, uninterrupted, cache, monkeypatch):
     run, first = uninterrupted[cache]
-    monkeypatch.setattr(training._Runner, "advance", None)
+    monkeypatch.setattr(training.Runner, "advance", None)
     before = {path: path.read_bytes() for path in run.glob("*.json*")}
     again = tiny.fit(run, tiny.changed(data={"cache": cache}))
     assert (again.best_step, again.best) == (first.best_step, first.best)

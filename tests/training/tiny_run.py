@@ -34,7 +34,7 @@ CONFIG = SpireConfig(
     augment=AugmentConfig(crop=48, flips=True),
     optimizer=OptimizerConfig(rate=1e-2, plateau_factor=0.5, plateau_patience=0),
     # 18 images are 5 steps an epoch, so that a dispatch of two does not end with the epoch.
-    loop=training.LoopConfig(
+    loop=configs.LoopConfig(
         steps=12, batch_size=4, eval_batch_size=4, steps_per_dispatch=2, averaging=0.9, devices=1, tensorboard=False
     ),
 )

@@ -1,0 +1,79 @@
+"""Where a run stands beside its state."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+
+import jax.numpy as jnp
+
+from irjax.training.budget import Budget, Clock
+from irjax.training.checkpoints import Checkpoints
+from irjax.training.configs import LoopConfig
+from irjax.training.optimizers import OptimizerConfig, Plateau
+from irjax.training.state import TrainState, Variables
+
+
+@dataclasses.dataclass
+class Progress:
+    """Checkpoints and validations, the time used, and what follows for the learning rate."""
+
+    checkpoints: Checkpoints
+    plateau: Plateau
+    clock: Clock
+    budget: Budget
+    save_seconds: float
+    saved: tuple[int, float] = (0, 0.0)  # step, and time on the clock
+    decaying: bool = False
+
+    @classmethod
+    def resume(
+        cls, run: pathlib.Path, state: TrainState, loop: LoopConfig, optimizer: OptimizerConfig
+    ) -> tuple[Progress, TrainState]:
+        """The newest checkpoint's state, or the given one if there is none."""
+        checkpoints = Checkpoints(run)
+        state, record = checkpoints.restore(state) or (state, {"seconds": 0.0})
+        step, clock = int(state.step), Clock(record["seconds"])
+        checkpoints.forget(after=step)
+        plateau = Plateau(optimizer.plateau_factor, optimizer.plateau_patience)
+        for metrics in checkpoints.validations().values():
+            plateau.update(math.nan if metrics["loss"] is None else metrics["loss"])
+        budget = Budget(loop.minutes, clock)
+        made = cls(checkpoints, plateau, clock, budget, 60 * loop.save_minutes, (step, clock.seconds))
+        return made, state.replace(rate_scale=jnp.float32(made.rate_scale()))
+
+    def rate_scale(self) -> float:
+        """The factor on the learning rate now."""
+        return self.plateau.scale * self.budget.factor()
+
+    def save(self, state: TrainState) -> None:
+        """Writes a checkpoint, if there is none of this step; training goes on meanwhile."""
+        step = int(state.step)
+        if step != self.saved[0]:
+            self.checkpoints.save(state, {"seconds": self.clock.seconds}, steady=not self.decaying)
+            self.saved = step, self.clock.seconds
+
+    def save_in_time(self, state: TrainState) -> None:
+        """Writes a checkpoint if the last is long ago, or the learning rate is about to fall."""
+        falls = self.budget.decaying and not self.decaying
+        if falls or self.clock.seconds - self.saved[1] > self.save_seconds:
+            self.save(state)
+        self.decaying = self.decaying or falls
+
+    def validated(self, step: int) -> bool:
+        """Whether a step was validated before."""
+        return step in self.checkpoints.validations()
+
+    def note(self, step: int, metrics: dict[str, float], choice: str) -> None:
+        """Keeps the metrics of a step; the one called `choice` chooses the best."""
+        self.checkpoints.validated(step, metrics, choice)
+        self.plateau.update(metrics["loss"])
+        self.budget.reserved = metrics["seconds"]
+
+    def best(self) -> tuple[int, dict[str, float], Variables]:
+        """Step, validation metrics and weights of the chosen checkpoint."""
+        self.checkpoints.wait()
+        step, variables = self.checkpoints.variables("best")
+        metrics = self.checkpoints.validations().get(step, {})
+        return step, {name: value for name, value in metrics.items() if name != "select"}, variables

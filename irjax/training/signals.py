@@ -1,0 +1,45 @@
+"""SIGTERM while a run trains."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from irjax.errors import TrainingError
+
+
+class _Terminated(BaseException):
+    """SIGTERM came, and the state is saved."""
+
+
+class Termination:
+    """SIGTERM is noted inside the block, and takes effect after it.
+
+    Attributes:
+      asked: whether it came.
+    """
+
+    def __enter__(self) -> Termination:
+        self.asked, self._before = False, None
+        if threading.current_thread() is threading.main_thread():  # others may not say what a signal does
+            self._before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+    def check(self) -> None:
+        """Ends the block if the signal came."""
+        if self.asked:
+            raise _Terminated
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+        if self.asked:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if kind is _Terminated:  # the program has its own answer to the signal
+            raise TrainingError("training was asked to stop: the checkpoints hold what was reached; run again to go on")
