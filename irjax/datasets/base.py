@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from irjax.data import folders, images, layouts, sources
+from irjax.data.licences import LICENCES
 from irjax.errors import UsageError, UserError
 from irjax.ops import regions
 from irjax.types import Example, Source
@@ -103,6 +104,7 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 }
             ),
             homepage=self.HOMEPAGE,
+            license=LICENCES.get(self.name),
             disable_shuffling=True,  # the order of the published lists
             metadata=tfds.core.MetadataDict(),
         )

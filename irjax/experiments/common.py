@@ -15,6 +15,7 @@ import numpy as np
 
 from irjax.baselines import detect
 from irjax.data.augment import augment
+from irjax.data.licences import licence_text
 from irjax.data.sources import DRAWN, open_source
 from irjax.errors import UserError
 from irjax.inference import CONFIG_FILE, Detector, DetectorConfig, load, resolve
@@ -382,13 +383,14 @@ def card(run: pathlib.Path, facts: dict[str, Any], figures: dict[str, Any], comm
     """
     record = read_json(run / "config.json")
     stages = [*_stages(record["config"].get("initial")), record["config"]]
-    names = [pathlib.Path(root).name for root in record["config"]["data"]["root"]]
+    roots = record["config"]["data"]["root"]
+    names = [pathlib.Path(root).name for root in roots]
     for stage in stages:  # the sets, not where they lay on the machine that trained
         stage["data"]["root"] = [pathlib.Path(root).name for root in stage["data"]["root"]]
         stage["data"].pop("scenes", None)  # of synthetic data only
     return {
         "data": {"sets": names, **record["data"]},
-        "licence": "The weights are under irjax's licence. The publications of the training images state no licence.",
+        "licence": f"The weights are under irjax's licence. Licences of the images: {licence_text(roots)}.",
         "recipe": {"stages": stages, "versions": record["versions"], **facts},
         "seed": record["config"]["loop"]["seed"],
         "command": command,
