@@ -178,21 +178,39 @@ def _ship(experiment: Experiment, command: Flags) -> None:
     run = pathlib.Path(command.eval_only)
     if not command.data.root or not (run / CONFIG_FILE).is_file():
         raise UsageError("--ship needs a run directory as --eval-only, and --data.root for the figures of its card")
+    tests = _tests(command, command.test or command.data.val)
+    print(ship(experiment, run, tests, command.ship, f"{experiment.program} {' '.join(sys.argv[1:])}"))
+
+
+def ship(
+    experiment: Experiment, run: pathlib.Path, tests: Mapping[str, Source], path: str | pathlib.Path, command: str
+) -> pathlib.Path:
+    """Writes a run's weights with a card that says how they were made and their figures.
+
+    Args:
+      experiment: of the method.
+      run: the run directory.
+      tests: {data set and split: images} for the figures; none: the card says that they are to be measured.
+      path: of the .safetensors.
+      command: that is run, for the card.
+
+    Returns:
+      The path.
+    """
     detector, facts = experiment.settle(run)
     # The figures are those of the weights as they are written.
     stored = on_disk(detector.variables, experiment.dtype)
     written = dataclasses.replace(detector, variables=jax.tree.map(lambda x: x.astype(np.float32), stored))
-    tests = _tests(command, command.test or command.data.val)
     figures = _test_each(experiment, tests, written, run)
-    if experiment.dtype != "float32":
+    if tests and experiment.dtype != "float32":
         rounding = max(largest_difference(detector, written, source) for source in tests.values())
         facts = {**facts, "rounding": rounding}
         print(
             f"{experiment.dtype} on disk changes probabilities by {rounding:.1g} at most, "
             f"on up to {ROUNDING_IMAGES} images of each split"
         )
-    about = card(run, facts, figures, f"{experiment.program} {' '.join(sys.argv[1:])}")
-    print(save_weights(command.ship, detector.variables, detector.config, about, dtype=experiment.dtype))
+    about = card(run, facts, figures or "not measured where they were trained", command)
+    return save_weights(path, detector.variables, detector.config, about, dtype=experiment.dtype)
 
 
 def _figures(

@@ -313,11 +313,12 @@ def mask_summary(name: str, report: dict[str, Any], detector: Detector, tophat: 
 
 
 def chosen(run: pathlib.Path) -> tuple[Detector, dict[str, Any]]:
-    """The detector of a run, and {"step", "validation"} of its chosen checkpoint."""
+    """The detector of a run, and {"step", "validation"} of its chosen checkpoint (validation None: the newest)."""
     checkpoints = Checkpoints(run, read_only=True)
     step = checkpoints.best_step()
+    facts = {"step": step, "validation": checkpoints.validations().get(step)}
     checkpoints.close()
-    return load(run), {"step": step, "validation": read_json(run / "validation.json")[str(step)]}
+    return load(run), facts
 
 
 def masks(*own: str) -> dict[str, Any]:
@@ -340,9 +341,12 @@ def settled(run: pathlib.Path) -> tuple[Detector, dict[str, Any]]:
       run: a run directory whose network ends in a convolution called ``head``.
 
     Returns:
-      The detector, and {"step", "validation", "score_factor"} of the chosen checkpoint.
+      The detector, and {"step", "validation", "score_factor"} of the chosen checkpoint; scores stay as they are, and
+      there is no factor, where none was validated.
     """
     detector, facts = chosen(run)
+    if facts["validation"] is None:
+        return detector, facts
     factor = detector.config.threshold / facts["validation"]["best_threshold"]
     params = dict(detector.variables["params"])
     params["head"] = {name: value * factor for name, value in params["head"].items()}
@@ -372,13 +376,13 @@ def _stages(start: str | None) -> list[dict[str, Any]]:
     return []
 
 
-def card(run: pathlib.Path, facts: dict[str, Any], figures: dict[str, Any], command: str) -> dict[str, Any]:
+def card(run: pathlib.Path, facts: dict[str, Any], figures: dict[str, Any] | str, command: str) -> dict[str, Any]:
     """The card of a run's weights (`irjax.weights.CARD_FIELDS`).
 
     Args:
       run: the run directory.
       facts: from `settled`.
-      figures: validation figures by split.
+      figures: validation figures by split, or why there are none.
       command: that wrote the weights.
     """
     record = read_json(run / "config.json")

@@ -148,6 +148,30 @@ def plot_rocs(path: str | os.PathLike, curves: Mapping[str, tuple[np.ndarray, np
     save_figure(figure, path)
 
 
+def plot_learning(
+    path: str | os.PathLike, loss: tuple[Sequence[float], Sequence[float]], chosen: tuple[str, Sequence, Sequence]
+) -> None:
+    """Draws the training loss of a run, and below it the metric that chooses its checkpoint, against the time it took.
+
+    Args:
+      path: of the picture; the ending says the format (PNG, SVG, PDF).
+      loss: minutes, and the loss then; nan is left out.
+      chosen: name of the metric, minutes of the validations, and its values; none: no lower part.
+    """
+    name, minutes, values = chosen
+    figure = figure_of(6.4, 5.2 if len(values) else 3.0)
+    parts = figure.subplots(2 if len(values) else 1, 1, sharex=True, squeeze=False)[:, 0]
+    parts[0].plot(*loss, color=COLOURS[0], linewidth=0.8)
+    parts[0].set(ylabel="loss in training", yscale="log")
+    if len(values):
+        parts[1].plot(minutes, values, color=COLOURS[1], marker="o", markersize=3, linewidth=1.4)
+        parts[1].set(ylabel=f"{name} on validation")
+    parts[-1].set(xlabel="minutes")
+    for axes in parts:
+        _tidy(axes)
+    save_figure(figure, path)
+
+
 def plot_selection(
     path: str | os.PathLike, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], selected: int | None = None
 ) -> None:

@@ -14,6 +14,7 @@ SMALL = functools.partial(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
 def test_what_selecting_patches_saves():
     report = benchmark_selection(sizes=(64,), batches=(2,), selected=(1,), repeats=1, network=SMALL)

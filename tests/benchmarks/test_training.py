@@ -11,7 +11,7 @@ from irjax.inference import DetectorConfig
 NETWORKS = {"spire": {"width": 32}, "adsnet": {"width": 16, "widths": (8, 8, 8)}}
 
 
-@pytest.mark.parametrize("method", NETWORKS)
+@pytest.mark.parametrize("method", ["spire", pytest.param("adsnet", marks=pytest.mark.slow)])
 def test_training_steps(method, monkeypatch, quick_compilation):
     monkeypatch.setattr(training_module, "_CHUNK", 1)
     monkeypatch.setattr(training_module, "_EXAMPLES", 2)

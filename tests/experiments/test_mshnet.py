@@ -181,6 +181,7 @@ def overfitted():
     return [*states, state], losses
 
 
+@pytest.mark.slow
 def test_two_scenes_can_be_learned():
     _, losses = overfitted()
     assert np.isfinite(losses).all()

@@ -50,6 +50,7 @@ def trained(tmp_path_factory):
     return run, run_command("--stage", "1", "--run", str(run)), run_command("--stage", "2", "--run", str(run))
 
 
+@pytest.mark.slow
 def test_both_stages_log_the_selection_and_the_second_reports(trained):
     run, first, second = trained
     assert "go on with --stage 2" in first and "IoU" not in first
@@ -61,6 +62,7 @@ def test_both_stages_log_the_selection_and_the_second_reports(trained):
     assert "miou" in validation
 
 
+@pytest.mark.slow
 def test_the_scorer_is_frozen_and_the_rest_learns(trained):
     run = trained[0]
     first, second = (load_variables(folder)["params"] for folder in (run / "stage1", run))
@@ -70,6 +72,7 @@ def test_the_scorer_is_frozen_and_the_rest_learns(trained):
         assert any((np.asarray(a) != np.asarray(b)).any() for a, b in pairs), part
 
 
+@pytest.mark.slow
 def test_the_first_stage_teaches_the_native_branch_and_the_scorer_alone(trained):
     config = na_irstd.first_stage(na_irstd.parse([*SMALL]).config)
     network = na_irstd.relevance_method(config).model
@@ -81,6 +84,7 @@ def test_the_first_stage_teaches_the_native_branch_and_the_scorer_alone(trained)
     assert outputs.logits is None and outputs.scores.shape == (1, 2, 2)
 
 
+@pytest.mark.slow
 def test_the_run_loads_as_a_detector(trained):
     detector = irjax.load(str(trained[0]))
     assert detector.module.selected == 2 and not detector.module.only_scores
@@ -89,6 +93,7 @@ def test_the_run_loads_as_a_detector(trained):
     assert detector.kept(np.zeros((64, 64), np.uint8)).mean() == 0.5  # 2 of 4 patches
 
 
+@pytest.mark.slow
 def test_what_it_selects_is_measured_and_drawn(trained, two_images, tmp_path, capsys):
     out = tmp_path / "out"
     cli.main(["analyse", "relevance", str(two_images), "--model", str(trained[0]), "--split", "all", "--out", str(out)])
@@ -101,6 +106,7 @@ def test_what_it_selects_is_measured_and_drawn(trained, two_images, tmp_path, ca
     assert found["all"] == found["few"]
 
 
+@pytest.mark.slow
 def test_measured_scores_are_those_of_the_detector(trained):
     detector = irjax.load(str(trained[0]))
     stored = np.random.default_rng(0).integers(0, 256, (1, 64, 64), np.uint8)
@@ -134,8 +140,7 @@ def test_variants_of_the_ablations(name, count):
     variants = na_irstd.ablation(name, base)
     assert len(variants) == count and base in variants.values()
     assert len({str(config) for config in variants.values()}) == count
-    for config in variants.values():
-        model = na_irstd.na_irstd_method(config).model
+    for model in {na_irstd.na_irstd_method(config).model for config in variants.values()}:  # many are of one network
         images = jax.ShapeDtypeStruct((1, 128, 128, 1), jnp.float32)
         variables = jax.eval_shape(model.init, jax.random.key(0), images)
         assert jax.eval_shape(model.apply, variables, images).logits.shape == (1, 128, 128)

@@ -143,6 +143,7 @@ def test_initial_weights_from_a_run(trained, few_scenes, tmp_path):
     chex.assert_trees_all_close(*params, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_ablation_writes_its_table_and_goes_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(spire, "HRPE", Small)
     arguments = [*SMALL, "--ablation", "supervision", "--seeds", "0", "1", "--run", str(tmp_path / "ablation")]

@@ -59,7 +59,7 @@ def random_variables(model, images, seed=0):
 @pytest.mark.parametrize(
     ("size", "batch", "options"),
     [
-        ((256, 256), 2, {}),
+        pytest.param((256, 256), 2, {}, marks=pytest.mark.slow),
         ((512, 512), 1, {}),
         ((64, 96), 1, {"cell": 32, "dropped": (None, 0.5)}),
         ((64, 64), 1, {"cell": 8, "dropped": (0.9, 0.93)}),

@@ -237,6 +237,7 @@ def test_the_patches_with_the_highest_scores_are_selected(tiny):
     chex.assert_tree_all_finite(output)
 
 
+@pytest.mark.slow
 def test_gradients(tiny):
     """Of the masks, to all but the scorer; of the scores, to the scorer and the native branch alone."""
     model, variables, images, _ = tiny
@@ -254,6 +255,7 @@ def test_gradients(tiny):
             assert (np.abs(leaf).max() == 0) == (path[0].key in silent), f"{of_scores}: {jax.tree_util.keystr(path)}"
 
 
+@pytest.mark.slow
 def test_recomputing_the_native_branch_changes_nothing(native, tiny):
     _, variables, images = native
     found = []
@@ -290,6 +292,7 @@ def test_folded_backbone(tiny):
         reparameterize(folded)
 
 
+@pytest.mark.slow
 def test_folded_detector(tiny):
     detector = Detector(DetectorConfig("na_irstd", TINY, size=64, threshold=0.5), tiny[1])
     folded = detector.folded()

@@ -52,6 +52,7 @@ def test_blocks_that_weigh_channels():
     assert len([name for name in params if name.startswith("stage")]) == 3 + 3 + 13 + 2
 
 
+@pytest.mark.slow
 def test_folded_weights_give_the_same_maps():
     images = jax.random.normal(jax.random.key(5), (2, 32, 64, 1))
     model = RepViT(**TINY)
