@@ -139,7 +139,11 @@ class _Schedule:
         per_epoch = -(-images // loop.batch_size)
         steps = None if loop.minutes else loop.steps or max(1, round(loop.epochs * per_epoch))
         validation = max(1, round(loop.eval_epochs * per_epoch))
-        return cls(steps, per_epoch, validation if steps is None else min(steps, validation))
+        if steps is None:
+            # Whole dispatches: one of another length is another program, whose compilation would be on the clock.
+            dispatch = loop.steps_per_dispatch
+            return cls(steps, per_epoch, -(-validation // dispatch) * dispatch)
+        return cls(steps, per_epoch, min(steps, validation))
 
     def next(self, step: int) -> int:
         """The first step after this one at which to validate."""

@@ -4,6 +4,7 @@ import os
 import signal
 
 import chex
+import numpy as np
 import pytest
 
 from irjax.errors import TrainingError
@@ -240,3 +241,10 @@ def test_an_epoch_is_a_pass_over_the_images(tiny, tmp_path, monkeypatch):
     """Of windows, too: they are many to an image."""
     schedule = training._Schedule.of(LoopConfig(epochs=3, batch_size=4), 18)
     assert (schedule.per_epoch, schedule.steps, schedule.validation) == (5, 15, 5)
+
+
+def test_dispatches_of_a_budget_have_one_length(tiny, a_step_a_second, tmp_path):
+    config = config_of(tiny, 20, eval_epochs=1)  # five steps are no multiple of the two of a dispatch
+    tiny.fit(tmp_path / "run", config)
+    steps = [line["step"] for line in lines_of(tmp_path / "run")]
+    assert set(np.diff(steps)) == {2} and [line["step"] for line in lines_of(tmp_path / "run", "val")][0] == 6
