@@ -334,6 +334,8 @@ def masks(*own: str) -> dict[str, Any]:
 def settled(run: pathlib.Path) -> tuple[Detector, dict[str, Any]]:
     """The detector of a run, scores scaled so that the best threshold on validation becomes the configured one.
 
+    Of several data sets that is the mean of their best thresholds.
+
     The last layer of a heatmap network is linear, so a factor on its weights is a factor on every score; which point
     outranks which does not change.
 

@@ -58,7 +58,7 @@ _TWO_STAGES = {"sirst": 0.75, "sirst-tune": 0.25}
 TRAININGS = {
     "spire-sirst": Training(spire.EXPERIMENT, _TWO_STAGES, 32, "f1", _POINTS),
     "mshnet-sirst": Training(mshnet.EXPERIMENT, _TWO_STAGES, 32, "miou", _MASKS),
-    "adsnet-sirst": Training(adsnet.EXPERIMENT, _TWO_STAGES, 32, "miou", _MASKS),
+    "adsnet-sirst": Training(adsnet.EXPERIMENT, _TWO_STAGES, 32, "niou", _MASKS),
     "na-irstd-sirst": Training(na_irstd.EXPERIMENT, {"sirst": 1.0}, 16, "miou", _MASKS),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import pathlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -132,6 +133,14 @@ def data_sets(source: Source) -> np.ndarray:
     """Which data set each example is of, [N] int: the parts of a concatenation."""
     parts = source.sources if isinstance(source, Concatenation) else (source,)
     return np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+
+
+def parts_of(source: Source, config: DataConfig) -> dict[str, int]:
+    """The data sets of a source that the config opened, in order: name of the folder -> number of images."""
+    parts = source.sources if isinstance(source, Concatenation) else (source,)
+    names = [pathlib.PurePath(root).name for root in config.root] or ["synthetic"]
+    names = [name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names)]
+    return {name: len(part) for name, part in zip(names, parts, strict=True)}
 
 
 class CachedFeed:

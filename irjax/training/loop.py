@@ -22,7 +22,7 @@ from irjax.reports.files import plain, read_json, write_json
 from irjax.training.budget import set_aside
 from irjax.training.checkpoints import CheckpointError, Checkpoints, saved_steps
 from irjax.training.configs import LoopConfig, differences
-from irjax.training.data import CachedFeed, DataConfig, HostFeed, in_memory, open_splits
+from irjax.training.data import CachedFeed, DataConfig, HostFeed, in_memory, open_splits, parts_of
 from irjax.training.log import Log
 from irjax.training.optimizers import OptimizerConfig
 from irjax.training.parallel import largest_share, replicate
@@ -222,10 +222,11 @@ def fit(
             runner = Runner(make_step, loop, devices, rate, progress, log, termination)
             evaluate = None
             if val is not None:
+                parts = parts_of(val, data)
                 val = val if data.cache == "host" else in_memory(val, with_masks)
                 evaluate = Validation(
                     one, val, data, batch_size=loop.eval_batch_size, with_masks=with_masks, device=devices[0],
-                    before_batch=termination.check,
+                    parts=parts, before_batch=termination.check,
                 )  # fmt: skip
             while True:
                 ended = progress.budget.used or step == schedule.steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -16,6 +16,23 @@ from irjax.training.data import DataConfig
 from irjax.training.state import Variables
 from irjax.training.steps import Method, make_eval_step
 from irjax.types import Example, Source
+
+_COUNTS = ("tp", "fp", "fn")
+
+
+def _over_data_sets(parts: Mapping[str, Mapping[str, float]], choice: str) -> dict[str, float]:
+    """The metrics of all data sets together; a mean leaves out where a metric is not defined."""
+    if len(parts) == 1:
+        return dict(next(iter(parts.values())))
+    together = {}
+    for name in next(iter(parts.values())):
+        values = np.array([metrics[name] for metrics in parts.values()])
+        if name in _COUNTS:
+            together[name] = int(values.sum())
+        else:
+            defined = values[~np.isnan(values)]
+            together[name] = float(defined.mean()) if len(defined) else float("nan")
+    return {**together, **{f"{choice} {name}": metrics[choice] for name, metrics in parts.items()}}
 
 
 class Validation:
@@ -28,6 +45,7 @@ class Validation:
       batch_size: canvases or windows in one run of the network.
       with_masks: whether the method needs target masks.
       device: where the network runs.
+      parts: the data sets one after the other, name -> number of images; none: there is one.
       before_batch: called before each batch; what it raises ends the validation.
     """
 
@@ -40,19 +58,26 @@ class Validation:
         batch_size: int,
         with_masks: bool,
         device: jax.Device,
+        parts: Mapping[str, int] | None = None,
         before_batch: Callable[[], None] = lambda: None,
     ):
-        self._before_batch = before_batch
+        self._parts, self._before_batch = parts or {"": len(source)}, before_batch
         self._method, self._source, self._batch_size, self._device = method, source, batch_size, device
         self._step = jax.jit(make_eval_step(method))
         options = {"with_mask": with_masks, "enlarge": data.enlarge, "slide": data.slide, "dtype": source.dtype}
         self._views = lambda example: network_views(example, data.size, data.max_points, **options)
 
     def __call__(self, variables: Variables) -> dict[str, float]:
-        """The validation ``loss``, a mean over canvases or windows, all metrics of the method, and ``seconds``."""
+        """The validation ``loss``, a mean over canvases or windows, all metrics of the method, and ``seconds``.
+
+        Of several data sets a metric is the mean over them, each weighing the same, whatever their sizes (counts are
+        added up), and the metric that chooses is given of each as well.
+        """
         begin = time.perf_counter()
         losses: list[np.ndarray] = []
-        metrics = self._method.score(self._found(jax.device_put(variables, self._device), losses))
+        found = self._found(jax.device_put(variables, self._device), losses)
+        parts = {name: self._method.score(itertools.islice(found, count)) for name, count in self._parts.items()}
+        metrics = _over_data_sets(parts, self._method.select)
         loss = float(np.mean(np.concatenate(losses), dtype=np.float64))
         return {"loss": loss, **metrics, "seconds": time.perf_counter() - begin}
 

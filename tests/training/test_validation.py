@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from irjax.data.sources import MemorySource
-from irjax.training.data import DataConfig
+from irjax.data.sources import MemorySource, concatenate
+from irjax.training.data import DataConfig, parts_of
 from irjax.training.validation import Validation
 from irjax.types import Example
 
@@ -38,6 +38,27 @@ def validation(tiny, source, score, batch_size, **data):
     )
     config = DataConfig(size=32, enlarge=False, **data)
     return Validation(method, source, config, batch_size=batch_size, with_masks=True, device=jax.devices()[0])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_data_sets_weigh_the_same_whatever_their_sizes(tiny, batch_size):
+    def score(found):
+        names = [example.name for example, _ in found]
+        return {"f1": float(names[0][1:]) / 10, "tp": len(names), "recall": float("nan") if "n0" in names else 0.5}
+
+    run = validation(tiny, images(5), score, batch_size)
+    run._parts = {"A": 1, "B": 4}
+    metrics = run({"gain": jnp.float32(1.0)})
+    assert (metrics["f1 A"], metrics["f1 B"]) == (0, 0.1) and metrics["f1"] == pytest.approx(0.05)
+    assert metrics["tp"] == 5 and metrics["recall"] == 0.5
+
+
+def test_parts_have_the_names_of_their_folders():
+    one, two = images(2), images(3)
+    both = concatenate([one, two])
+    assert parts_of(both, DataConfig(root=("/a/X", "/b/Y"), train=("t",), val=("v",))) == {"X": 2, "Y": 3}
+    assert parts_of(both, DataConfig(root=("/a/X", "/b/X"), train=("t",), val=("v",))) == {"X-0": 2, "X-1": 3}
+    assert parts_of(one, DataConfig()) == {"synthetic": 2}
 
 
 class Pixels:
