@@ -225,7 +225,7 @@ def fit(
                 parts = parts_of(val, data)
                 val = val if data.cache == "host" else in_memory(val, with_masks)
                 evaluate = Validation(
-                    one, val, data, batch_size=loop.eval_batch_size, with_masks=with_masks, device=devices[0],
+                    one, val, data, batch_size=loop.eval_batch_size, with_masks=with_masks, devices=devices,
                     parts=parts, before_batch=termination.check,
                 )  # fmt: skip
             while True:

@@ -65,6 +65,36 @@ def _share(tree: Any, axis: int, devices: Sequence[jax.Device]) -> Any:
     return jax.device_put(jax.tree.map(split, tree), _sharding(devices, *(None,) * axis, AXIS))
 
 
+def over_devices(
+    function: Callable[[Any, Any], Any], devices: Sequence[jax.Device]
+) -> Callable[[Any, Any], Callable[[], Any]]:
+    """Compiles a function of each example of a batch for the devices, which share the batch equally.
+
+    Args:
+      function: ``(constants, batch [B, ...]) -> [B, ...]``, without anything in common between examples.
+      devices: as many as divide B.
+
+    Returns:
+      ``(constants, batch) -> result``, started and not waited for: ``result()`` is [B, ...] in numpy. The constants are
+      those of `replicate`.
+    """
+    if len(devices) == 1:
+        single = jax.jit(function)
+
+        def start(constants: Any, batch: Any) -> Callable[[], Any]:
+            found = single(constants, jax.device_put(batch, devices[0]))
+            return lambda: jax.device_get(found)
+
+        return start
+    mapped = jax.pmap(function, in_axes=(None, 0), devices=devices)
+
+    def start_all(constants: Any, batch: Any) -> Callable[[], Any]:
+        found = mapped(constants, _share(batch, 0, devices))
+        return lambda: jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.device_get(found))
+
+    return start_all
+
+
 class ParallelStep:
     """A training step for given devices: ``(state, batch) -> (state, metrics)``; see `data_parallel`."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 
 from irjax.data.pipeline import network_views, read_ahead, stack_views
 from irjax.training.data import DataConfig
+from irjax.training.parallel import largest_share, over_devices, replicate
 from irjax.training.state import Variables
 from irjax.training.steps import Method, make_eval_step
 from irjax.types import Example, Source
@@ -44,7 +45,7 @@ class Validation:
       data: how images are shown to the network.
       batch_size: canvases or windows in one run of the network.
       with_masks: whether the method needs target masks.
-      device: where the network runs.
+      devices: where the network runs; as many of them as divide the batch size.
       parts: the data sets one after the other, name -> number of images; none: there is one.
       before_batch: called before each batch; what it raises ends the validation.
     """
@@ -57,13 +58,14 @@ class Validation:
         *,
         batch_size: int,
         with_masks: bool,
-        device: jax.Device,
+        devices: Sequence[jax.Device],
         parts: Mapping[str, int] | None = None,
         before_batch: Callable[[], None] = lambda: None,
     ):
         self._parts, self._before_batch = parts or {"": len(source)}, before_batch
-        self._method, self._source, self._batch_size, self._device = method, source, batch_size, device
-        self._step = jax.jit(make_eval_step(method))
+        self._method, self._source, self._batch_size = method, source, batch_size
+        self._devices = devices[: largest_share(batch_size, len(devices))]
+        self._step = over_devices(make_eval_step(method), self._devices)
         options = {"with_mask": with_masks, "enlarge": data.enlarge, "slide": data.slide, "dtype": source.dtype}
         self._views = lambda example: network_views(example, data.size, data.max_points, **options)
 
@@ -75,7 +77,7 @@ class Validation:
         """
         begin = time.perf_counter()
         losses: list[np.ndarray] = []
-        found = self._found(jax.device_put(variables, self._device), losses)
+        found = self._found(replicate(variables, self._devices), losses)
         parts = {name: self._method.score(itertools.islice(found, count)) for name, count in self._parts.items()}
         metrics = _over_data_sets(parts, self._method.select)
         loss = float(np.mean(np.concatenate(losses), dtype=np.float64))
@@ -110,8 +112,8 @@ class Validation:
                 # One shape, one program: repetitions fill the last batch up and do not count.
                 filled = chunk + chunk[-1:] * (self._batch_size - len(chunk))
                 batch = stack_views([{**view, "index": np.int32(i)} for i, view in enumerate(filled)])
-                running.append((self._step(variables, jax.device_put(batch, self._device)), len(chunk)))
+                running.append((self._step(variables, batch), len(chunk)))
             if len(running) > 1 or not chunk:
                 outputs, count = running.popleft()
-                loss, predictions = jax.tree.map(lambda column: np.asarray(column)[:count], outputs)  # noqa: B023
+                loss, predictions = jax.tree.map(lambda column: column[:count], outputs())  # noqa: B023
                 yield loss, predictions, count

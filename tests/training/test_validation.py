@@ -26,7 +26,7 @@ def images(number=5):
     return MemorySource(tuple(map(one, range(number))))
 
 
-def validation(tiny, source, score, batch_size, **data):
+def validation(tiny, source, score, batch_size, devices=1, **data):
     """Of a method whose loss and prediction of a square are its mean and its pixels."""
     method = dataclasses.replace(
         tiny.method(),
@@ -37,7 +37,7 @@ def validation(tiny, source, score, batch_size, **data):
         score=score,
     )
     config = DataConfig(size=32, enlarge=False, **data)
-    return Validation(method, source, config, batch_size=batch_size, with_masks=True, device=jax.devices()[0])
+    return Validation(method, source, config, batch_size=batch_size, with_masks=True, devices=jax.devices()[:devices])
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -66,16 +66,16 @@ class Pixels:
         return inputs * variables["gain"]
 
 
-@pytest.mark.parametrize("batch_size", [1, 4, 64])
+@pytest.mark.parametrize("batch_size, devices", [(1, 1), (4, 1), (64, 1), (4, 2), (6, 8)])
 @pytest.mark.parametrize("slide", [False, True])
-def test_every_image_comes_once_with_all_its_squares(tiny, batch_size, slide):
+def test_every_image_comes_once_with_all_its_squares(tiny, batch_size, devices, slide):
     seen = []
 
     def score(found):
         seen.extend(found)
         return {"images": len(seen)}
 
-    run = validation(tiny, images(), score, batch_size, slide=slide)
+    run = validation(tiny, images(), score, batch_size, devices, slide=slide)
     metrics = run({"gain": jnp.float32(1.0)})
     assert [example.name for example, _ in seen] == [f"n{i}" for i in range(5)]
     assert [len(one["pixels"]) for _, one in seen] == ([8, 1, 9, 1, 6] if slide else [1] * 5)
