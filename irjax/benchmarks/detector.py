@@ -43,8 +43,8 @@ def benchmark(
       channels: of the network's input, with random weights.
       repeats: timed calls of each candidate.
       bf16: compute in bfloat16.
-      torch: ``FILE[:CLASS]`` of a PyTorch network to compare with: ``CLASS(channels)``, by default ``TorchHRPE``, has
-        the published layer names and gets the same weights.
+      torch: ``FILE[:CLASS]`` of a PyTorch network to compare with: ``CLASS(channels)``, by default ``TorchHRPE`` or
+        ``TorchMSHNet``, has the published layer names and gets the same weights.
       train_batch: examples in a training step; 0 times no training.
 
     Returns:
@@ -57,7 +57,7 @@ def benchmark(
     """
     where = circumstances(sizes, batches, bf16)
     detectors = [_detector(model, size, channels, bf16) for size in sizes]
-    make_torch = torch_class(torch) if torch else None
+    make_torch = torch_class(torch, detectors[0].config.method) if torch else None
     report: dict[str, Any] = {
         "model": model,
         **where,
@@ -106,8 +106,10 @@ def _time_inference(detector: Detector, batch: int, repeats: int, bf16: bool, ma
     result: dict[str, Any] = {"size": size, "batch": batch}
     if make_torch is not None:
         runs["torch"], heatmap = torch_inference(make_torch, config, variables, pixels, bf16)
-        ours = np.asarray(calls["network"](), np.float32)
-        result["largest_difference"] = float(np.abs(heatmap - ours).max() / max(np.abs(ours).max(), 1e-9))
+        found = calls["network"]()
+        ours = np.asarray(getattr(found, "logits", found), np.float32)
+        difference = np.abs(heatmap.reshape(ours.shape) - ours).max()
+        result["largest_difference"] = float(difference / max(np.abs(ours).max(), 1e-9))
     seconds = in_turns(runs, repeats)
 
     layers = by_module(count_macs(apply, variables, inputs))

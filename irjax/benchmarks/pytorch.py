@@ -16,9 +16,12 @@ from irjax.benchmarks.timing import Run
 from irjax.errors import MissingFileError, MissingPackageError, UserError
 from irjax.inference import DetectorConfig
 
+# The classes of PyTorch twins, where none is named.
+_TWINS = {"spire": "TorchHRPE", "mshnet": "TorchMSHNet"}
 
-def torch_class(spec: str) -> Callable[[int], Any]:
-    """The class that ``FILE[:CLASS]`` names; the file is loaded by its path."""
+
+def torch_class(spec: str, method: str) -> Callable[[int], Any]:
+    """The class that ``FILE[:CLASS]`` names, by default the method's twin; the file is loaded by its path."""
     file, _, name = spec.partition(":")
     path = pathlib.Path(file)
     if not path.is_file():
@@ -33,9 +36,12 @@ def torch_class(spec: str) -> Callable[[int], Any]:
         raise UserError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
-    cls = getattr(module, name or "TorchHRPE", None)
+    name = name or _TWINS.get(method, "")
+    if not name:
+        raise UserError(f"--torch knows twins of {', '.join(_TWINS)}; of {method} name it: FILE:CLASS")
+    cls = getattr(module, name, None)
     if not (inspect.isclass(cls) and issubclass(cls, torch.nn.Module)):
-        raise UserError(f"{path} has no torch.nn.Module called {name or 'TorchHRPE'}")
+        raise UserError(f"{path} has no torch.nn.Module called {name}")
     return cls
 
 
@@ -52,7 +58,7 @@ def _torch_setup(bf16: bool) -> tuple[str, Any]:
 def torch_inference(
     make: Callable[[int], Any], config: DetectorConfig, variables: Any, pixels: np.ndarray, bf16: bool
 ) -> tuple[Run, np.ndarray]:
-    """A run of the eager network with the same weights and input as ours, and its heatmap."""
+    """A run of the eager network with the same weights and input as ours, and its heatmap or logits [B, 1, H, W]."""
     import torch
 
     from irjax.convert import to_torch
@@ -66,7 +72,7 @@ def torch_inference(
 
     def run() -> Any:
         with torch.inference_mode():
-            heatmap = net(images)
+            heatmap = _outputs(net(images))[0]
         if device == "cuda":
             torch.cuda.synchronize()
         return heatmap
@@ -74,25 +80,58 @@ def torch_inference(
     return run, run().float().cpu().numpy()
 
 
-def torch_training(make: Callable[[int], Any], channels: int, size: int, batch: int, steps: int, bf16: bool) -> Run:
-    """Some eager training steps without augmentation and targets, on random arrays; bfloat16 by autocast."""
+def _outputs(found: Any) -> list[Any]:
+    """The maps of a network one by one: the prediction, then its side outputs if there are any."""
+    if not isinstance(found, tuple):
+        return [found]
+    first, sides = found
+    return [first, *sides]
+
+
+def torch_training(
+    make: Callable[[int], Any], channels: int, size: int, batch: int, steps: int, bf16: bool
+) -> dict[str, Run]:
+    """Some training steps with AdamW, without augmentation and averaging, on random arrays; bfloat16 by autocast.
+
+    The loss is a mean square of a heatmap, and of masks the cross-entropy of each output: little beside the network.
+
+    Returns:
+      {"torch": eager, "torch channels last", "torch compiled" (channels last, too)}; each a network of its own.
+    """
     import torch
 
     device, dtype = _torch_setup(bf16)
-    net = make(channels).train().to(device)
-    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
-    images = torch.rand(batch, channels, size, size, device=device)
-    with torch.no_grad():
-        target = torch.rand_like(net(images[:1])).expand(batch, -1, -1)
 
-    def run() -> None:
-        for _ in range(steps):
-            optimizer.zero_grad(set_to_none=True)
-            with torch.autocast(device, dtype=dtype, enabled=bf16):
-                heatmap = net(images)
-            torch.nn.functional.mse_loss(heatmap.float(), target).backward()
-            optimizer.step()
-        if device == "cuda":
-            torch.cuda.synchronize()
+    def training(*, last: bool, compiled: bool) -> Run:
+        layout = torch.channels_last if last else torch.contiguous_format
+        net = make(channels).train().to(device, memory_format=layout)
+        optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
+        images = torch.rand(batch, channels, size, size, device=device).to(memory_format=layout)
+        with torch.no_grad():
+            outputs = _outputs(net(images))
+        targets = [(torch.rand_like(output) > 0.99).float() for output in outputs]
+        forward = torch.compile(net) if compiled else net
 
-    return run
+        def loss_of(found: list[Any]) -> Any:
+            if len(found) == 1:
+                return torch.nn.functional.mse_loss(found[0].float(), targets[0])
+            entropy = torch.nn.functional.binary_cross_entropy_with_logits
+            return sum(entropy(one.float(), target) for one, target in zip(found, targets, strict=True))
+
+        def run() -> None:
+            for _ in range(steps):
+                optimizer.zero_grad(set_to_none=True)
+                with torch.autocast(device, dtype=dtype, enabled=bf16):
+                    found = _outputs(forward(images))
+                loss_of(found).backward()
+                optimizer.step()
+            if device == "cuda":
+                torch.cuda.synchronize()
+
+        return run
+
+    return {
+        "torch": training(last=False, compiled=False),
+        "torch channels last": training(last=True, compiled=False),
+        "torch compiled": training(last=True, compiled=True),
+    }

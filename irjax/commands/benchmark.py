@@ -40,7 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--torch",
         metavar="FILE[:CLASS]",
         help="compare with a PyTorch network with the published layer names, in turns; "
-        "CLASS(channels) makes it (default: TorchHRPE; tests/models/torch_hrpe.py has one)",
+        "CLASS(channels) makes it (default: TorchHRPE or TorchMSHNet; tests/models has both); training steps eagerly, "
+        "with channels last, and compiled",
     )
     add(
         "--sparse",

@@ -37,8 +37,8 @@ def as_text(report: Mapping[str, Any]) -> str:
         header = ["training step", "size", "batch", "median ms", "quartiles", "images/s", "data wait", "x torch"]
         rows = []
         for run in report["training"]:
-            for name in ("device_cache", "host_feed", "torch"):
-                if name in run:
+            for name in run:
+                if name in ("device_cache", "host_feed") or name.startswith("torch"):
                     over = run[name]["median"] / run["torch"]["median"] if "torch" in run else None
                     wait = run[name].get("data_wait")
                     shown = "" if wait is None else f"{wait:.1%}"

@@ -44,6 +44,16 @@ def test_comparison_with_pytorch(monkeypatch):
     assert "x torch" in as_text(report)
 
 
+def test_comparison_of_masks_with_pytorch(monkeypatch):
+    pytest.importorskip("torch", reason="compares with PyTorch (extra torch)")
+    monkeypatch.setitem(detector._MATMUL_SIDE, "cpu", 64)
+    twin = TORCH_HRPE.with_name("torch_mshnet.py")
+    (run,) = benchmark("mshnet", sizes=(32,), channels=1, repeats=1, torch=str(twin))["runs"]
+    assert run["largest_difference"] < 1e-4
+    with pytest.raises(ValueError, match="--torch knows twins of spire, mshnet; of adsnet name it"):
+        benchmark("adsnet", sizes=(32,), channels=1, repeats=1, torch=str(twin))
+
+
 def test_what_is_wrong_is_said(tmp_path):
     with pytest.raises(ValueError, match="'no-such-model' is neither"):
         benchmark("no-such-model")

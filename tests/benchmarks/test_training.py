@@ -1,10 +1,12 @@
 """Training steps as they are timed; the times are not tested."""
 
+import pathlib
 import types
 
 import pytest
 
 from irjax.benchmarks import training as training_module
+from irjax.benchmarks.pytorch import torch_class
 from irjax.benchmarks.training import time_training
 from irjax.inference import DetectorConfig
 
@@ -24,5 +26,18 @@ def test_training_steps(method, monkeypatch, quick_compilation):
 def test_what_cannot_be_timed_is_said():
     with pytest.raises(ValueError, match="timed for spire, mshnet, adsnet, na_irstd, not for other"):
         time_training(types.SimpleNamespace(method="other"), 2)
-    with pytest.raises(ValueError, match="beside PyTorch is timed for spire, not for adsnet"):
-        time_training(types.SimpleNamespace(method="adsnet"), 2, make_torch=lambda channels: None)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile uses what torch deprecates
+@pytest.mark.parametrize("method", ["spire", "mshnet"])
+def test_training_beside_pytorch(method, monkeypatch, quick_compilation):
+    pytest.importorskip("torch", reason="compares with PyTorch (extra torch)")
+    monkeypatch.setattr(training_module, "_CHUNK", 1)
+    monkeypatch.setattr(training_module, "_EXAMPLES", 2)
+    twin = {"spire": "torch_hrpe.py", "mshnet": "torch_mshnet.py"}[method]
+    make_torch = torch_class(str(pathlib.Path(__file__).parents[1] / "models" / twin), method)
+    training = time_training(DetectorConfig(method=method, size=32), 2, repeats=2, make_torch=make_torch)
+    names = ("torch", "torch channels last", "torch compiled")
+    assert all(training[name]["images_per_second"] > 0 for name in names)
+    assert training["ratio_to_torch"] == training["device_cache"]["median"] / training["torch"]["median"]
