@@ -130,7 +130,7 @@ def test_the_command_called_again_does_not_train(trained, few_scenes, capsys, mo
     from irjax.training import loop
 
     run, _ = trained
-    monkeypatch.setattr(loop._Runner, "advance", None)
+    monkeypatch.setattr(loop.Runner, "advance", None)
     spire.main([*SMALL, "--run", str(run)])
     assert "validation  " not in capsys.readouterr().out
 
