@@ -22,11 +22,13 @@ from irjax.inference import CONFIG_FILE, Detector, load
 from irjax.reports.files import write_json
 from irjax.training.allocator import keep_freed_memory
 from irjax.training.configs import changed
-from irjax.training.data import in_memory
+from irjax.training.data import DataConfig, in_memory
 from irjax.training.loop import Result
 from irjax.training.parallel import use_all_cores
 from irjax.types import Source
 from irjax.weights import on_disk, save_weights
+
+_LENGTHS = ("minutes", "steps", "epochs")  # of a run; the first goes with none of the others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,10 +108,13 @@ class Experiment:
 
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         first.add_argument("--recipe", default="quick")
-        name = first.parse_known_args(arguments)[0].recipe
+        for length in _LENGTHS:
+            first.add_argument(f"--loop.{length}", dest=length, nargs="?", const="")
+        given = first.parse_known_args(arguments)[0]
+        name = given.recipe
         name = name if name in self.recipes else "quick"  # refused below; a default would not be checked
         recipe = self.recipes[name]()
-        lengths = [flag for flag in ("minutes", "steps", "epochs") if _given(arguments, f"--loop.{flag}")]
+        lengths = [length for length in _LENGTHS if getattr(given, length) is not None]
         if "minutes" in lengths:
             if lengths != ["minutes"]:
                 raise UsageError(f"--loop.minutes and --loop.{lengths[1]} exclude each other")
@@ -123,23 +128,20 @@ class Experiment:
             _run(self, self.parse(sys.argv[1:] if arguments is None else arguments))
 
 
-def _given(arguments: Sequence[str], flag: str) -> bool:
-    return any(argument == flag or argument.startswith(f"{flag}=") for argument in arguments)
-
-
 def _run(experiment: Experiment, command: Flags) -> None:
     keep_freed_memory()
     begin = time.perf_counter()
     config = command.config
     name = f"{experiment.name}-{command.recipe}"
     if not command.eval_only:
-        use_all_cores(config.loop.devices or config.loop.batch_size)
+        use_all_cores()
     if command.ablation:
         if config.loop.minutes:
             raise UsageError("variants of an ablation are as long as each other in steps: give --loop.steps")
         folder = pathlib.Path(command.run or f"runs/{name}-ablation-{command.ablation}")
         variants = experiment.ablation(command.ablation, config)
-        tests = _tests(command, command.test) if command.test else {}
+        _check_roots(command)
+        tests = tests_of(command.data, command.test, command.protocol) if command.test else {}
         run_one = functools.partial(_figures, experiment, tests)
         print(ablate(variants, command.seeds, run_one, folder, experiment.columns, ("validation", *tests)))
         print(f"runs and tables: {folder}")
@@ -178,7 +180,7 @@ def _ship(experiment: Experiment, command: Flags) -> None:
     run = pathlib.Path(command.eval_only)
     if not command.data.root or not (run / CONFIG_FILE).is_file():
         raise UsageError("--ship needs a run directory as --eval-only, and --data.root for the figures of its card")
-    tests = _tests(command, command.test or command.data.val)
+    tests = tests_of(command.data, command.test or command.data.val, command.protocol)
     print(ship(experiment, run, tests, command.ship, f"{experiment.program} {' '.join(sys.argv[1:])}"))
 
 
@@ -221,26 +223,29 @@ def _figures(
     return {**validation, **(_test_each(experiment, tests, load(run), run) if tests else {})}
 
 
-def _tests(command: Flags, splits: Sequence[str]) -> dict[str, Source]:
-    """{data set and split: source}: one split for all folders, one for each, or several of one folder."""
-    roots = command.data.root
-    _check_roots(command)
+def tests_of(data: DataConfig, splits: Sequence[str], protocol: str = "") -> dict[str, Source]:
+    """{data set and split: source}: one split for all folders, one for each, or several of one folder.
+
+    Raises:
+      UsageError: if there are neither as many splits as folders, nor one of either.
+    """
+    roots = data.root
     splits = splits * len(roots) if len(splits) == 1 else splits
     roots = roots * len(splits) if len(roots) == 1 else roots
     if len(roots) != len(splits):
         raise UsageError(f"--test names {len(splits)} splits for {len(roots)} folders: give one or all")
-    one = lambda root, split: dataclasses.replace(command.data, root=(root,), train=(split,), val=(split,))  # noqa: E731
+    one = lambda root, split: dataclasses.replace(data, root=(root,), train=(split,), val=(split,))  # noqa: E731
     return {
-        " ".join(filter(None, (pathlib.Path(root).name, split, command.protocol))): _under(
-            command, one(root, split).open("val")
+        " ".join(filter(None, (pathlib.Path(root).name, split, protocol))): _under(
+            protocol, one(root, split).open("val")
         )
         for root, split in zip(roots, splits, strict=True)
     }
 
 
-def _under(command: Flags, source: Source) -> Source:
+def _under(protocol: str, source: Source) -> Source:
     """The images that the protocol takes."""
-    if not command.protocol:
+    if not protocol:
         return source
     hard = HardSource(source)
     if not len(hard):
@@ -279,6 +284,6 @@ def _test_source(command: Flags) -> tuple[Source, str]:
     else:
         source, what = in_memory(data.open("test"), with_masks=True), "400 synthetic scenes that no run trains on"
     if command.protocol:
-        source = _under(command, source)
+        source = _under(command.protocol, source)
         what = f"the {len(source)} images that {command.protocol} takes of {what}"
     return source, what

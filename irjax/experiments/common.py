@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -314,10 +315,9 @@ def mask_summary(name: str, report: dict[str, Any], detector: Detector, tophat: 
 
 def chosen(run: pathlib.Path) -> tuple[Detector, dict[str, Any]]:
     """The detector of a run, and {"step", "validation"} of its chosen checkpoint (validation None: the newest)."""
-    checkpoints = Checkpoints(run, read_only=True)
-    step = checkpoints.best_step()
-    facts = {"step": step, "validation": checkpoints.validations().get(step)}
-    checkpoints.close()
+    with contextlib.closing(Checkpoints(run, read_only=True)) as checkpoints:
+        step = checkpoints.best_step()
+        facts = {"step": step, "validation": checkpoints.metrics(step) or None}
     return load(run), facts
 
 

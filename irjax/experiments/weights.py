@@ -20,10 +20,9 @@ from typing import Any
 
 import jax
 
-from irjax.data.sources import open_source
 from irjax.errors import UsageError, stopping
 from irjax.experiments import adsnet, mshnet, na_irstd, spire
-from irjax.experiments.command import Experiment, ship
+from irjax.experiments.command import Experiment, ship, tests_of
 from irjax.reports.curves import plot_learning
 from irjax.reports.files import write_text
 from irjax.reports.tables import markdown_table, plain_table
@@ -71,21 +70,17 @@ def stages(training: Training, command: argparse.Namespace, minutes: float) -> d
         "train": tuple(command.train),
         "val": tuple(command.val),
     }
-    common = {"minutes": 0.0, "steps": 0, "validate": command.validation, "tensorboard": False, "seed": command.seed}
-    if jax.default_backend() == "cpu":
-        shares, on_device = training.stages, {}
-    else:
-        shares, on_device = {"sirst": 1.0}, {"batch_size": training.batch_size, "bf16": True}
+    loop = {"steps": 0, "validate": command.validation, "tensorboard": False, "seed": command.seed}
+    shares, augment = training.stages, {}
+    if jax.default_backend() != "cpu":
+        shares, augment = {"sirst": 1.0}, {"crop": 0}
+        loop |= {"batch_size": training.batch_size, "bf16": True}
     configs = {}
     for recipe, share in shares.items():
         config = training.experiment.recipes[recipe]()
         if command.narrow:
-            quick = training.experiment.recipes["quick"]()
-            config = dataclasses.replace(config, model=quick.model)
-        config = changed(config, data=data, loop={**common, "minutes": share * minutes, **on_device})
-        if on_device:
-            config = changed(config, augment={"crop": 0, "crop_on_target": 0.5})
-        configs[recipe] = config
+            config = dataclasses.replace(config, model=training.experiment.recipes["quick"]().model)
+        configs[recipe] = changed(config, data=data, loop={**loop, "minutes": share * minutes}, augment=augment)
     return configs
 
 
@@ -128,11 +123,7 @@ def train_one(name: str, command: argparse.Namespace, minutes: float) -> dict[st
         training.experiment.train(config, run)
         start = str(run)
     learning_curve(folder, training.select, command.out / f"{name}.png")
-    splits = command.val * len(command.root) if len(command.val) == 1 else command.val
-    tests = {
-        f"{pathlib.Path(root).name} {split}": open_source(root, split, command.layout)
-        for root, split in zip(command.root, splits, strict=True)
-    } if command.validation else {}  # fmt: skip
+    tests = tests_of(config.data, config.data.val) if command.validation else {}
     line = f"python -m irjax.experiments.weights {' '.join(sys.argv[1:])}"
     return load_weights(ship(training.experiment, run, tests, command.out / f"{name}.safetensors", line))[2]
 
@@ -176,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with stopping():
         command = parse(sys.argv[1:] if arguments is None else arguments)
         keep_freed_memory()
-        use_all_cores(4)  # what the batches of all stages can be shared among
+        use_all_cores()
         cards = {name: train_one(name, command, command.minutes / len(command.only)) for name in command.only}
         header, rows = table(cards)
         write_text(command.out / "weights.md", markdown_table(header, rows) + "\n")

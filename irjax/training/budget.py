@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-import pathlib
-import shutil
 from time import monotonic
-
-from irjax.reports.files import read_json, write_json
-from irjax.training.checkpoints import saved_steps
 
 _STEADY = 0.8  # part of the budget before the decay
 
@@ -73,31 +67,3 @@ class Budget:
         if not self._seconds or self._clock.seconds <= start:
             return 1.0
         return max(0.0, 1 - math.sqrt((self._clock.seconds - start) / (self._end - start)))
-
-
-def set_aside(run: str | os.PathLike, minutes: float, after: int) -> pathlib.Path | None:
-    """Moves the end of a finished run into a run directory of its own, so that the run can go on from before.
-
-    Args:
-      run: the run directory.
-      minutes: the budget that ended.
-      after: the step to go on from; checkpoints of later steps are moved.
-
-    Returns:
-      RUN/after-M-minutes, which `irjax.load` takes like the run; None if there was nothing to move.
-    """
-    run = pathlib.Path(run)
-    later = [step for step in saved_steps(run) if step > after]
-    if not later:
-        return None
-    end = run / f"after-{minutes:g}-minutes"
-    (end / "checkpoints").mkdir(parents=True, exist_ok=True)
-    for file in run.glob("*.json"):
-        shutil.copy2(file, end)
-    history = end / "validation.json"
-    if history.exists():
-        # What was chosen has to have its checkpoint there.
-        write_json(history, {step: found for step, found in read_json(history).items() if int(step) in later})
-    for step in later:
-        shutil.move(run / "checkpoints" / str(step), end / "checkpoints" / str(step))
-    return end

@@ -170,6 +170,10 @@ class Checkpoints:
         history = read_json(self._path) if self._path.exists() else {}
         return {step: history[str(step)] for step in sorted(map(int, history))}
 
+    def metrics(self, step: int) -> dict[str, float]:
+        """The metrics of a step; none if it was not validated."""
+        return {name: value for name, value in self.validations().get(step, {}).items() if name != _CHOICE}
+
     def validated(self, step: int, metrics: dict[str, float], choice: str) -> None:
         """Notes the validation of a step.
 
@@ -291,8 +295,33 @@ def load_variables(run: str | os.PathLike, which: str = "best") -> Variables:
     """
     if not (pathlib.Path(run) / _FOLDER).is_dir():
         raise MissingFileError(f"{os.fspath(run)} is no run directory: it has no folder {_FOLDER!r}")
-    checkpoints = Checkpoints(run, read_only=True)
-    try:
+    with contextlib.closing(Checkpoints(run, read_only=True)) as checkpoints:
         return checkpoints.variables(which)[1]
-    finally:
-        checkpoints.close()
+
+
+def set_aside(run: str | os.PathLike, minutes: float, after: int) -> pathlib.Path | None:
+    """Moves the end of a finished run into a run directory of its own, so that the run can go on from before.
+
+    Args:
+      run: the run directory.
+      minutes: the budget that ended.
+      after: the step to go on from; checkpoints of later steps are moved.
+
+    Returns:
+      RUN/after-M-minutes, which `irjax.load` takes like the run; None if there was nothing to move.
+    """
+    run = pathlib.Path(run)
+    later = [step for step in saved_steps(run) if step > after]
+    if not later:
+        return None
+    end = run / f"after-{minutes:g}-minutes"
+    (end / _FOLDER).mkdir(parents=True, exist_ok=True)
+    for file in run.glob("*.json"):
+        shutil.copy2(file, end)
+    history = end / _VALIDATIONS
+    if history.exists():
+        # What was chosen has to have its checkpoint there.
+        write_json(history, {step: found for step, found in read_json(history).items() if int(step) in later})
+    for step in later:
+        shutil.move(run / _FOLDER / str(step), end / _FOLDER / str(step))
+    return end

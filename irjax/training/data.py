@@ -129,18 +129,21 @@ def balanced_weights(data_set: np.ndarray, has_target: np.ndarray) -> tuple[floa
     return tuple((1.0 / count[group]).tolist())
 
 
+def _parts(source: Source) -> tuple[Source, ...]:
+    return source.sources if isinstance(source, Concatenation) else (source,)
+
+
 def data_sets(source: Source) -> np.ndarray:
     """Which data set each example is of, [N] int: the parts of a concatenation."""
-    parts = source.sources if isinstance(source, Concatenation) else (source,)
+    parts = _parts(source)
     return np.repeat(np.arange(len(parts)), [len(part) for part in parts])
 
 
 def parts_of(source: Source, config: DataConfig) -> dict[str, int]:
     """The data sets of a source that the config opened, in order: name of the folder -> number of images."""
-    parts = source.sources if isinstance(source, Concatenation) else (source,)
     names = [pathlib.PurePath(root).name for root in config.root] or ["synthetic"]
     names = [name if names.count(name) == 1 else f"{name}-{number}" for number, name in enumerate(names)]
-    return {name: len(part) for name, part in zip(names, parts, strict=True)}
+    return {name: len(part) for name, part in zip(names, _parts(source), strict=True)}
 
 
 class CachedFeed:

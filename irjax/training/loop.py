@@ -19,8 +19,7 @@ import jax.numpy as jnp
 from irjax.errors import UserError
 from irjax.ops.keys import purpose_key
 from irjax.reports.files import plain, read_json, write_json
-from irjax.training.budget import set_aside
-from irjax.training.checkpoints import CheckpointError, Checkpoints, saved_steps
+from irjax.training.checkpoints import CheckpointError, Checkpoints, saved_steps, set_aside
 from irjax.training.configs import LoopConfig, differences
 from irjax.training.data import CachedFeed, DataConfig, HostFeed, in_memory, open_splits, parts_of
 from irjax.training.log import Log
@@ -32,6 +31,7 @@ from irjax.training.signals import Termination
 from irjax.training.state import TrainState, Variables
 from irjax.training.steps import Method, make_train_step
 from irjax.training.validation import Validation
+from irjax.types import Source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +88,8 @@ def _open_run(run: pathlib.Path, config: Any, about: dict[str, Any], on_start: C
     try:
         run.mkdir(parents=True, exist_ok=True)
         if more:
-            steady = Checkpoints(run, read_only=True).newest_steady() if saved_steps(run) else None
+            with contextlib.closing(Checkpoints(run)) as checkpoints:
+                steady = checkpoints.newest_steady()
             if steady is not None:
                 set_aside(run, minutes, steady)
         if old is None or other or more:
@@ -124,6 +125,28 @@ def _variables(model: nn.Module, shape: tuple[int, int, int], key: jax.Array, gi
     if describe(given) != describe(jax.eval_shape(init, key)):
         raise UserError(f"the initial weights do not fit this {type(model).__name__}: other names, shapes or types")
     return jax.tree.map(jnp.array, given)
+
+
+def _validation(
+    method: Method,
+    val: Source,
+    data: DataConfig,
+    loop: LoopConfig,
+    with_masks: bool,
+    devices: list[jax.Device],
+    before_batch: Callable[[], None],
+) -> Validation:
+    """Of these images, which are in memory or read when they are needed."""
+    return Validation(
+        method,
+        val if data.cache == "host" else in_memory(val, with_masks),
+        data,
+        batch_size=loop.eval_batch_size,
+        with_masks=with_masks,
+        devices=devices,
+        parts=parts_of(val, data),
+        before_batch=before_batch,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,12 +245,7 @@ def fit(
             runner = Runner(make_step, loop, devices, rate, progress, log, termination)
             evaluate = None
             if val is not None:
-                parts = parts_of(val, data)
-                val = val if data.cache == "host" else in_memory(val, with_masks)
-                evaluate = Validation(
-                    one, val, data, batch_size=loop.eval_batch_size, with_masks=with_masks, devices=devices,
-                    parts=parts, before_batch=termination.check,
-                )  # fmt: skip
+                evaluate = _validation(one, val, data, loop, with_masks, devices, termination.check)
             while True:
                 ended = progress.budget.used or step == schedule.steps
                 if evaluate and (ended or (step and step % schedule.validation == 0)) and not progress.validated(step):

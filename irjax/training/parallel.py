@@ -18,8 +18,8 @@ AXIS = "batch"
 Metrics = dict[str, jax.Array]
 
 
-def use_all_cores(batch_size: int) -> None:
-    """Makes a device of each processor core, as far as they can share batches of this size equally; for programs.
+def use_all_cores() -> None:
+    """Makes a device of each processor core; for programs. A run uses as many as can share its batch.
 
     A step of one CPU device leaves cores idle between its large operations. Other kinds of devices are as they are, and
     so is a number that the user has set. After the first use of JAX there is nothing left to choose.
@@ -29,7 +29,7 @@ def use_all_cores(batch_size: int) -> None:
     if chosen or jax.config.jax_num_cpu_devices > 0:
         return
     with contextlib.suppress(RuntimeError):
-        jax.config.update("jax_num_cpu_devices", largest_share(batch_size, cores))
+        jax.config.update("jax_num_cpu_devices", cores)
 
 
 def largest_share(batch_size: int, most: int) -> int:

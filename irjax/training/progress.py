@@ -37,10 +37,10 @@ class Progress:
         step, clock = int(state.step), Clock(record["seconds"])
         checkpoints.forget(after=step)
         plateau = Plateau(optimizer.plateau_factor, optimizer.plateau_patience)
-        for metrics in checkpoints.validations().values():
-            plateau.update(math.nan if metrics["loss"] is None else metrics["loss"])
         budget = Budget(loop.minutes, clock)
         made = cls(checkpoints, plateau, clock, budget, 60 * loop.save_minutes, (step, clock.seconds))
+        for metrics in checkpoints.validations().values():
+            made._heed(metrics)
         return made, state.replace(rate_scale=jnp.float32(made.rate_scale()))
 
     def rate_scale(self) -> float:
@@ -68,12 +68,15 @@ class Progress:
     def note(self, step: int, metrics: dict[str, float], choice: str) -> None:
         """Keeps the metrics of a step; the one called `choice` chooses the best."""
         self.checkpoints.validated(step, metrics, choice)
-        self.plateau.update(metrics["loss"])
+        self._heed(metrics)
+
+    def _heed(self, metrics: dict[str, float]) -> None:
+        """Lets a validation, new or read from the run, have its effect on the rate and on the end."""
+        self.plateau.update(math.nan if metrics["loss"] is None else metrics["loss"])
         self.budget.reserved = metrics["seconds"]
 
     def best(self) -> tuple[int, dict[str, float], Variables]:
         """Step, validation metrics and weights of the chosen checkpoint."""
         self.checkpoints.wait()
         step, variables = self.checkpoints.variables("best")
-        metrics = self.checkpoints.validations().get(step, {})
-        return step, {name: value for name, value in metrics.items() if name != "select"}, variables
+        return step, self.checkpoints.metrics(step), variables

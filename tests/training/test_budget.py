@@ -187,6 +187,19 @@ def test_a_finished_run_with_more_minutes_goes_on_from_where_its_rate_fell(tiny,
         chex.assert_trees_all_equal(load_variables(end), first.variables)
 
 
+def test_a_resumed_run_keeps_time_for_its_last_validation(tiny, a_step_a_second, tmp_path):
+    run, config = tmp_path / "run", config_of(tiny, 20)
+    tiny.fit(run, config)
+    path = run / "validation.json"
+    path.write_text(json.dumps({k: {**v, "seconds": 1.5} for k, v in json.loads(path.read_text()).items()}))
+    state = training.TrainState.create(
+        load_variables(run), config.optimizer.build(None, 5), averaging=bool(config.loop.averaging)
+    )
+    progress, _ = training.Progress.resume(run, state, config.loop, config.optimizer)
+    progress.checkpoints.close()
+    assert progress.budget.reserved == 1.5
+
+
 def test_fewer_minutes_are_refused(tiny, a_step_a_second, tmp_path):
     tiny.fit(tmp_path / "run", config_of(tiny, 8))
     before = final_state(tmp_path / "run")

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -162,6 +166,20 @@ def test_what_was_compiled_before_is_not_compiled_by_the_call(
     state, batches = start(devices[:count]), three_batches(batch) if several else batch
     assert compilations(lambda: step.compile(state, batches)) == 1
     assert compilations(lambda: step(state, batches)) == 0
+
+
+@pytest.mark.parametrize("chosen", [None, "3"])
+def test_every_core_is_a_device_unless_the_user_chose(chosen):
+    program = (
+        "from irjax.training.parallel import use_all_cores; use_all_cores(); import jax; print(jax.device_count())"
+    )
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
+    }
+    environment |= {"JAX_PLATFORMS": "cpu"} | ({"JAX_NUM_CPU_DEVICES": chosen} if chosen else {})
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    assert int(done.stdout) == int(chosen or cores)
 
 
 @pytest.mark.slow
