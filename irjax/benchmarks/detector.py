@@ -14,7 +14,7 @@ import numpy as np
 
 from irjax.benchmarks.counting import by_module, count_macs
 from irjax.benchmarks.pytorch import torch_class, torch_inference
-from irjax.benchmarks.timing import Run, circumstances, in_turns, random_variables, summary
+from irjax.benchmarks.timing import Run, Turns, circumstances, in_turns, once_each, random_variables, summary
 from irjax.benchmarks.training import time_training
 from irjax.inference import Detector, DetectorConfig, load
 from irjax.models.registry import MODELS
@@ -33,6 +33,7 @@ def benchmark(
     bf16: bool = False,
     torch: str | None = None,
     train_batch: int = 0,
+    turns: Turns | None = None,
 ) -> dict[str, Any]:
     """Times a detector, and training steps if asked.
 
@@ -46,6 +47,7 @@ def benchmark(
       torch: ``FILE[:CLASS]`` of a PyTorch network to compare with: ``CLASS(channels)``, by default ``TorchHRPE`` or
         ``TorchMSHNet``, has the published layer names and gets the same weights.
       train_batch: examples in a training step; 0 times no training.
+      turns: with other processes, if there are any.
 
     Returns:
       JSON values: "device", "processors", "load" (of the last minute, before), "parameters", "runs" (one for each size
@@ -55,18 +57,18 @@ def benchmark(
       MissingFileError: if the PyTorch module does not exist.
       UserError: if the model, a size or a batch is not usable, or the PyTorch module has no such class.
     """
-    where = circumstances(sizes, batches, bf16)
+    where, turns = circumstances(sizes, batches, bf16), turns or Turns()
     detectors = [_detector(model, size, channels, bf16) for size in sizes]
     make_torch = torch_class(torch, detectors[0].config.method) if torch else None
     report: dict[str, Any] = {
         "model": model,
         **where,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(detectors[0].variables["params"])),
-        "runs": [_time_inference(d, batch, repeats, bf16, make_torch) for d in detectors for batch in batches],
+        "runs": [_time_inference(d, batch, repeats, bf16, make_torch, turns) for d in detectors for batch in batches],
     }
     if train_batch:
         report["training"] = [
-            time_training(d.config, train_batch, repeats=repeats, make_torch=make_torch) for d in detectors
+            time_training(d.config, train_batch, repeats=repeats, make_torch=make_torch, turns=turns) for d in detectors
         ]
     return report
 
@@ -84,7 +86,9 @@ def _detector(model: str, size: int, channels: int, bf16: bool) -> Detector:
     return Detector(config, random_variables(config.module(), jnp.zeros((1, 256, 256, channels))))
 
 
-def _time_inference(detector: Detector, batch: int, repeats: int, bf16: bool, make_torch: Any) -> dict[str, Any]:
+def _time_inference(
+    detector: Detector, batch: int, repeats: int, bf16: bool, make_torch: Any, turns: Turns
+) -> dict[str, Any]:
     config, variables = detector.config, detector.variables
     size, channels = config.size, config.channels
     pixels = np.random.default_rng(0).uniform(size=(batch, size, size)).astype(np.float32)
@@ -110,7 +114,10 @@ def _time_inference(detector: Detector, batch: int, repeats: int, bf16: bool, ma
         ours = np.asarray(getattr(found, "logits", found), np.float32)
         difference = np.abs(heatmap.reshape(ours.shape) - ours).max()
         result["largest_difference"] = float(difference / max(np.abs(ours).max(), 1e-9))
-    seconds = in_turns(runs, repeats)
+    once_each(runs)
+    with turns.alone():
+        seconds = in_turns(runs, repeats)
+        rates = {name: _queued_rate(call, batch, max(3, repeats // 3)) for name, call in calls.items()}
 
     layers = by_module(count_macs(apply, variables, inputs))
     macs, rate = sum(layers.values()), side**3 / np.median(seconds["matmul"])
@@ -121,8 +128,7 @@ def _time_inference(detector: Detector, batch: int, repeats: int, bf16: bool, ma
         if name == "matmul":
             continue
         result[name] = {**summary(times), "over_floor": np.median(times) / result["floor"]}
-        rate_of = _queued_rate(calls[name], batch, max(3, repeats // 3)) if name in calls else batch / np.median(times)
-        result[name]["images_per_second"] = rate_of
+        result[name]["images_per_second"] = rates.get(name, batch / np.median(times))
     if "torch" in seconds:
         result["ratio_to_torch"] = np.median(seconds["predict_fn"]) / np.median(seconds["torch"])
     return result

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -13,12 +14,51 @@ import jax
 import numpy as np
 
 from irjax.benchmarks.counting import count_macs
-from irjax.errors import UsageError
+from irjax.errors import UsageError, writing
 
 _CALLS = 5  # of one candidate before the next one's turn
 
 Run = Callable[[], Any]
 Call = tuple[Callable[..., Any], tuple[Any, ...]]  # a function and its arguments
+
+
+class Turns:
+    """A block in which processes compile side by side and time one after the other, none while another compiles.
+
+    Args:
+      path: of the file that they lock, made if absent; None: there are no others.
+    """
+
+    def __init__(self, path: str | os.PathLike | None = None):
+        self._path, self._file = path, None
+
+    def __enter__(self) -> Turns:
+        if self._path is not None:
+            with writing(self._path):
+                self._file = open(self._path, "a")
+            self._lock(exclusive=False)
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """A block that begins when no other process compiles or times."""
+        self._lock(exclusive=True)
+        try:
+            yield
+        finally:
+            self._lock(exclusive=False)
+
+    def _lock(self, *, exclusive: bool) -> None:
+        if self._file is not None:
+            try:
+                import fcntl
+            except ImportError as error:
+                raise UsageError("--turns needs Linux or macOS") from error
+            fcntl.flock(self._file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
 
 
 def circumstances(sizes: Sequence[int], batches: Sequence[int], bf16: bool) -> dict[str, Any]:
@@ -57,7 +97,7 @@ def in_turns(runs: Mapping[str, Run], repeats: int) -> dict[str, np.ndarray]:
     """Times calls of several candidates in turns: a few calls of one, the first not counted, then of the next.
 
     Args:
-      runs: {name: a function that returns when its work is done}.
+      runs: {name: a function that returns when its work is done}; what it does once alone is done.
       repeats: timed calls of each, at least 1.
 
     Returns:
@@ -65,8 +105,6 @@ def in_turns(runs: Mapping[str, Run], repeats: int) -> dict[str, np.ndarray]:
     """
     if repeats < 1:
         raise UsageError(f"repeats must be at least 1, got {repeats}")
-    for run in runs.values():
-        run()
     times: dict[str, list[float]] = {name: [] for name in runs}
     while len(times[next(iter(runs))]) < repeats:
         for name, run in runs.items():
@@ -76,6 +114,12 @@ def in_turns(runs: Mapping[str, Run], repeats: int) -> dict[str, np.ndarray]:
                 run()
                 times[name].append(time.perf_counter() - begin)
     return {name: np.array(seconds) for name, seconds in times.items()}
+
+
+def once_each(runs: Mapping[str, Run]) -> None:
+    """The first call of each, which compiles and warms up."""
+    for run in runs.values():
+        run()
 
 
 def compare(calls: Mapping[str, Call], repeats: int) -> dict[str, dict[str, Any]]:
@@ -91,6 +135,7 @@ def compare(calls: Mapping[str, Call], repeats: int) -> dict[str, dict[str, Any]
     """
     compiled = {name: jax.jit(fn).lower(*args).compile() for name, (fn, args) in calls.items()}
     runs = {name: lambda name=name: jax.block_until_ready(compiled[name](*calls[name][1])) for name in calls}
+    once_each(runs)
     times = in_turns(runs, repeats)
     analyses = {name: program.memory_analysis() for name, program in compiled.items()}
     return {

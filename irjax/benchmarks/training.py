@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import importlib.util
 import itertools
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.benchmarks.pytorch import torch_training
-from irjax.benchmarks.timing import Run, in_turns, random_variables, summary
+from irjax.benchmarks.timing import Run, Turns, in_turns, once_each, random_variables, summary
 from irjax.errors import UserError
 from irjax.inference import DetectorConfig
 
@@ -23,7 +24,12 @@ _EXAMPLES = 64
 
 
 def time_training(
-    detector: DetectorConfig, batch: int, *, repeats: int = 30, make_torch: Callable[[int], Any] | None = None
+    detector: DetectorConfig,
+    batch: int,
+    *,
+    repeats: int = 30,
+    make_torch: Callable[[int], Any] | None = None,
+    turns: Turns | None = None,
 ) -> dict[str, Any]:
     """Times training steps on synthetic scenes, fed from the host and from the device.
 
@@ -34,10 +40,12 @@ def time_training(
       batch: examples in a step.
       repeats: timed steps of each feed, rounded to chunks of 5.
       make_torch: makes the PyTorch network to compare with, from the number of channels.
+      turns: with other processes, if there are any.
 
     Returns:
       JSON values: "size", "batch", "traces" of each step function, times a step of "device_cache", "host_feed" (with
-      "data_wait", the share of the time spent waiting for data), and those of `torch_training`.
+      "data_wait", the share of the time spent waiting for data; needs grain, and is not there without), and those of
+      `torch_training`.
 
     Raises:
       UserError: for a method that is not trained here.
@@ -63,9 +71,9 @@ def time_training(
     on_cache = data_parallel(counted("device_cache"), devices, several=True)
     on_batch = data_parallel(counted("host_feed"), devices)
     cached = CachedFeed(source, data, batch, 0, with_masks, devices[0])
-    host, steps = HostFeed(source, data, batch, 0, with_masks), itertools.count()
     states = {name: replicate(TrainState.create(jax.tree.map(jnp.array, initial), tx, averaging=False), devices)
               for name in ("device_cache", "host_feed")}  # fmt: skip
+    host, steps = HostFeed(source, data, batch, 0, with_masks), itertools.count()
 
     def run_cached() -> None:
         states["device_cache"], metrics = on_cache(states["device_cache"], cached.batches(0, _CHUNK))
@@ -76,15 +84,20 @@ def time_training(
             states["host_feed"], metrics = on_batch(states["host_feed"], host.batch(next(steps)))
         jax.block_until_ready(metrics)
 
-    runs: dict[str, Run] = {"device_cache": run_cached, "host_feed": run_host}
+    runs: dict[str, Run] = {"device_cache": run_cached}
+    if importlib.util.find_spec("grain") is not None:
+        runs["host_feed"] = run_host
     if make_torch is not None:
         runs |= torch_training(make_torch, detector.channels, size, batch, _CHUNK, config.loop.bf16)
-    run_host()
-    host.waited, begin = 0.0, time.perf_counter()
-    run_host()
-    wait = host.waited / (time.perf_counter() - begin)
-    seconds = {name: times / _CHUNK for name, times in in_turns(runs, max(2, repeats // _CHUNK)).items()}
-    return {"size": size, "batch": batch, "traces": dict(traces), **_figures(seconds, batch, wait)}
+    once_each(runs)
+    with (turns or Turns()).alone():
+        seconds = {name: times / _CHUNK for name, times in in_turns(runs, max(2, repeats // _CHUNK)).items()}
+        waits = {"device_cache": 0.0}
+        if "host_feed" in runs:
+            host.waited, begin = 0.0, time.perf_counter()
+            run_host()
+            waits["host_feed"] = host.waited / (time.perf_counter() - begin)
+    return {"size": size, "batch": batch, "traces": dict(traces), **_figures(seconds, batch, waits)}
 
 
 def _experiment(detector: DetectorConfig, batch: int) -> tuple[Callable[[str | None], Any], Any, bool]:
@@ -119,12 +132,13 @@ def _experiment(detector: DetectorConfig, batch: int) -> tuple[Callable[[str | N
     return lambda axis: method(config, axis), config, detector.method != "spire"
 
 
-def _figures(seconds: Mapping[str, np.ndarray], batch: int, wait: float) -> dict[str, Any]:
-    """What `time_training` says of the times of its feeds [n] each."""
+def _figures(seconds: Mapping[str, np.ndarray], batch: int, waits: Mapping[str, float]) -> dict[str, Any]:
+    """What `time_training` says of the times of its feeds [n] each, and the shares of the time that they wait."""
     result: dict[str, Any] = {
         name: {**summary(times), "images_per_second": batch / np.median(times)} for name, times in seconds.items()
     }
-    result["host_feed"]["data_wait"], result["device_cache"]["data_wait"] = wait, 0.0
+    for name, wait in waits.items():
+        result[name]["data_wait"] = wait
     if "torch" in seconds:
         result["ratio_to_torch"] = np.median(seconds["device_cache"]) / np.median(seconds["torch"])
     return result

@@ -56,6 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="time Na-IRSTD's injection and the whole network for these numbers of selected patches (5 and 16 if none "
         "are given) and for all patches, instead of a model; with --train the gradient of a training step, too",
     )
+    add(
+        "--turns",
+        metavar="FILE",
+        help="where several of these commands have the same FILE they compile side by side and time in turns",
+    )
     add("--json", metavar="FILE", help="also write all numbers there")
 
 
@@ -83,23 +88,26 @@ def run(command: argparse.Namespace) -> None:
 
 def _one_model(command: argparse.Namespace) -> dict[str, Any]:
     from irjax.benchmarks.detector import benchmark
+    from irjax.benchmarks.timing import Turns
 
-    return benchmark(
-        command.model,
-        sizes=command.size,
-        batches=command.batch,
-        channels=command.channels,
-        repeats=command.repeats,
-        bf16=command.bf16,
-        torch=command.torch,
-        train_batch=command.train_batch if command.train else 0,
-    )
+    with Turns(command.turns) as turns:
+        return benchmark(
+            command.model,
+            sizes=command.size,
+            batches=command.batch,
+            channels=command.channels,
+            repeats=command.repeats,
+            bf16=command.bf16,
+            torch=command.torch,
+            train_batch=command.train_batch if command.train else 0,
+            turns=turns,
+        )
 
 
 def _sparse(command: argparse.Namespace) -> dict[str, Any]:
     from irjax.benchmarks.sparse import benchmark_sparse
 
-    for flag in ("train", "torch", "selection"):
+    for flag in ("train", "torch", "selection", "turns"):
         if getattr(command, flag) not in (None, False):
             raise UsageError(f"--{flag} does not go with --sparse")
     return benchmark_sparse(sizes=command.size, batches=command.batch, repeats=command.repeats, bf16=command.bf16)
@@ -108,8 +116,9 @@ def _sparse(command: argparse.Namespace) -> dict[str, Any]:
 def _selection(command: argparse.Namespace) -> dict[str, Any]:
     from irjax.benchmarks.selection import benchmark_selection
 
-    if command.torch:
-        raise UsageError("--torch does not go with --selection")
+    for flag in ("torch", "turns"):
+        if getattr(command, flag):
+            raise UsageError(f"--{flag} does not go with --selection")
     return benchmark_selection(
         sizes=command.size,
         batches=command.batch,

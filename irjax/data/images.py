@@ -1,7 +1,7 @@
 """Image files -> arrays: gray, 8 or 16 bit, exactly as stored.
 
-Infrared data sets come as 8- and 16-bit gray or colour PNG, TIFF, BMP and JPEG. Pillow silently reads 16-bit colour
-files as 8 bit; those are read here in another way.
+Infrared data sets come as 8- and 16-bit gray or colour PNG, TIFF, BMP, JPEG and WebP. Pillow silently reads 16-bit
+colour files as 8 bit; those are read here in another way.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from irjax.errors import UserError, reading
 
-IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
 MIN_SIDE = 16
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
@@ -43,7 +43,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
     """Reads one image as gray.
 
     Args:
-      path: a PNG, TIFF (first page), BMP or JPEG file; gray, gray with alpha, RGB, RGBA or palette.
+      path: a PNG, TIFF (first page), BMP, JPEG or WebP file; gray, gray with alpha, RGB, RGBA or palette.
 
     Returns:
       [H, W] uint8 or uint16, as deep as the file. Colours become Rec. 601 luma, rounded; where the channels are equal

@@ -4,17 +4,21 @@
 
 Each leaves in OUT its run directories, NAME.safetensors with its card, NAME.png with its learning curve; and there is
 one table, weights.md. Given again the command goes on where it was stopped; with more minutes, from where the learning
-rate began to fall. It needs no tyro, no grain and no tensorflow-datasets.
+rate began to fall. Programs are compiled side by side before the first network's time begins, and kept in OUT/programs.
+It needs no tyro, no grain and no tensorflow-datasets.
 """
 
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -51,6 +55,7 @@ class Training:
     shown: Sequence[str]
 
 
+_MOMENT = 1e-3  # minutes; a run of so many takes one dispatch
 _POINTS, _MASKS = ("F1", "Precision", "Recall", "Fa"), ("IoU", "nIoU", "Pd", "Fa")
 _TWO_STAGES = {"sirst": 0.75, "sirst-tune": 0.25}
 # Batches are as many pixels as keep a large GPU busy: 8 million of SPIRE's cheap ones, a quarter of that of others'.
@@ -63,18 +68,20 @@ TRAININGS = {
 
 
 def stages(training: Training, command: argparse.Namespace, minutes: float) -> dict[str, Any]:
-    """The configs of a network's stages by the names of their runs, for the device there is; `initial` is not set."""
+    """The configs of a network's stages by the names of their runs; `initial` is not set."""
     data = {
         "root": tuple(command.root),
         "layout": command.layout,
         "train": tuple(command.train),
-        "val": tuple(command.val),
+        "val": tuple(command.val if command.validation else command.train),
     }
     loop = {"steps": 0, "validate": command.validation, "tensorboard": False, "seed": command.seed}
     shares, augment = training.stages, {}
-    if jax.default_backend() != "cpu":
+    if (command.like or jax.default_backend()) != "cpu":
         shares, augment = {"sirst": 1.0}, {"crop": 0}
         loop |= {"batch_size": training.batch_size, "bf16": True}
+    if command.batch:
+        loop["batch_size"] = command.batch
     configs = {}
     for recipe, share in shares.items():
         config = training.experiment.recipes[recipe]()
@@ -103,6 +110,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="keep the last weights instead of choosing; for data without validation images")  # fmt: skip
     add("--out", type=pathlib.Path, default=pathlib.Path("runs/weights"), metavar="DIR", help="(default: %(default)s)")
     add("--seed", type=int, default=0, metavar="N", help="of everything random (default: %(default)s)")
+    add("--like", choices=("cpu", "gpu"), help="train as on such a device (default: the one there is)")
+    add("--batch", type=int, default=0, metavar="B", help="examples a step (default: each network's own)")
     add("--narrow", action="store_true", help="narrow networks, which are worth nothing: to try the command itself")
     command = parser.parse_args(list(arguments))
     if not command.minutes > 0:
@@ -110,6 +119,27 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if command.narrow and command.initial != "random":
         raise UsageError("--narrow starts from random weights")
     return command
+
+
+def compile_side_by_side(command: argparse.Namespace) -> None:
+    """Compiles the steps of the trainings that are to begin, each in a thread; JAX finds the programs in OUT/programs.
+
+    Each is trained for a moment in a folder that is thrown away.
+    """
+    jax.config.update("jax_compilation_cache_dir", str(command.out.absolute() / "programs"))
+
+    def moment(training: Training, config: Any) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            training.experiment.train(changed(config, loop={"validate": False}), pathlib.Path(folder) / "run")
+
+    jobs = [
+        (TRAININGS[name], config)
+        for name in command.only
+        for recipe, config in stages(TRAININGS[name], command, _MOMENT).items()
+        if not (command.out / name / recipe).exists()
+    ]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(moment, *zip(*jobs, strict=True)) if jobs else ())
 
 
 def train_one(name: str, command: argparse.Namespace, minutes: float) -> dict[str, Any]:
@@ -168,6 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = parse(sys.argv[1:] if arguments is None else arguments)
         keep_freed_memory()
         use_all_cores()
+        compile_side_by_side(command)
         cards = {name: train_one(name, command, command.minutes / len(command.only)) for name in command.only}
         header, rows = table(cards)
         write_text(command.out / "weights.md", markdown_table(header, rows) + "\n")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from irjax.errors import UserError
 
-_ENDINGS = re.compile(r"\.(png|bmp|tiff?|jpe?g|npy|npz|mat|xml|txt|json)$", re.IGNORECASE)
+_ENDINGS = re.compile(r"\.(png|bmp|tiff?|jpe?g|webp|npy|npz|mat|xml|txt|json)$", re.IGNORECASE)
 _SUFFIXES = re.compile(r"_(pixels0|mask|gt|pred)$", re.IGNORECASE)
 
 

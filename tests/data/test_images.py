@@ -41,10 +41,13 @@ def test_8_bit_lossless_formats(tmp_path, ending, mode):
     np.testing.assert_array_equal(image, GRAY8)
 
 
-def test_jpeg_rgba_and_palette(tmp_path):
+def test_jpeg_webp_rgba_and_palette(tmp_path):
     smooth = np.tile(np.arange(24, dtype=np.uint8) * 8, (20, 1))
     Image.fromarray(smooth).convert("RGB").save(tmp_path / "a.jpg", quality=95)
     assert np.abs(images.read_image(tmp_path / "a.jpg").astype(int) - smooth).max() <= 4
+    Image.fromarray(GRAY8).save(tmp_path / "a.webp", lossless=True)
+    np.testing.assert_array_equal(images.read_image(tmp_path / "a.webp"), GRAY8)
+    assert images.image_depth(tmp_path / "a.webp") == 8
     alpha = np.dstack([GRAY8, GRAY8, GRAY8, 255 - GRAY8])
     Image.fromarray(alpha).save(tmp_path / "b.png")
     np.testing.assert_array_equal(images.read_image(tmp_path / "b.png"), GRAY8)
@@ -98,7 +101,7 @@ def test_white_is_zero_tiff_is_turned_over(tmp_path):
     np.testing.assert_array_equal(images.read_image(tmp_path / "a.tif"), 255 - GRAY8)
 
 
-@pytest.mark.parametrize("ending", ["png", "bmp", "jpg", "tif"])
+@pytest.mark.parametrize("ending", ["png", "bmp", "jpg", "webp", "tif"])
 def test_truncated_file_is_named(tmp_path, ending):
     path = tmp_path / f"broken.{ending}"
     Image.fromarray(GRAY8).save(path)
@@ -166,7 +169,7 @@ def test_gray_masks_are_told_from_binary_ones(tmp_path):
     assert images.has_gray(tmp_path / "mask.jpg")
 
 
-@pytest.mark.parametrize("ending", [".png", ".tif", ".bmp", ".jpg"])
+@pytest.mark.parametrize("ending", [".png", ".tif", ".bmp", ".jpg", ".webp"])
 def test_damaged_files_name_themselves_whatever_the_libraries_raise(tmp_path, ending):
     path, rng = tmp_path / f"damaged{ending}", np.random.default_rng(0)
     Image.fromarray(GRAY8).save(path)
