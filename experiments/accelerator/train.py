@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from irjax.errors import UsageError, UserError, reading, stopping, writing
+from irjax.errors import UserError, reading, stopping, writing
 from irjax.experiments import weights
 from irjax.reports.files import atomic_path, write_json
 from irjax.training.allocator import keep_freed_memory
@@ -106,9 +106,7 @@ def main() -> None:
         for number, name in enumerate(command.only):
             left = 60 * own.minutes - (time.monotonic() - begin)
             minutes = (left / (len(command.only) - number) - _AROUND) / 60
-            if minutes <= 0:
-                raise UsageError(f"--minutes {own.minutes:g} leave none to train {name}")
-            weights.train_one(name, command, minutes)
+            weights.train_one(name, command, max(minutes, weights.MOMENT))
             runs = sorted(path.parent for path in (folder / name).rglob("metrics.jsonl"))
             report["networks"][name] = {str(run.relative_to(folder)): figures(run) for run in runs}
             report |= {"peak_bytes": memory(), "seconds": time.monotonic() - begin}

@@ -55,7 +55,7 @@ class Training:
     shown: Sequence[str]
 
 
-_MOMENT = 1e-3  # minutes; a run of so many takes one dispatch
+MOMENT = 1e-3  # minutes; a run of so many takes one dispatch
 _POINTS, _MASKS = ("F1", "Precision", "Recall", "Fa"), ("IoU", "nIoU", "Pd", "Fa")
 _TWO_STAGES = {"sirst": 0.75, "sirst-tune": 0.25}
 # Batches are as many pixels as keep a large GPU busy: 8 million of SPIRE's cheap ones, a quarter of that of others'.
@@ -135,7 +135,7 @@ def compile_side_by_side(command: argparse.Namespace) -> None:
     jobs = [
         (TRAININGS[name], config)
         for name in command.only
-        for recipe, config in stages(TRAININGS[name], command, _MOMENT).items()
+        for recipe, config in stages(TRAININGS[name], command, MOMENT).items()
         if not (command.out / name / recipe).exists()
     ]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:

@@ -1,9 +1,11 @@
 """The command that remakes what ships."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
+import tarfile
 
 import jax
 import numpy as np
@@ -14,6 +16,8 @@ import irjax
 from irjax.experiments import weights
 from irjax.weights import names
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "experiments/accelerator"
 # An accelerator machine may have none of these.
 ABSENT = ("tyro", "grain", "tensorflow_datasets", "array_record", "tensorboardX", "importlib_resources")
 
@@ -88,30 +92,86 @@ def test_the_learning_curve_puts_stages_one_after_the_other(tmp_path, monkeypatc
     assert drawn == [(([1.0, 4.0], [0.5, 0.5]), ("f1", [1.5, 4.5], [0.1, 1.1]))]
 
 
-@pytest.mark.slow
-def test_the_whole_command_where_packages_are_absent(tmp_path):
-    rng = np.random.default_rng(0)
+@pytest.fixture
+def images(tmp_path):
+    """A folder of 8 images with a target each, in the layout of folders alone."""
+    rng, folder = np.random.default_rng(0), tmp_path / "data"
     for kind in ("images", "masks"):
-        (tmp_path / "data" / kind).mkdir(parents=True)
+        (folder / kind).mkdir(parents=True)
     for number in range(8):
         mask = np.zeros((128, 128), np.uint8)
         mask[40:43, 60 + number : 63 + number] = 255
-        Image.fromarray(rng.integers(0, 60, mask.shape, np.uint8) + mask // 2).save(
-            tmp_path / "data" / "images" / f"{number}.png"
-        )
-        Image.fromarray(mask).save(tmp_path / "data" / "masks" / f"{number}.png")
-    arguments = ["--data.root", "data", "--data.train", "train", "--data.val", "val", "--minutes", "0.4", "--narrow"]
-    arguments += ["--only", "spire-sirst", "mshnet-sirst", "--out", "out"]
-    block = f"import sys; sys.modules.update(dict.fromkeys({ABSENT!r}))"
-    program = f"{block}; from irjax.experiments.weights import main; main({arguments!r})"
-    environment = {"PYTHONPATH": str(pathlib.Path(irjax.__file__).parents[1]), "PATH": ""}
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900
+        Image.fromarray(rng.integers(0, 60, mask.shape, np.uint8) + mask // 2).save(folder / f"images/{number}.png")
+        Image.fromarray(mask).save(folder / f"masks/{number}.png")
+    return folder
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """``run(*arguments) -> its output``: a Python program where only what an accelerator machine has can be imported."""
+    (tmp_path / "site").mkdir()
+    blocking = f"import sys; sys.modules.update(dict.fromkeys({ABSENT!r}))\n"
+    (tmp_path / "site/sitecustomize.py").write_text(blocking)
+    path = os.pathsep.join((str(tmp_path / "site"), str(ROOT)))
+    environment = {"PYTHONPATH": path, "PATH": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    environment["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "")
+
+    def run(*arguments):
+        done = subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+        return done.stdout
+
+    return run
+
+
+@pytest.mark.slow
+def test_the_whole_command_where_packages_are_absent(tmp_path, images, bare):
+    arguments = ["--data.root", "data", "--data.train", "train", "--data.val", "val", "--minutes", "0.01", "--narrow"]
+    printed = bare(
+        "-m",
+        "irjax.experiments.weights",
+        *arguments,
+        "--like",
+        "gpu",
+        "--batch",
+        "2",
+        "--only",
+        "spire-sirst",
+        "--out",
+        "out",
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    for name in ("spire-sirst", "mshnet-sirst"):
-        detector = irjax.load(str(tmp_path / "out" / f"{name}.safetensors"))
+    detector = irjax.load(str(tmp_path / "out/spire-sirst.safetensors"))
+    assert detector(np.zeros((128, 128), np.uint8)).points.shape[-1] == 2
+    assert (tmp_path / "out/spire-sirst.png").stat().st_size > 5000
+    assert any((tmp_path / "out/programs").iterdir())
+    assert "data val, 2" in (tmp_path / "out/weights.md").read_text() and "data val, 2" in printed
+
+
+@pytest.mark.slow
+def test_the_scripts_for_an_accelerator_machine(tmp_path, images, bare):
+    bare(SCRIPTS / "pack.py", "pack.tar", "--data.root", "data", "--data.train", "train")
+    flags = ["--only", "mshnet-sirst", "spire-sirst", "--narrow", "--like", "gpu", "--batch", "2", "--minutes", "0.1"]
+    bare(SCRIPTS / "train.py", "pack.tar", "trained", *flags)
+    report = json.loads((tmp_path / "trained/training.json").read_text())
+    assert report["parts"] == ["weights.tar.0"] and set(report["networks"]) == {"mshnet-sirst", "spire-sirst"}
+    for name in report["networks"]:
+        found = report["networks"][name][f"{name}/sirst"]
+        assert found["steps"] > 0 and found["images_per_second"] > 0 and np.isfinite(found["losses"][-1][1])
+    with tarfile.open(tmp_path / "trained/weights.tar.0") as file:
+        file.extractall(tmp_path / "back", filter="data")
+    for name in report["networks"]:
+        detector = irjax.load(str(tmp_path / f"back/{name}.safetensors"))
         assert detector(np.zeros((128, 128), np.uint8)).points.shape[-1] == 2
-        assert (tmp_path / "out" / f"{name}.png").stat().st_size > 5000
-    assert "data val, 2" in (tmp_path / "out" / "weights.md").read_text()
-    assert "data val, 2" in done.stdout
+        assert (tmp_path / f"back/{name}.png").stat().st_size > 5000
+
+    flags = ["--model", "spire", "--batch", "1", "--size", "32", "--repeats", "1", "--minutes", "5", "--no-torch"]
+    printed = bare(SCRIPTS / "benchmark.py", "timed", *flags)
+    for dtype in ("float32", "bfloat16"):
+        timed = json.loads((tmp_path / f"timed/spire-{dtype}-1.json").read_text())
+        assert timed["dtype"] == dtype and timed["runs"][0]["network"]["median"] > 0
+        (training,) = timed["training"]
+        assert training["device_cache"]["images_per_second"] > 0 and "host_feed" not in training
+    assert printed.count("training step") == 2
