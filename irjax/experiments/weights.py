@@ -46,6 +46,7 @@ class Training:
       batch_size: on an accelerator, of whole canvases or windows in bfloat16, in one stage.
       select: the metric that chooses its checkpoints.
       shown: metrics of the table.
+      narrow: what makes the network small enough to try the command itself.
     """
 
     experiment: Experiment
@@ -53,6 +54,7 @@ class Training:
     batch_size: int
     select: str
     shown: Sequence[str]
+    narrow: Mapping[str, Any]
 
 
 MOMENT = 1e-3  # minutes; a run of so many takes one dispatch
@@ -60,10 +62,12 @@ _POINTS, _MASKS = ("F1", "Precision", "Recall", "Fa"), ("IoU", "nIoU", "Pd", "Fa
 _TWO_STAGES = {"sirst": 0.75, "sirst-tune": 0.25}
 # Batches are as many pixels as keep a large GPU busy: 8 million of SPIRE's cheap ones, a quarter of that of others'.
 TRAININGS = {
-    "spire-sirst": Training(spire.EXPERIMENT, _TWO_STAGES, 32, "f1", _POINTS),
-    "mshnet-sirst": Training(mshnet.EXPERIMENT, _TWO_STAGES, 32, "miou", _MASKS),
-    "adsnet-sirst": Training(adsnet.EXPERIMENT, _TWO_STAGES, 32, "niou", _MASKS),
-    "na-irstd-sirst": Training(na_irstd.EXPERIMENT, {"sirst": 1.0}, 16, "miou", _MASKS),
+    "spire-sirst": Training(spire.EXPERIMENT, _TWO_STAGES, 32, "f1", _POINTS, {"width": 16}),
+    "mshnet-sirst": Training(mshnet.EXPERIMENT, _TWO_STAGES, 32, "miou", _MASKS, {"widths": (4, 8), "depths": (1, 1)}),
+    "adsnet-sirst": Training(adsnet.EXPERIMENT, _TWO_STAGES, 32, "niou", _MASKS, {"width": 32, "widths": (8, 16, 32)}),
+    "na-irstd-sirst": Training(
+        na_irstd.EXPERIMENT, {"sirst": 1.0}, 16, "miou", _MASKS, {"widths": (4, 8, 12, 16), "depths": (1, 1, 1, 1)}
+    ),
 }
 
 
@@ -86,7 +90,7 @@ def stages(training: Training, command: argparse.Namespace, minutes: float) -> d
     for recipe, share in shares.items():
         config = training.experiment.recipes[recipe]()
         if command.narrow:
-            config = dataclasses.replace(config, model=training.experiment.recipes["quick"]().model)
+            config = changed(config, model=training.narrow, data={"size": 128}, loop={"steps_per_dispatch": 1})
         configs[recipe] = changed(config, data=data, loop={**loop, "minutes": share * minutes}, augment=augment)
     return configs
 
@@ -112,7 +116,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--seed", type=int, default=0, metavar="N", help="of everything random (default: %(default)s)")
     add("--like", choices=("cpu", "gpu"), help="train as on such a device (default: the one there is)")
     add("--batch", type=int, default=0, metavar="B", help="examples a step (default: each network's own)")
-    add("--narrow", action="store_true", help="narrow networks, which are worth nothing: to try the command itself")
+    add(
+        "--narrow",
+        action="store_true",
+        help="small networks and canvases, which are worth nothing: to try the command itself",
+    )
     command = parser.parse_args(list(arguments))
     if not command.minutes > 0:
         raise UsageError(f"--minutes must be positive, got {command.minutes:g}")
