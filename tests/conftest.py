@@ -12,6 +12,8 @@ if jax.__version_info__ < (0, 11):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
 # The tests of data parallelism share a batch among eight devices of the CPU; it must be said before the first use.
 jax.config.update("jax_num_cpu_devices", 8)
+# Compiling is most of the tests' time: with few optimisations it is a third.
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,12 +24,11 @@ def _forget_programs():
 
 
 @pytest.fixture(scope="module")
-def quick_compilation(tmp_path_factory):
-    """Programs are compiled with few optimisations, and each only once in a session: compiling outlasts tiny runs."""
+def compiled_once(tmp_path_factory):
+    """Each program is compiled only once in a session: compiling outlasts tiny runs."""
     from jax.experimental.compilation_cache import compilation_cache
 
     settings = {
-        "jax_disable_most_optimizations": True,
         "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "compiled"),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
         "jax_persistent_cache_min_entry_size_bytes": -1,

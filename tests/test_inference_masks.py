@@ -19,7 +19,7 @@ from irjax.ops.regions import find_regions
 from irjax.ops.windows import cut_windows, join_windows
 from irjax.reports.predict import predict_files
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("compiled_once")
 CONFIG = DetectorConfig(
     method="mshnet",
     model={"widths": [4, 8, 8], "depths": [1, 1, 1]},

@@ -15,7 +15,7 @@ SMALL = functools.partial(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.usefixtures("compiled_once")
 def test_what_selecting_patches_saves():
     report = benchmark_selection(sizes=(64,), batches=(2,), selected=(1,), repeats=1, network=SMALL)
     runs = {run["what"]: run["forms"] for run in report["runs"]}
@@ -28,7 +28,7 @@ def test_what_selecting_patches_saves():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.usefixtures("compiled_once")
 def test_what_recomputing_the_native_branch_costs():
     report = benchmark_selection(sizes=(64,), selected=(1,), train_batch=1, repeats=1, network=SMALL)
     runs = {run["what"]: run["forms"]["all"] for run in report["runs"]}

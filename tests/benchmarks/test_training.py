@@ -14,7 +14,7 @@ NETWORKS = {"spire": {"width": 32}, "adsnet": {"width": 16, "widths": (8, 8, 8)}
 
 
 @pytest.mark.parametrize("method", ["spire", pytest.param("adsnet", marks=pytest.mark.slow)])
-def test_training_steps(method, monkeypatch, quick_compilation):
+def test_training_steps(method, monkeypatch, compiled_once):
     monkeypatch.setattr(training_module, "_CHUNK", 1)
     monkeypatch.setattr(training_module, "_EXAMPLES", 2)
     training = time_training(DetectorConfig(method=method, model=NETWORKS[method], size=32), 2, repeats=2)
@@ -31,7 +31,7 @@ def test_what_cannot_be_timed_is_said():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile uses what torch deprecates
 @pytest.mark.parametrize("method", ["spire", "mshnet"])
-def test_training_beside_pytorch(method, monkeypatch, quick_compilation):
+def test_training_beside_pytorch(method, monkeypatch, compiled_once):
     pytest.importorskip("torch", reason="compares with PyTorch (extra torch)")
     monkeypatch.setattr(training_module, "_CHUNK", 1)
     monkeypatch.setattr(training_module, "_EXAMPLES", 2)

@@ -32,7 +32,7 @@ SMALL = [
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quick(quick_compilation):
+def _quick(compiled_once):
     pass
 
 

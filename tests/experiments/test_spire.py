@@ -32,7 +32,7 @@ RENDERED = collections.Counter()  # (seed, index) of the scenes that the fixture
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quick(quick_compilation):
+def _quick(compiled_once):
     pass
 
 

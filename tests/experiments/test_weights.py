@@ -108,7 +108,7 @@ def images(tmp_path):
 
 @pytest.fixture
 def bare(tmp_path):
-    """``run(*arguments) -> its output``: a Python program where only what an accelerator machine has can be imported."""
+    """``run(*arguments) -> its output``: a Python program without the packages that an accelerator machine lacks."""
     (tmp_path / "site").mkdir()
     blocking = f"import sys; sys.modules.update(dict.fromkeys({ABSENT!r}))\n"
     (tmp_path / "site/sitecustomize.py").write_text(blocking)

@@ -8,7 +8,7 @@ import pytest
 from irjax.layers import tokens
 from irjax.layers.tokens import Attention, Mlp, sine_positions
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("compiled_once")
 
 
 def normal(seed, *shape):

@@ -9,7 +9,7 @@ from irjax.models import ADSNet
 from irjax.models.adsnet import DROPPED_LOGIT, depth_to_space, rescored, to_cells
 from irjax.ops.patches import expand_mask
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("compiled_once")
 TINY = {"width": 8, "widths": (4, 8, 8)}
 
 

@@ -9,7 +9,7 @@ from irjax.layers.attention import SPATIAL_KINDS
 from irjax.losses import scale_iou_loss
 from irjax.models import MSHNet
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("compiled_once")
 TINY = {"widths": (4, 8, 8), "depths": (1, 1, 1)}
 
 

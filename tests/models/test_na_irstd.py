@@ -16,7 +16,7 @@ from irjax.models.na_native import Injection, NativeBranch, Scorer
 from irjax.models.registry import build
 from irjax.ops.patches import mask_of, split_windows
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("compiled_once")
 TINY = {
     "selected": 2,
     "native_width": 4,

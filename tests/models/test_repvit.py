@@ -6,7 +6,7 @@ import pytest
 from irjax.benchmarks.counting import count_macs
 from irjax.models.repvit import RepViT, reparameterize
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("compiled_once")
 TINY = {"widths": (4, 6, 8, 4), "depths": (2, 1, 3, 1)}
 
 

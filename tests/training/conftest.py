@@ -11,7 +11,7 @@ from irjax.types import Batch
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _quick(quick_compilation):
+def _quick(compiled_once):
     pass
 
 
