@@ -9,6 +9,7 @@ Scale-based Dynamic Loss for Infrared Small Target Detection", AAAI 2025), the b
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -78,7 +79,8 @@ def pinwheel_mask(
         raise UserError(f"need lines >= 1, width > 0, temperature > 0; got {lines}, {width}, {temperature}")
     u, v = _grid(size)
     angles = jnp.asarray(theta, jnp.float32) + np.pi / lines * np.arange(lines, dtype=np.float32)
-    distance = jnp.min(jnp.abs(jnp.cos(angles)[:, None, None] * v - jnp.sin(angles)[:, None, None] * u), 0)
+    # One line after the other: the rule of `jnp.min` fails as that of `irjax.layers.attention.max_along` tells.
+    distance = functools.reduce(jnp.minimum, [jnp.abs(jnp.cos(angle) * v - jnp.sin(angle) * u) for angle in angles])
     radius, reach = np.hypot(u, v), size / 2
     hard = ((distance < width) & (radius < reach)).astype(jnp.float32)
     soft = jax.nn.sigmoid((reach - radius) / temperature) * jax.nn.sigmoid((width - distance) / temperature)

@@ -34,6 +34,15 @@ def test_mask_has_a_gradient_that_turns_it():
     assert np.isfinite(grad).all() and np.abs(grad).max() > 0.1
 
 
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_gradient_of_the_mask_is_finite_however_it_is_compiled(quick):
+    slope = jax.grad(lambda theta: jnp.sum(pinwheel_mask(theta) * jnp.arange(49.0).reshape(7, 7)))
+    angles = jnp.linspace(0, 3, 64)
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True} if quick else {}
+    found = jax.jit(jax.vmap(slope), compiler_options=options)(angles)
+    np.testing.assert_allclose(found, jnp.stack([slope(angle) for angle in angles]), rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("offset", [0.0, 4.0, 7.0])
 def test_gradient_descent_finds_a_bar(offset):
     """Objective: the response, at its centre, of the windowed pinwheel (sigma 3) to a bar of Gaussian profile."""

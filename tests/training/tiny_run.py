@@ -19,6 +19,7 @@ from irjax.layers.conv import Conv
 from irjax.layers.norm import BatchNorm
 from irjax.training import configs
 from irjax.training import loop as training
+from irjax.training.checkpoints import Checkpoints
 from irjax.training.data import DataConfig
 from irjax.training.optimizers import OptimizerConfig
 
@@ -84,7 +85,11 @@ def _die() -> None:
 def _die_at(moment: str) -> None:
     """Moments: ``step`` amid an epoch, ``log`` half a line, ``commit`` of a checkpoint, ``remove`` of an old one."""
     if moment in ("step", "log"):
-        write = training.Log.write
+        write, save = training.Log.write, Checkpoints.save
+
+        def saving(self, *arguments, **options):
+            save(self, *arguments, **options)
+            self.wait()  # so that what is left is the same every time
 
         def dying(self, step, values, *, group):
             if step >= 7:
@@ -94,7 +99,7 @@ def _die_at(moment: str) -> None:
                 _die()
             write(self, step, values, group=group)
 
-        training.Log.write = dying
+        training.Log.write, Checkpoints.save = dying, saving
         return
     seen = []
 
