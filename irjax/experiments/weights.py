@@ -140,14 +140,15 @@ def compile_side_by_side(command: argparse.Namespace) -> None:
         with tempfile.TemporaryDirectory() as folder:
             training.experiment.train(changed(config, loop={"validate": False}), pathlib.Path(folder) / "run")
 
-    jobs = [
-        (TRAININGS[name], config)
-        for name in command.only
-        for recipe, config in stages(TRAININGS[name], command, MOMENT).items()
-        if not (command.out / name / recipe).exists()
-    ]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-        list(threads.map(moment, *zip(*jobs, strict=True)) if jobs else ())
+        running = [
+            threads.submit(moment, TRAININGS[name], config)
+            for name in command.only
+            for recipe, config in stages(TRAININGS[name], command, MOMENT).items()
+            if not (command.out / name / recipe).exists()
+        ]
+    for one in running:
+        one.result()
 
 
 def train_one(name: str, command: argparse.Namespace, minutes: float) -> dict[str, Any]:
