@@ -3,7 +3,7 @@
     python experiments/accelerator/pack.py OUT.tar --data.root SIRST-v2 NUDT-SIRST IRSTD-1K \\
         --data.train train_full train train
 
-The images lose a gray level or less (RMS): for training only. Figures come from the original images.
+The images lose about a gray level (RMS): for training only. Figures come from the original images.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from irjax.reports.names import safe_name
 from irjax.types import Source
 
 _QUALITY = 95
-_SMALL = 512  # px; larger images, and those without targets, are most of a pack: WebP takes half of JPEG's bytes
+_SMALL = 512  # px; larger images, and those without targets, are most of a pack: WebP takes fewer bytes than JPEG
 
 
 def _encoded(pixels: np.ndarray, form: str) -> bytes:

@@ -22,7 +22,7 @@ import jax
 
 from irjax.errors import UserError, reading, stopping, writing
 from irjax.experiments import weights
-from irjax.reports.files import atomic_path, write_json
+from irjax.reports.files import atomic_path, read_json, write_json
 from irjax.training.allocator import keep_freed_memory
 from irjax.training.loop import versions
 from irjax.training.parallel import use_all_cores
@@ -47,7 +47,7 @@ def unpack(pack: pathlib.Path, folder: pathlib.Path) -> tuple[list[str], list[st
 def figures(run: pathlib.Path) -> dict[str, Any]:
     """Steps, minutes, speed and losses of a run, from its log."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    batch = json.loads((run / "config.json").read_text(encoding="utf-8"))["config"]["loop"]["batch_size"]
+    batch = read_json(run / "config.json")["config"]["loop"]["batch_size"]
     speed = statistics.median(line["steps_per_second"] for line in lines[1:] or lines)
     return {
         "steps": lines[-1]["step"],

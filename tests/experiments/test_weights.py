@@ -130,19 +130,8 @@ def bare(tmp_path):
 @pytest.mark.slow
 def test_the_whole_command_where_packages_are_absent(tmp_path, images, bare):
     arguments = ["--data.root", "data", "--data.train", "train", "--data.val", "val", "--minutes", "0.01", "--narrow"]
-    printed = bare(
-        "-m",
-        "irjax.experiments.weights",
-        *arguments,
-        "--like",
-        "gpu",
-        "--batch",
-        "2",
-        "--only",
-        "spire-sirst",
-        "--out",
-        "out",
-    )
+    arguments += ["--like", "gpu", "--batch", "2", "--only", "spire-sirst", "--out", "out"]
+    printed = bare("-m", "irjax.experiments.weights", *arguments)
     detector = irjax.load(str(tmp_path / "out/spire-sirst.safetensors"))
     assert detector(np.zeros((128, 128), np.uint8)).points.shape[-1] == 2
     assert (tmp_path / "out/spire-sirst.png").stat().st_size > 5000

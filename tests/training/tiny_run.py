@@ -84,12 +84,16 @@ def _die() -> None:
 
 def _die_at(moment: str) -> None:
     """Moments: ``step`` amid an epoch, ``log`` half a line, ``commit`` of a checkpoint, ``remove`` of an old one."""
-    if moment in ("step", "log"):
-        write, save = training.Log.write, Checkpoints.save
+    if moment in ("step", "log", "history"):
+        save = Checkpoints.save
 
         def saving(self, *arguments, **options):
             save(self, *arguments, **options)
             self.wait()  # so that what is left is the same every time
+
+        Checkpoints.save = saving
+    if moment in ("step", "log"):
+        write = training.Log.write
 
         def dying(self, step, values, *, group):
             if step >= 7:
@@ -99,7 +103,7 @@ def _die_at(moment: str) -> None:
                 _die()
             write(self, step, values, group=group)
 
-        training.Log.write, Checkpoints.save = dying, saving
+        training.Log.write = dying
         return
     seen = []
 
