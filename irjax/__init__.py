@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 from irjax.errors import UserError
 
 if TYPE_CHECKING:
-    from irjax.inference import Detector
+    from irjax.detector.detector import Detector
 
 __version__ = "0.1.0"
 
-# Imported when first asked for, so that `import irjax` stays quick.
+# Imported on first access, so that `import irjax` stays fast.
 _PARTS = (
-    *("baselines", "convert", "data", "datasets", "inference", "layers", "losses", "metrics", "models", "ops"),
-    *("reports", "targets", "training", "types", "weights"),
+    *("baselines", "convert", "data", "datasets", "detector", "evaluation", "inference", "io", "labels", "layers"),
+    *("losses", "methods", "metrics", "models", "ops", "reports", "studies", "targets", "training", "types", "weights"),
 )
 
 __all__ = ["UserError", "__version__", "load"]
 
 
 def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
-    """A ready detector from shipped weights, a run directory, or a weight file; see `irjax.inference.load`."""
-    from irjax import inference
+    """Returns a detector from shipped weights, a run directory or a weight file; see `irjax.detector.loading.load`."""
+    from irjax.detector import loading
 
-    return inference.load(name_or_path, **overrides)
+    return loading.load(name_or_path, **overrides)
 
 
 def __getattr__(name: str) -> Any:

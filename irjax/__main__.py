@@ -1,4 +1,4 @@
-"""`python -m irjax`, the same as the command `irjax`."""
+"""`python -m irjax`: the same as the command `irjax`."""
 
 from irjax.cli import main
 

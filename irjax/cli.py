@@ -1,7 +1,7 @@
-"""The command `irjax`: its subcommands are the modules of `irjax.commands`.
+"""The command `irjax`; its subcommands are the modules of `irjax.commands`.
 
-Mistakes of the caller end in one line on stderr, ``error: ...``: with exit status 2 where the command line itself is
-wrong, with 1 where what it names cannot be used. Errors of irjax itself keep their traceback.
+Errors of the caller end in one line on stderr, ``error: ...``: with exit status 2 if the command line itself is wrong,
+with 1 if something that it names cannot be used. Internal errors keep their traceback.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from irjax.errors import stop, stopping
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors look like all others."""
+    """A parser that reports errors in the same form as the commands."""
 
     def error(self, message: str) -> NoReturn:
         stop(f"{message}; see {self.prog} --help", 2)
@@ -29,10 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line.
 
     Args:
-      arguments: without the program's name; those of the process by default.
+      arguments: arguments without the program's name; those of the process by default.
 
     Raises:
-      SystemExit: with status 2 for a command line that is wrong, 1 for another mistake of the caller
+      SystemExit: with status 2 for a wrong command line, 1 for another error of the caller
         (`irjax.errors.CommandExit`), 130 after an interruption.
     """
     command = _parser().parse_args(arguments)
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of a pipe, such as head, has seen enough. Python would complain again when it flushes at its end.
+        # The reader of the pipe, such as head, has closed it. Python would report this again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

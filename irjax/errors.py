@@ -1,6 +1,6 @@
-"""Errors that a user can mend: commands turn them, and no others, into one line.
+"""Errors that a user can correct: commands turn these, and no others, into a one-line message.
 
-Files are read inside of `reading` and written inside of `writing`, which make a `FileError` of what the system refuses.
+Files are read inside `reading` and written inside `writing`, which turn system errors into a `FileError`.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from typing import ClassVar, NoReturn
 
 
 class UserError(ValueError):
-    """Something that a caller gave cannot be used.
+    """A value given by the caller cannot be used.
 
-    The message says what came, what was wanted and, where there is one, in which file.
+    The message states the value received, what was expected and, if there is one, the file.
     """
 
     exit_status: ClassVar[int] = 1
 
 
 class TrainingError(UserError):
-    """Training cannot go on; the run directory holds what was reached."""
+    """Training cannot continue; the run directory holds what was reached."""
 
 
 class UsageError(UserError):
-    """An argument that cannot be meant, whatever the disk holds; commands end as for one that their parser refuses.
+    """An argument is invalid whatever the disk holds; commands exit as for an argument that their parser refuses.
 
-    It is out of its range, not among its names, or at odds with another argument.
+    It is out of its range, not among the known names, or conflicts with another argument.
     """
 
     exit_status: ClassVar[int] = 2
@@ -40,24 +40,24 @@ class FileError(UserError, OSError):
 
 
 class MissingFileError(FileError, FileNotFoundError):
-    """A file or folder that a caller named is not there."""
+    """A file or folder named by the caller does not exist."""
 
 
 class MissingPackageError(UserError, ImportError):
-    """A package that only an extra of irjax installs is needed and absent; the message names the extra."""
+    """A package that is needed, and that only an extra of irjax installs, is missing; the message names the extra."""
 
 
 @contextlib.contextmanager
 def reading(path: str | os.PathLike) -> Iterator[None]:
-    """What the system refuses in this block, or text in another encoding than UTF-8, is an error of reading `path`.
+    """Turns system errors in this block, and text that is not UTF-8, into errors of reading `path`.
 
     Raises:
-      MissingFileError: for a file that is not there.
-      FileError: for anything else that the system says, and for text that is not UTF-8.
+      MissingFileError: for a file that does not exist.
+      FileError: for any other system error, and for text that is not UTF-8.
     """
     try:
         yield
-    except (UserError, BrokenPipeError):  # a broken pipe is of what is printed, not of a file
+    except (UserError, BrokenPipeError):  # a broken pipe concerns the output, not a file
         raise
     except FileNotFoundError as error:
         raise MissingFileError(f"there is no file or folder {os.fspath(path)}") from error
@@ -68,11 +68,11 @@ def reading(path: str | os.PathLike) -> Iterator[None]:
 
 
 def check_folder(path: str | os.PathLike) -> pathlib.Path:
-    """The path of a folder that must be there.
+    """Returns the path of a folder that must exist.
 
     Raises:
-      MissingFileError: if it is not.
-      FileError: if the system does not say, as for a folder in one that must not be read.
+      MissingFileError: if it does not.
+      FileError: if this cannot be determined, for example for a folder inside an unreadable one.
     """
     path = pathlib.Path(path)
     with reading(path):
@@ -83,10 +83,10 @@ def check_folder(path: str | os.PathLike) -> pathlib.Path:
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike) -> Iterator[None]:
-    """What the system refuses in this block is an error of writing `path`.
+    """Turns system errors in this block into errors of writing `path`.
 
     Raises:
-      FileError: for what the system says, such as a full disk or a file in the way.
+      FileError: for a system error, such as a full disk or an existing file in place of a folder.
     """
     try:
         yield
@@ -97,7 +97,7 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
 
 
 class CommandExit(SystemExit):
-    """The end of a command that failed; `str` is the line that it printed, `code` its exit status."""
+    """The exit of a command that failed; `str` is the line that it printed, `code` its exit status."""
 
     def __init__(self, line: str, status: int):
         super().__init__(line)
@@ -105,7 +105,7 @@ class CommandExit(SystemExit):
 
 
 def stop(message: str, status: int) -> NoReturn:
-    """Ends a command with one line, ``error: MESSAGE``, on stderr."""
+    """Exits a command with one line, ``error: MESSAGE``, on stderr."""
     line = f"error: {' '.join(message.split())}"
     print(line, file=sys.stderr)
     raise CommandExit(line, status)
@@ -113,7 +113,7 @@ def stop(message: str, status: int) -> NoReturn:
 
 @contextlib.contextmanager
 def stopping() -> Iterator[None]:
-    """Ends a command where the block raises a `UserError`: in one line, with the error's exit status."""
+    """Exits the command if the block raises a `UserError`: with one line and the error's exit status."""
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The glossary of irjax: the structs that travel between its parts, with their shapes and units.
+"""The structs that irjax's parts exchange, with their shapes and units.
 
 Letters used in every docstring: B images in a batch, H and W rows and columns of an image, S the side of the
 letterboxed square, K padded truth points, N padded detections, s the stride of a heatmap. Points are (x, y) in
@@ -18,10 +18,10 @@ Array = Any  # a numpy or JAX array; the docstring gives shape and dtype
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One annotated image on the host, as it was published (no resizing).
+    """One annotated image on the host, as published (not resized).
 
     Attributes:
-      name: the file name without ending; unique within its data set.
+      name: the file name without extension; unique within its data set.
       image: [H, W] uint8 or uint16.
       points: [K, 2] float32, target centroids (x, y) in pixels; K may be 0.
       mask: [H, W] bool, True on target pixels, or None where the data set has only points.
@@ -35,11 +35,11 @@ class Example:
 
 @runtime_checkable
 class Source(Protocol):
-    """Random access to examples: what a layout, a prepared TFDS data set and synthetic scenes have in common."""
+    """Random access to examples: the common interface of layouts, prepared TFDS data sets and synthetic scenes."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The name of every example, in order, without reading any image."""
+        """The names of all examples, in order, without reading any image."""
         ...
 
     @property
@@ -59,25 +59,25 @@ class Batch:
     Attributes:
       images: [B, S, S] uint8, uint16 or float32 in [0, 1].
       points: [B, K, 2] float32, (x, y) in letterboxed pixels; padding rows are zero.
-      mask: [B, K] bool, True where a row of `points` is a target.
+      valid: [B, K] bool, True where a row of `points` is a target.
       index: [B] int32, the global number of this draw in the run: augmentation keys are folded from it, so that they
-        do not depend on how the batch is spread over devices.
-      segmentation: [B, S, S] bool target masks, or None where the method needs only points.
-      extent: [B, 4] int32, (left, top, right, bottom): the first and last column and row that hold something of the
-        image, inclusive; the rest is the letterbox's margin. None: there is no margin.
+        do not depend on how the batch is distributed over devices.
+      mask: [B, S, S] bool target masks, or None where the method needs only points.
+      extent: [B, 4] int32, (left, top, right, bottom): the first and last column and row with image content, inclusive;
+        the rest is the letterbox's margin. None: there is no margin.
     """
 
     images: Array
     points: Array
-    mask: Array
+    valid: Array
     index: Array
-    segmentation: Array | None = None
+    mask: Array | None = None
     extent: Array | None = None
 
 
 @flax.struct.dataclass
 class Detections:
-    """Decoded targets, padded to a fixed number and sorted by falling score.
+    """Decoded targets, padded to a fixed number and sorted by descending score.
 
     Attributes:
       points: [B, N, 2] float32, (x, y) in pixels.
@@ -94,7 +94,7 @@ class Detections:
 
 @flax.struct.dataclass
 class SegmentationLogits:
-    """What a segmentation network returns.
+    """The output of a segmentation network.
 
     Attributes:
       logits: [B, H, W] float32; a pixel is a target where the logit is above 0.
@@ -103,3 +103,41 @@ class SegmentationLogits:
 
     logits: Array
     sides: tuple[Array, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """The targets of one image.
+
+    Attributes:
+      points: [K, 2] float32 (x, y) in pixels, pixel centres at integers.
+      boxes: [K, 4] (x_min, y_min, x_max, y_max) in pixels, upper edges exclusive; int64 from masks, float64 from files;
+        None where only points are known.
+      areas: [K] int64 in pixels, or None where they are not known.
+    """
+
+    points: np.ndarray
+    boxes: np.ndarray | None = None
+    areas: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageLabels:
+    """The targets of one image, with the image's name and size.
+
+    Attributes:
+      name: file name without extension.
+      labels: the targets.
+      size: (height, width) in pixels, or None where it is not known.
+      file_name: file name of the image with its extension, if known.
+      rule: how its mask was made binary (see `irjax.data.read_mask`), if it has one.
+    """
+
+    name: str
+    labels: Labels
+    size: tuple[int, int] | None = None
+    file_name: str | None = None
+    rule: str | None = None

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from irjax import cli, weights
+from irjax import cli
 from irjax.baselines import BASELINES
+from irjax.detector import weights
+from irjax.detector.detector import DetectorConfig
+from irjax.detector.files import find_images
 from irjax.errors import UserError
-from irjax.inference import DetectorConfig
-from irjax.reports.predict import find_images
-from irjax.reports.predictions import read_predictions
+from irjax.io.predictions import read_predictions
 
 CONFIG = DetectorConfig(model={"width": 16, "shuffle_units": 1}, size=64, max_detections=4, threshold=0.0)
 CARD = dict.fromkeys(weights.CARD_FIELDS, "none")
@@ -197,7 +198,7 @@ def test_folders_below_a_folder(tmp_path):
 def test_nothing_is_read_where_nothing_can_be_written(tmp_path, monkeypatch):
     image = save(tmp_path / "a.png", scene(32, 32))
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr("irjax.reports.predict.read_image", lambda path: pytest.fail("read"))
+    monkeypatch.setattr("irjax.detector.files.read_image", lambda path: pytest.fail("read"))
     for out in (tmp_path / "file", tmp_path / "file/below"):
         message = error_of("predict", image, "--model", "tophat", "--out", out)
         assert f"cannot write {out}: " in message
@@ -231,7 +232,8 @@ def test_what_arguments_name_cannot_be_used(tmp_path, monkeypatch, arguments, me
         (("predict", ".", "--model", "tophat", "--overlays", "-1"), "--overlays must be at least 0, got -1"),
         (("predict", ".", "--size", "0"), "--size must be at least 1, got 0"),
         (("predict", ".", "--max-detections", "0"), "--max-detections must be at least 1, got 0"),
-        (("train",), "invalid choice: 'train'"),
+        (("detect",), "invalid choice: 'detect'"),
+        (("train",), "the following arguments are required: METHOD; see irjax train --help"),
         ((), "required: COMMAND"),
         (("models", "absent"), "there are no weights absent"),
         (("predict", ".", "--no-such-flag"), "unrecognized arguments: --no-such-flag"),
@@ -257,7 +259,7 @@ def test_weights_that_do_not_fit(tmp_path, model, monkeypatch):
     """A weight file whose configuration is of another network, a damaged one, and a folder that is no run."""
     image = save(tmp_path / "a.png", scene(64, 64))
     variables, config, card = weights.load_weights(model)
-    monkeypatch.setattr("irjax.inference.check_variables", lambda *_: None)
+    monkeypatch.setattr("irjax.detector.weights.check_variables", lambda *_: None)
     wrong = DetectorConfig(model={"width": 32}, size=config.size)
     weights.save_weights(tmp_path / "wrong.safetensors", variables, wrong, card)
     monkeypatch.undo()
@@ -293,7 +295,7 @@ def test_checkpoints_with_other_keys(tmp_path):
 
 def test_errors_of_the_program_keep_their_traceback(tmp_path, monkeypatch):
     image = save(tmp_path / "a.png", scene(32, 32))
-    monkeypatch.setattr("irjax.reports.predict.read_image", lambda path: np.zeros(3).reshape(2))
+    monkeypatch.setattr("irjax.detector.files.read_image", lambda path: np.zeros(3).reshape(2))
     with pytest.raises(ValueError, match="cannot reshape array") as raised:
         run("predict", image, "--model", "tophat", "--out", tmp_path / "out")
     assert not isinstance(raised.value, UserError)
@@ -301,7 +303,7 @@ def test_errors_of_the_program_keep_their_traceback(tmp_path, monkeypatch):
 
 def test_an_error_of_the_program_is_seen_with_its_traceback(tmp_path):
     code = (
-        "import numpy as np, irjax.cli, irjax.reports.roc as roc;"
+        "import numpy as np, irjax.cli, irjax.studies.roc as roc;"
         "roc.read_roc = lambda *_: np.zeros(3).reshape(2);"
         "irjax.cli.main(['analyse', 'roc', 'a=b'])"
     )

@@ -1,5 +1,6 @@
 """What the package promises: its outward names, light imports, and dependencies that any machine can have."""
 
+import importlib
 import pathlib
 import re
 import subprocess
@@ -23,19 +24,84 @@ def names(requirements):
 
 
 def test_outward_names():
-    from irjax import convert, inference, metrics, models, targets
+    from irjax import convert, detector, metrics, models, targets
 
     for owner, name in (
         (irjax, "load"),
         (convert, "from_torch"),
-        (inference, "Detector"),
-        (inference.Detector, "module"),
-        (inference.Detector, "predict_fn"),
+        (detector, "Detector"),
+        (detector.Detector, "module"),
+        (detector.Detector, "predict_fn"),
         (metrics, "evaluate"),
         (models, "HRPE"),
         (targets, "prps"),
     ):
         assert hasattr(owner, name), f"{owner} has no {name}"
+
+
+# What other programs import: a name that goes from here breaks them.
+PUBLIC = {
+    "irjax.baselines": "BASELINES aadcdd customary_threshold decode_response detect lef tllcm tophat",
+    "irjax.convert": "from_torch to_torch",
+    "irjax.data": "FolderSource Order PixelCache TfdsSource carve_validation check_disjoint concatenate cut "
+    "detect_layout host_batches letterbox_example list_splits load_cache network_views open_layout open_source "
+    "read_image read_mask split_hash",
+    "irjax.detector": "Detector DetectorConfig load",
+    "irjax.labels": "FORMATS KINDS Conversion ImageLabels Labels box_centres coarse_points convert find_kind "
+    "format_voc format_yolo label_mask name_rng parse_voc parse_yolo point_mask read_coco_labels "
+    "read_labels read_points_labels write_coco_labels write_labels write_points_labels",
+    "irjax.losses": "binary_cross_entropy dice focal heatmap_mse location_loss scale_dynamic_loss scale_iou_loss "
+    "scale_weight soft_iou",
+    "irjax.methods": "DetectorConfig InputConfig MaskDecodeConfig Method Objective find_method mask_inputs mask_score "
+    "method_names network_of options_of register",
+    "irjax.metrics": "PROTOCOLS Comparison Counts Curve Evaluation Matching PixelCurve PointPredictions PointTruth "
+    "Protocol ScoreHistogram Sweep SweepPoint average_precision bootstrap_intervals centroid_sweep compare count_image "
+    "distinct_scores evaluate evaluate_images from_detections match protocol score_histogram sweep",
+    "irjax.models": "ADSNet HRPE MSHNet NaIRSTD",
+    "irjax.targets": "prps relevance",
+    "irjax.types": "Batch Detections Example ImageLabels Labels SegmentationLogits Source",
+}
+
+
+@pytest.mark.parametrize("place", sorted(PUBLIC))
+def test_public_names(place):
+    module, wanted = importlib.import_module(place), PUBLIC[place].split()
+    assert [name for name in wanted if not hasattr(module, name)] == []
+    if hasattr(module, "__all__"):
+        assert sorted(module.__all__) == sorted(wanted)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("irjax.inference:Detector", "irjax.detector:Detector"),
+        ("irjax.inference:DetectorConfig", "irjax.detector:DetectorConfig"),
+        ("irjax.inference:load", "irjax.detector:load"),
+        ("irjax.inference:predict", "irjax.detector.inference:predict"),
+        ("irjax.weights:load_weights", "irjax.detector.weights:load_weights"),
+        ("irjax.weights:names", "irjax.detector.weights:names"),
+        ("irjax.reports.evaluate:evaluate_files", "irjax.evaluation.evaluate:evaluate_files"),
+        ("irjax.reports.evaluate:Options", "irjax.evaluation.evaluate:Options"),
+        ("irjax.reports.relevance:selection_curve", "irjax.studies.relevance:selection_curve"),
+        ("irjax.experiments.spire:spire_method", "irjax.methods.spire:objective"),
+        ("irjax.experiments.mshnet:mshnet_method", "irjax.methods.mshnet:objective"),
+        ("irjax.experiments.adsnet:adsnet_method", "irjax.methods.adsnet:objective"),
+        ("irjax.experiments.na_irstd:na_irstd_method", "irjax.methods.na_irstd:objective"),
+        ("irjax.experiments.na_irstd:relevance_method", "irjax.methods.na_irstd:relevance_objective"),
+    ],
+)
+def test_names_at_their_old_places_warn(old, new):
+    found = []
+    for place in (old, new):
+        module, _, name = place.partition(":")
+        if place == old:
+            with pytest.warns(DeprecationWarning, match=f"{name} is .* now"):
+                found.append(getattr(importlib.import_module(module), name))
+        else:
+            found.append(getattr(importlib.import_module(module), name))
+    assert found[0] is found[1]
+    with pytest.raises(AttributeError):
+        importlib.import_module(old.partition(":")[0]).no_such_name  # noqa: B018
 
 
 def test_versions_agree(project):
@@ -62,7 +128,7 @@ def test_importing_irjax_imports_nothing_heavy():
 def test_a_machine_with_only_jax_can_train_and_detect():
     """What an accelerator machine may lack is imported where it is used."""
     absent = ("grain", "tensorflow_datasets", "tyro", "tensorboardX", "safetensors", "torch", "tifffile", "tensorflow")
-    parts = ("models", "ops.letterbox", "targets", "losses", "training.loop", "inference", "experiments.spire", "cli")
+    parts = ("models", "ops.letterbox", "targets", "losses", "training.loop", "detector", "experiments.spire", "cli")
     code = f"import sys; sys.modules.update(dict.fromkeys({absent})); import importlib\n" + "".join(
         f"importlib.import_module('irjax.{part}')\n" for part in parts
     )

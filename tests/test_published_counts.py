@@ -3,8 +3,8 @@
 import pytest
 
 from irjax.data import open_source
-from irjax.experiments.common import detect_source
-from irjax.inference import load
+from irjax.detector.loading import load
+from irjax.evaluation.detectors import detect_source
 from irjax.metrics import PointTruth, centroid_sweep
 
 

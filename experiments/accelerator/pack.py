@@ -18,8 +18,8 @@ from PIL import Image
 
 from irjax.data.sources import open_source
 from irjax.errors import UsageError, UserError, stopping
-from irjax.reports.files import atomic_path
-from irjax.reports.names import safe_name
+from irjax.io.files import atomic_path
+from irjax.io.names import safe_name
 from irjax.types import Source
 
 _QUALITY = 95

@@ -22,7 +22,7 @@ import jax
 
 from irjax.errors import UserError, reading, stopping, writing
 from irjax.experiments import weights
-from irjax.reports.files import atomic_path, read_json, write_json
+from irjax.io.files import atomic_path, read_json, write_json
 from irjax.training.allocator import keep_freed_memory
 from irjax.training.loop import versions
 from irjax.training.parallel import use_all_cores

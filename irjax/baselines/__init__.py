@@ -1,7 +1,7 @@
-"""Classical detectors without weights: jit-ed, batched, pure functions from images to a response map.
+"""Classical detectors without weights: jitted, batched, pure functions from images to a response map.
 
-Each detector is a function ``(images [B, H, W], **options) -> response [B, H, W]`` in a file of its own, entered in
-`BASELINES`; `detect` turns any of them into detections.
+Each detector is a function ``(images [B, H, W], **options) -> response [B, H, W]`` in its own module, registered in
+`BASELINES`; `detect` converts the response of any of them to detections.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 
 import jax
 
-from irjax.baselines.aadcdd import aadcdd
 from irjax.baselines.common import customary_threshold, decode_response
-from irjax.baselines.lef import lef
-from irjax.baselines.tllcm import tllcm
-from irjax.baselines.tophat import tophat, tophat_detect
+from irjax.baselines.directional_derivatives import aadcdd
+from irjax.baselines.local_energy_factor import lef
+from irjax.baselines.three_layer_contrast import tllcm
+from irjax.baselines.white_tophat import tophat
 from irjax.errors import UserError
 from irjax.types import Array, Detections
 
@@ -33,7 +33,7 @@ def detect(
 
     Args:
       name: a key of `BASELINES`.
-      images: [B, H, W] uint8, uint16 or floating in [0, 1].
+      images: [B, H, W] uint8, uint16 or floating point in [0, 1].
       threshold: lowest response, exclusive: a number, [B] numbers, or None for `customary_threshold`.
       max_detections: N, static.
       **options: passed to the detector, static.
@@ -42,7 +42,7 @@ def detect(
       Detections in pixels of the images: points [B, N, 2], scores [B, N] (responses), valid [B, N].
 
     Raises:
-      UserError: an unknown name, or what the detector refuses.
+      UserError: if the name is unknown or the detector rejects the images or options.
     """
     if name not in BASELINES:
         raise UserError(f"unknown baseline {name!r}; there are {sorted(BASELINES)}")
@@ -66,5 +66,4 @@ __all__ = [
     "lef",
     "tllcm",
     "tophat",
-    "tophat_detect",
 ]

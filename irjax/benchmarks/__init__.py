@@ -1,1 +1,1 @@
-"""What `irjax benchmark` measures: counts of multiply-adds, and times of candidates in turns within one process."""
+"""Measurements for `irjax benchmark`: multiply-add counts, and times of candidates in turns within one process."""

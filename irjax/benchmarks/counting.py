@@ -1,4 +1,4 @@
-"""Multiply-adds of any function, counted from its shapes."""
+"""Counts the multiply-adds of any function from its shapes."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 
 
 def count_macs(fn: Callable[..., Any], *args: Any) -> dict[str, int]:
-    """Multiply-adds of the convolutions and matrix products in a function, by layer.
+    """Counts the multiply-adds of the convolutions and matrix products in a function, by layer.
 
-    They are counted from the shapes in the function's jaxpr, positions in the padding included, as papers count. Where
-    the platforms run different forms, the form with more of these operations counts (a depthwise convolution that runs
-    as shifted products is still one); a while loop counts once.
+    They are counted from the shapes in the function's jaxpr, including positions in the padding, as papers do. Where
+    platforms run different forms, the form with more of these operations counts (a depthwise convolution that runs as
+    shifted products is still counted as one). A while loop counts once.
 
     Args:
       fn: a function of arrays.
       *args: arrays or `jax.ShapeDtypeStruct`.
 
     Returns:
-      {name of the flax module, or "" outside of one: multiply-adds}.
+      {name of the flax module, or "" outside of any: multiply-adds}.
     """
     total: collections.Counter[str] = collections.Counter()
     _count(jax.make_jaxpr(fn)(*args).jaxpr, "", total)
@@ -44,7 +44,7 @@ def _count(jaxpr: Any, scope: str, total: collections.Counter[str]) -> None:
             features = kernel.shape[params["dimension_numbers"].rhs_spec[0]]
             total[here] += output.size * (kernel.size // features)
         elif equation.primitive.name == "cond":
-            branches = []
+            branches: list[collections.Counter[str]] = []
             for branch in params["branches"]:
                 branches.append(collections.Counter())
                 _count(branch.jaxpr, here, branches[-1])
@@ -59,7 +59,7 @@ def _count(jaxpr: Any, scope: str, total: collections.Counter[str]) -> None:
 
 
 def by_module(macs: Mapping[str, int]) -> dict[str, int]:
-    """Sums of `count_macs` by the network's direct submodules, in the order of the network."""
+    """Sums the result of `count_macs` by the network's direct submodules, in the order of the network."""
     sums: collections.Counter[str] = collections.Counter()
     for name, number in macs.items():
         parts = name.split("/")

@@ -1,4 +1,4 @@
-"""How fast a detector is, and how far from what the machine could do: the work of `irjax benchmark`."""
+"""Speed of a detector, and its ratio to the machine's peak, for `irjax benchmark`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from irjax.benchmarks.counting import by_module, count_macs
 from irjax.benchmarks.pytorch import torch_class, torch_inference
 from irjax.benchmarks.timing import Run, Turns, circumstances, in_turns, once_each, random_variables, summary
 from irjax.benchmarks.training import time_training
-from irjax.inference import Detector, DetectorConfig, load
-from irjax.models.registry import MODELS
+from irjax.detector.detector import Detector, DetectorConfig
+from irjax.detector.loading import load
+from irjax.methods.registry import find_method, method_names
 
-_MATMUL_SIDE = {"cpu": 2048}  # else large enough to fill an accelerator
+_MATMUL_SIDE = {"cpu": 2048}  # other platforms use a size that fills an accelerator
 _MATMUL_SIDE_DEFAULT = 8192
 
 
@@ -35,23 +36,24 @@ def benchmark(
     train_batch: int = 0,
     turns: Turns | None = None,
 ) -> dict[str, Any]:
-    """Times a detector, and training steps if asked.
+    """Times a detector, and optionally training steps.
 
     Args:
-      model: a method's name in `irjax.models.registry` or its class's, with random weights; or what `irjax.load` takes.
+      model: a method's name (`irjax.methods.method_names`) or its network's, with random weights; or anything that
+        `irjax.load` accepts.
       sizes: sides S of the images and of the canvas in pixels.
-      batches: images in a call.
-      channels: of the network's input, with random weights.
+      batches: numbers of images in a call.
+      channels: channels of the network's input, with random weights.
       repeats: timed calls of each candidate.
       bf16: compute in bfloat16.
       torch: ``FILE[:CLASS]`` of a PyTorch network to compare with: ``CLASS(channels)``, by default ``TorchHRPE`` or
-        ``TorchMSHNet``, has the published layer names and gets the same weights.
+        ``TorchMSHNet``, has the published layer names and receives the same weights.
       train_batch: examples in a training step; 0 times no training.
-      turns: with other processes, if there are any.
+      turns: turns shared with other processes, if there are any.
 
     Returns:
-      JSON values: "device", "processors", "load" (of the last minute, before), "parameters", "runs" (one for each size
-      and batch) and, if asked, "training". Times are in seconds.
+      JSON values: "device", "processors", "load" (of the minute before), "parameters", "runs" (one for each size
+      and batch) and, if requested, "training". Times are in seconds.
 
     Raises:
       MissingFileError: if the PyTorch module does not exist.
@@ -74,11 +76,11 @@ def benchmark(
 
 
 def _detector(model: str, size: int, channels: int, bf16: bool) -> Detector:
-    """A detector at this size, with random weights if `model` is a method."""
-    classes = {cls.__name__.lower(): method for method, cls in MODELS.items()}
+    """Returns a detector of this size, with random weights if `model` is a method."""
+    classes = {find_method(method).network.__name__.lower(): method for method in method_names()}
     method = classes.get(model.lower(), model)
     extra = {"dtype": "bfloat16"} if bf16 else {}
-    if method not in MODELS:
+    if method not in method_names():
         detector = load(model, size=size)
         config = dataclasses.replace(detector.config, model={**detector.config.model, **extra})
         return Detector(config, detector.variables)
@@ -139,7 +141,7 @@ def _wait(call: Run) -> None:
 
 
 def _queued_rate(call: Run, batch: int, calls: int) -> float:
-    """Images a second when calls are dispatched without waiting for each other."""
+    """Returns images per second when calls are dispatched without waiting for each other."""
     jax.block_until_ready(call())
     begin = time.perf_counter()
     results = [call() for _ in range(calls)]

@@ -1,4 +1,4 @@
-"""PyTorch networks with the published layer names, to be timed beside irjax's."""
+"""PyTorch networks with the published layer names, timed next to irjax's."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import jax
 import numpy as np
 
 from irjax.benchmarks.timing import Run
+from irjax.detector.detector import DetectorConfig
 from irjax.errors import MissingFileError, MissingPackageError, UserError
-from irjax.inference import DetectorConfig
 
-# The classes of PyTorch twins, where none is named.
+# Default class names of the PyTorch networks.
 _TWINS = {"spire": "TorchHRPE", "mshnet": "TorchMSHNet"}
 
 
 def torch_class(spec: str, method: str) -> Callable[[int], Any]:
-    """The class that ``FILE[:CLASS]`` names, by default the method's twin; the file is loaded by its path."""
+    """Loads the class that ``FILE[:CLASS]`` names, by default the method's; the file is loaded by its path."""
     file, _, name = spec.partition(":")
     path = pathlib.Path(file)
     if not path.is_file():
@@ -46,7 +46,10 @@ def torch_class(spec: str, method: str) -> Callable[[int], Any]:
 
 
 def _torch_setup(bf16: bool) -> tuple[str, Any]:
-    """PyTorch's device, the one JAX uses if it can; its threads become as many as there are processors."""
+    """Returns PyTorch's device and dtype; sets the number of its threads to that of the processors.
+
+    The device is the one that JAX uses, if possible.
+    """
     import torch
 
     if hasattr(os, "sched_getaffinity"):
@@ -58,7 +61,7 @@ def _torch_setup(bf16: bool) -> tuple[str, Any]:
 def torch_inference(
     make: Callable[[int], Any], config: DetectorConfig, variables: Any, pixels: np.ndarray, bf16: bool
 ) -> tuple[Run, np.ndarray]:
-    """A run of the eager network with the same weights and input as ours, and its heatmap or logits [B, 1, H, W]."""
+    """Returns a run of the eager network with irjax's weights and input, and its heatmap or logits [B, 1, H, W]."""
     import torch
 
     from irjax.convert import to_torch
@@ -81,7 +84,7 @@ def torch_inference(
 
 
 def _outputs(found: Any) -> list[Any]:
-    """The maps of a network one by one: the prediction, then its side outputs if there are any."""
+    """Returns the maps of a network as a list: the prediction, then its side outputs if there are any."""
     if not isinstance(found, tuple):
         return [found]
     first, sides = found
@@ -91,12 +94,13 @@ def _outputs(found: Any) -> list[Any]:
 def torch_training(
     make: Callable[[int], Any], channels: int, size: int, batch: int, steps: int, bf16: bool
 ) -> dict[str, Run]:
-    """Some training steps with AdamW, without augmentation and averaging, on random arrays; bfloat16 by autocast.
+    """Builds training steps with AdamW, without augmentation and averaging, on random arrays; bfloat16 by autocast.
 
-    The loss is a mean square of a heatmap, and of masks the cross-entropy of each output: little beside the network.
+    The loss is the mean squared error for a heatmap and the cross-entropy of each output for masks; its cost is small
+    compared with the network's.
 
     Returns:
-      {"torch": eager, "torch channels last", "torch compiled" (channels last, too)}; each a network of its own.
+      {"torch": eager, "torch channels last", "torch compiled" (also channels last)}; each has its own network.
     """
     import torch
 

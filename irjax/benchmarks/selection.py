@@ -1,7 +1,7 @@
-"""What Na-IRSTD's selection of patches saves: the work of `irjax benchmark --selection`.
+"""The savings from Na-IRSTD's patch selection, for `irjax benchmark --selection`.
 
-The injection alone, the network, and a training step's gradient, for several numbers of selected patches and for all of
-them (the dense variant, which gathers nothing), in turns within one process.
+Times the injection alone, the network, and a training step's gradient, for several numbers of selected patches and for
+all of them (the dense variant, which gathers nothing), in turns within one process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irjax.benchmarks.timing import Call, circumstances, compare, random_variables
+from irjax.benchmarks.timing import Call, circumstances, compare_calls, random_variables
 from irjax.errors import UsageError
 from irjax.losses.na_irstd import mask_loss
 from irjax.models.na_irstd import NaIRSTD
@@ -39,18 +39,18 @@ def benchmark_selection(
 
     Args:
       sizes: sides of the images in pixels, multiples of 32.
-      batches: images in a call.
-      selected: values of K; which patches is drawn at random for the injection alone.
-      train_batch: images in a training step, whose gradient is measured too, with and without recomputing the native
+      batches: numbers of images in a call.
+      selected: values of K; for the injection alone, the patches are drawn at random.
+      train_batch: images in a training step, whose gradient is also measured, with and without recomputing the native
         branch; 0: no training.
       repeats: timed calls of each.
       bf16: compute in bfloat16.
-      network: makes the network from keyword arguments; tests use a smaller one.
+      network: builds the network from keyword arguments; tests use a smaller one.
 
     Returns:
       JSON values: those of `irjax.benchmarks.timing.circumstances`, and "runs", for each size and batch and each of
       `injection`, `network`, `gradient` and `gradient, remat`: "size", "batch", "what", and "forms",
-      {K or "all": what `irjax.benchmarks.timing.compare` gives}.
+      {K or "all": the result of `irjax.benchmarks.timing.compare_calls`}.
 
     Raises:
       UserError: if a size, a batch or a K cannot be used.
@@ -62,7 +62,7 @@ def benchmark_selection(
     make = lambda number, **options: network(  # noqa: E731
         selected=None if number == ALL else number, dtype=dtype, **options
     )
-    numbers = [*selected, ALL]
+    numbers: list[int | str] = [*selected, ALL]
     runs = []
     for size in sizes:
         if size % PATCH or max(selected) > (size // PATCH) ** 2:
@@ -70,11 +70,15 @@ def benchmark_selection(
         for batch in batches:
             shape = {"size": size, "batch": batch}
             runs += [
-                {**shape, "what": "injection", "forms": compare(_injections(size, batch, numbers, dtype), repeats)},
-                {**shape, "what": "network", "forms": compare(_networks(size, batch, numbers, make), repeats)},
+                {
+                    **shape,
+                    "what": "injection",
+                    "forms": compare_calls(_injections(size, batch, numbers, dtype), repeats),
+                },
+                {**shape, "what": "network", "forms": compare_calls(_networks(size, batch, numbers, make), repeats)},
             ]
         for remat in (False, True) if train_batch else ():
-            forms = compare(_gradients(size, train_batch, numbers, make, remat), repeats)
+            forms = compare_calls(_gradients(size, train_batch, numbers, make, remat), repeats)
             what = "gradient, remat" if remat else "gradient"
             runs.append({"size": size, "batch": train_batch, "what": what, "forms": forms})
     return {**where, "runs": runs}
@@ -96,7 +100,7 @@ def _injections(size: int, batch: int, numbers: Sequence[int | str], dtype: Any)
     variables = random_variables(module, small, [x[:1, :4] for x in features], None, (2, 2))
     scores = _normal(batch, *grid)
     run = lambda variables, maps, features, indices: module.apply(variables, maps, features, indices, grid)  # noqa: E731
-    chosen = {number: None if number == ALL else top_patches(scores, number)[:, None] for number in numbers}
+    chosen = {number: None if isinstance(number, str) else top_patches(scores, number)[:, None] for number in numbers}
     return {str(number): (run, (variables, maps, features, indices)) for number, indices in chosen.items()}
 
 

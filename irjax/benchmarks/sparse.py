@@ -1,21 +1,23 @@
-"""What ADSNet's cascade saves: the work of `irjax benchmark --sparse`.
+"""The savings from ADSNet's cascade, for `irjax benchmark --sparse`.
 
-Each stage alone, and the whole network, with nothing dropped, with dropped patches left out (`gather_sparse`), and with
-dropped patches computed and cleared (`masked_dense`), in turns within one process.
+Times each stage alone and the whole network, with nothing dropped, with dropped patches left out (`gather_sparse`), and
+with dropped patches computed and cleared (`masked_dense`), in turns within one process.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irjax.benchmarks.timing import Call, circumstances, compare, random_variables
+from irjax.benchmarks.timing import Call, circumstances, compare_calls, random_variables
 from irjax.errors import UsageError
+from irjax.layers.blocks import ConvNorm
 from irjax.layers.masked_sparse import KeptPatches, WholeMap, kept_number
 from irjax.models.adsnet import STRIDES, Activation, ADSNet, Segmentation, depth_to_space
 from irjax.ops.patches import expand_mask, mask_of, top_patches
@@ -24,7 +26,7 @@ FORMS = ("nothing_dropped", "gather_sparse", "masked_dense")
 
 
 class _Stage(nn.Module):
-    """Level 3, or level 2 with the head, by itself: a map [B, H / s, W / s, C] to a map, or to logits."""
+    """Level 3, or level 2 with the head, alone: maps [B, H / s, W / s, C] to a map, or to logits."""
 
     level: int
     width: int
@@ -32,12 +34,14 @@ class _Stage(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, domain: WholeMap | KeptPatches) -> jax.Array:
-        common = {"width": self.width, "dtype": self.dtype}
+        block = functools.partial(ConvNorm, dtype=self.dtype)
         seen = domain.enter(x)
-        added = Activation(name="activation", **common)(seen, domain, train=False)
+        added = Activation(self.width, block, name="activation")(seen, domain, train=False)
         if self.level == 3:
             return x + domain.leave(added)
-        pixels = Segmentation(name="segmentation", **common)(seen + domain.restrict(added), domain, train=False)
+        pixels = Segmentation(self.width, block, name="segmentation")(
+            seen + domain.restrict(added), domain, train=False
+        )
         return depth_to_space(domain.fill(pixels, 0.0))
 
 
@@ -54,17 +58,17 @@ def benchmark_sparse(
 
     Args:
       sizes: sides of the images in pixels, multiples of 16.
-      batches: images in a call.
-      dropped: fractions of all patches dropped at levels 3 and 2; which ones is drawn at random for a stage alone.
+      batches: numbers of images in a call.
+      dropped: fractions of all patches dropped at levels 3 and 2; for a stage alone, the patches are drawn at random.
       width: channels of the pyramid.
       repeats: timed calls of each.
       bf16: compute in bfloat16.
 
     Returns:
       JSON values: those of `irjax.benchmarks.timing.circumstances`, and "runs", for each size and batch and each of
-      `level 3`, `level 2 and head` and `network`: "size", "batch", "what", for each form what
-      `irjax.benchmarks.timing.compare` gives, and "ratio" and "least_ratio", the time and the multiply-adds of
-      `gather_sparse` over those of `nothing_dropped`.
+      `level 3`, `level 2 and head` and `network`: "size", "batch", "what", for each form the result of
+      `irjax.benchmarks.timing.compare_calls`, and "ratio" and "least_ratio", the time and the multiply-adds of
+      `gather_sparse` divided by those of `nothing_dropped`.
 
     Raises:
       UserError: if a size, a batch, or a fraction cannot be used.
@@ -97,7 +101,7 @@ def _stage(level: int, size: int, batch: int, dropped: float, width: int, dtype:
     variables = random_variables(module, jnp.zeros((1, 16, 16, width)), WholeMap())
 
     def gathered(variables: Any, x: jax.Array, indices: jax.Array) -> jax.Array:
-        return module.apply(variables, x, KeptPatches(indices, (cells, cells)))
+        return cast(jax.Array, module.apply(variables, x, KeptPatches(indices, (cells, cells))))
 
     return {
         "nothing_dropped": (lambda variables, x: module.apply(variables, x, WholeMap()), (variables, x)),
@@ -120,7 +124,7 @@ def _network(size: int, batch: int, dropped: tuple[float, float], width: int, dt
 
 
 def _time(what: str, size: int, batch: int, calls: dict[str, Call], repeats: int) -> dict[str, Any]:
-    forms = compare(calls, repeats)
+    forms = compare_calls(calls, repeats)
     ratio = lambda name: forms["gather_sparse"][name] / forms["nothing_dropped"][name]  # noqa: E731
     shape = {"size": size, "batch": batch, "what": what}
     return {**shape, **forms, "ratio": ratio("median"), "least_ratio": ratio("multiply_adds")}

@@ -1,4 +1,4 @@
-"""Times of several candidates in turns, a few calls each, so that a busy machine slows all alike."""
+"""Times several candidates in turns, a few calls each, so that other load on the machine affects all equally."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import flax.linen as nn
 import jax
@@ -16,21 +16,22 @@ import numpy as np
 from irjax.benchmarks.counting import count_macs
 from irjax.errors import UsageError, writing
 
-_CALLS = 5  # of one candidate before the next one's turn
+_CALLS = 5  # calls of one candidate in a turn
 
 Run = Callable[[], Any]
 Call = tuple[Callable[..., Any], tuple[Any, ...]]  # a function and its arguments
 
 
 class Turns:
-    """A block in which processes compile side by side and time one after the other, none while another compiles.
+    """A block in which processes compile in parallel but time one at a time, while no other process compiles.
 
     Args:
-      path: of the file that they lock, made if absent; None: there are no others.
+      path: the file that they lock, created if absent; None: there are no other processes.
     """
 
     def __init__(self, path: str | os.PathLike | None = None):
-        self._path, self._file = path, None
+        self._path = path
+        self._file: TextIO | None = None
 
     def __enter__(self) -> Turns:
         if self._path is not None:
@@ -45,7 +46,7 @@ class Turns:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """A block that begins when no other process compiles or times."""
+        """Starts the block when no other process compiles or times."""
         self._lock(exclusive=True)
         try:
             yield
@@ -62,7 +63,10 @@ class Turns:
 
 
 def circumstances(sizes: Sequence[int], batches: Sequence[int], bf16: bool) -> dict[str, Any]:
-    """What a benchmark runs on: "device", "processors", "load" of the last minute, "jax", "xla_flags" and "dtype".
+    """Returns the conditions of a benchmark, with the load of the last minute.
+
+    Returns:
+      {"device", "processors", "load", "jax", "xla_flags", "dtype"}.
 
     Raises:
       UsageError: if there is no size or no batch, or one is below 1.
@@ -80,7 +84,7 @@ def circumstances(sizes: Sequence[int], batches: Sequence[int], bf16: bool) -> d
 
 
 def random_variables(module: nn.Module, *inputs: Any) -> Any:
-    """Plausible variables for these inputs; a network's own initialisation would first have to be compiled."""
+    """Returns plausible variables for these inputs without compiling the network's own initialisation."""
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), *inputs))
     return jax.tree.map_with_path(functools.partial(_draw, np.random.default_rng(0)), shapes)
 
@@ -97,7 +101,7 @@ def in_turns(runs: Mapping[str, Run], repeats: int) -> dict[str, np.ndarray]:
     """Times calls of several candidates in turns: a few calls of one, the first not counted, then of the next.
 
     Args:
-      runs: {name: a function that returns when its work is done}; what it does once alone is done.
+      runs: {name: a function that returns when its work is done}; one-time work such as compilation is done before.
       repeats: timed calls of each, at least 1.
 
     Returns:
@@ -117,12 +121,12 @@ def in_turns(runs: Mapping[str, Run], repeats: int) -> dict[str, np.ndarray]:
 
 
 def once_each(runs: Mapping[str, Run]) -> None:
-    """The first call of each, which compiles and warms up."""
+    """Calls each function once, to compile and warm up."""
     for run in runs.values():
         run()
 
 
-def compare(calls: Mapping[str, Call], repeats: int) -> dict[str, dict[str, Any]]:
+def compare_calls(calls: Mapping[str, Call], repeats: int) -> dict[str, dict[str, Any]]:
     """Compiles functions and times them in turns.
 
     Args:
@@ -130,8 +134,8 @@ def compare(calls: Mapping[str, Call], repeats: int) -> dict[str, dict[str, Any]
       repeats: timed calls of each.
 
     Returns:
-      {name: "median" in seconds, "multiply_adds", and "memory", the bytes that the compiled program needs beside its
-      arguments and results, or None where the platform does not say}.
+      {name: "median" in seconds, "multiply_adds", and "memory", the bytes that the compiled program needs in addition
+      to its arguments and results, or None where the platform does not report it}.
     """
     compiled = {name: jax.jit(fn).lower(*args).compile() for name, (fn, args) in calls.items()}
     runs = {name: lambda name=name: jax.block_until_ready(compiled[name](*calls[name][1])) for name in calls}
@@ -149,6 +153,6 @@ def compare(calls: Mapping[str, Call], repeats: int) -> dict[str, dict[str, Any]
 
 
 def summary(seconds: np.ndarray) -> dict[str, Any]:
-    """JSON values: "median", "quartiles" and "least" of times [n]."""
+    """Returns "median", "quartiles" and "least" of times [n] as JSON values."""
     low, median, high = np.percentile(seconds, (25, 50, 75))
     return {"median": median, "quartiles": [low, high], "least": seconds.min()}

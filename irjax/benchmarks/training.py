@@ -1,4 +1,4 @@
-"""How fast training steps are, fed from the host and from the device."""
+"""Speed of training steps, fed from the host and from the device."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import dataclasses
 import importlib.util
 import itertools
 import time
+import types
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,10 +17,11 @@ import numpy as np
 
 from irjax.benchmarks.pytorch import torch_training
 from irjax.benchmarks.timing import Run, Turns, in_turns, once_each, random_variables, summary
-from irjax.errors import UserError
-from irjax.inference import DetectorConfig
+from irjax.detector.detector import DetectorConfig
+from irjax.methods.method import Method
+from irjax.methods.registry import find_method
 
-_CHUNK = 5  # steps from one synchronisation to the next
+_CHUNK = 5  # steps between synchronisations
 _EXAMPLES = 64
 
 
@@ -33,47 +35,46 @@ def time_training(
 ) -> dict[str, Any]:
     """Times training steps on synthetic scenes, fed from the host and from the device.
 
-    The optimiser is AdamW, without averaging and augmentation, as it is on PyTorch's side.
+    The optimiser is AdamW, without averaging and augmentation, the same as for PyTorch.
 
     Args:
-      detector: its network and size are trained.
+      detector: its network is trained at its size.
       batch: examples in a step.
       repeats: timed steps of each feed, rounded to chunks of 5.
-      make_torch: makes the PyTorch network to compare with, from the number of channels.
-      turns: with other processes, if there are any.
+      make_torch: builds the PyTorch network to compare with, from the number of channels.
+      turns: turns shared with other processes, if there are any.
 
     Returns:
-      JSON values: "size", "batch", "traces" of each step function, times a step of "device_cache", "host_feed" (with
-      "data_wait", the share of the time spent waiting for data; needs grain, and is not there without), and those of
+      JSON values: "size", "batch", "traces" of each step function, times per step of "device_cache", "host_feed" (with
+      "data_wait", the fraction of the time spent waiting for data; absent without grain), and those of
       `torch_training`.
-
-    Raises:
-      UserError: for a method that is not trained here.
     """
-    from irjax.data.synthetic import SceneConfig, SyntheticSource
+    from irjax.data.clutter import SceneConfig
+    from irjax.data.synthetic import SyntheticSource
     from irjax.training.data import CachedFeed, HostFeed
     from irjax.training.parallel import data_parallel, replicate
     from irjax.training.state import TrainState
     from irjax.training.steps import make_train_step
 
-    method_for, config, with_masks = _experiment(detector, batch)
+    method = find_method(detector.method)
+    config = _config(detector, method, batch)
     size, data, devices = detector.size, config.data, jax.local_devices()[:1]
     source = SyntheticSource(SceneConfig(height=size, width=size), 0, max(_EXAMPLES, batch))
     tx = config.optimizer.build(1000, 100)
-    initial = random_variables(method_for(None).model, jnp.zeros((1, size, size, detector.channels)))
+    initial = random_variables(detector.module(), jnp.zeros((1, size, size, detector.channels)))
     traces: collections.Counter[str] = collections.Counter()
 
     def counted(name: str) -> Callable[[str | None], Any]:
         return lambda axis: _counting_traces(
-            make_train_step(method_for(axis), tx, seed_key=jax.random.key(0)), traces, name
+            make_train_step(method.objective(config, axis), tx, seed_key=jax.random.key(0)), traces, name
         )
 
     on_cache = data_parallel(counted("device_cache"), devices, several=True)
     on_batch = data_parallel(counted("host_feed"), devices)
-    cached = CachedFeed(source, data, batch, 0, with_masks, devices[0])
+    cached = CachedFeed(source, data, batch, 0, method.masks, devices[0])
     states = {name: replicate(TrainState.create(jax.tree.map(jnp.array, initial), tx, averaging=False), devices)
               for name in ("device_cache", "host_feed")}  # fmt: skip
-    host, steps = HostFeed(source, data, batch, 0, with_masks), itertools.count()
+    host, steps = HostFeed(source, data, batch, 0, method.masks), itertools.count()
 
     def run_cached() -> None:
         states["device_cache"], metrics = on_cache(states["device_cache"], cached.batches(0, _CHUNK))
@@ -100,40 +101,29 @@ def time_training(
     return {"size": size, "batch": batch, "traces": dict(traces), **_figures(seconds, batch, waits)}
 
 
-def _experiment(detector: DetectorConfig, batch: int) -> tuple[Callable[[str | None], Any], Any, bool]:
-    """The method for a device axis, the config of the paper's recipe for this network, and whether it needs masks."""
+def _config(detector: DetectorConfig, method: Method, batch: int) -> Any:
+    """Returns a run's config for this detector's network, with the method's defaults and without augmentation."""
     from irjax.data.augment import AugmentConfig
-    from irjax.experiments import adsnet, mshnet, na_irstd, spire
+    from irjax.data.splits import DataConfig
     from irjax.training.configs import LoopConfig
-    from irjax.training.data import DataConfig
     from irjax.training.optimizers import OptimizerConfig
 
-    known = {
-        "spire": (spire.paper, spire.spire_method),
-        "mshnet": (mshnet.official, mshnet.mshnet_method),
-        "adsnet": (adsnet.official, adsnet.adsnet_method),
-        "na_irstd": (na_irstd.official, na_irstd.na_irstd_method),
-    }
-    if detector.method not in known:
-        raise UserError(f"training is timed for {', '.join(known)}, not for {detector.method}")
-    recipe, method = known[detector.method]
-    config = recipe()
-    names = {field.name for field in dataclasses.fields(config.model)}
+    parts = {name: part() for name, part in method.parts.items()}
+    names = {field.name for field in dataclasses.fields(parts["model"])}
     options = {name: value for name, value in detector.model.items() if name in names}
+    parts["model"] = dataclasses.replace(parts["model"], channels=detector.channels, **options)
     bf16 = detector.model.get("dtype", "float32") == "bfloat16"
-    config = dataclasses.replace(
-        config,
+    return types.SimpleNamespace(
+        **parts,
         data=DataConfig(size=detector.size),
-        model=dataclasses.replace(config.model, channels=detector.channels, **options),
         augment=AugmentConfig(),
         optimizer=OptimizerConfig(name="adamw", rate=1e-3, warmup_epochs=0, schedule="constant"),
         loop=LoopConfig(batch_size=batch, bf16=bf16),
     )
-    return lambda axis: method(config, axis), config, detector.method != "spire"
 
 
 def _figures(seconds: Mapping[str, np.ndarray], batch: int, waits: Mapping[str, float]) -> dict[str, Any]:
-    """What `time_training` says of the times of its feeds [n] each, and the shares of the time that they wait."""
+    """Returns the figures of `time_training` from the times [n] of its feeds and the fractions of it they wait."""
     result: dict[str, Any] = {
         name: {**summary(times), "images_per_second": batch / np.median(times)} for name, times in seconds.items()
     }
@@ -145,10 +135,10 @@ def _figures(seconds: Mapping[str, np.ndarray], batch: int, waits: Mapping[str, 
 
 
 def _counting_traces(step: Callable[..., Any], traces: collections.Counter[str], name: str) -> Callable[..., Any]:
-    """The same step; `traces` counts how often JAX traces it."""
+    """Returns the same step; `traces` counts how often JAX traces it."""
 
     def traced(state: Any, examples: Any) -> Any:
-        traces[name] += 1  # Python runs when JAX traces, not when it computes
+        traces[name] += 1  # this line runs when JAX traces, not when it computes
         return step(state, examples)
 
     return traced

@@ -1,8 +1,8 @@
 """The subcommands of `irjax`, one module each.
 
-A module has SUMMARY and DESCRIPTION for the help, `add_arguments(parser)`, and `run(arguments)`; where a subcommand has
-subcommands of its own, `add_arguments` sets their `run`. What a run needs is imported when it runs: these
-modules import nothing heavy, so that ``irjax --help`` answers at once.
+A module has SUMMARY and DESCRIPTION for the help, `add_arguments(parser)`, and `run(arguments)`; if a subcommand has
+its own subcommands, `add_arguments` sets their `run`. The modules import nothing heavy at the top, only when they run,
+so that ``irjax --help`` answers at once.
 """
 
-COMMANDS = ("predict", "evaluate", "compare", "datasets", "labels", "benchmark", "models", "analyse")
+COMMANDS = ("train", "predict", "evaluate", "compare", "datasets", "labels", "benchmark", "models", "analyse")

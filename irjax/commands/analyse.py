@@ -1,13 +1,13 @@
-"""irjax analyse: what a method's parts do."""
+"""irjax analyse: studies of parts of the methods."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 
-SUMMARY = "look into methods: scale losses, kept patches, relevance, several ROC curves"
+SUMMARY = "analyse methods: scale losses, kept patches, relevance, ROC curves of several evaluations"
 DESCRIPTION = (
-    "Looks into methods: how a loss behaves, which patches a network keeps and why, several ROC curves in one picture."
+    "Analyses methods: the behaviour of losses, the patches that a network keeps, several ROC curves in one picture."
 )
 
 
@@ -19,26 +19,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weight, loss and gradient of the scale losses against the predicted area",
         description=(
             "Draws weight, loss and gradient of every scale loss against the predicted area, for discs about the "
-            "target's own centre and for shifted ones, and says which gradients are monotonic. Writes scale_loss.png, "
+            "target's own centre and for shifted ones, and lists which gradients are monotonic. Writes scale_loss.png, "
             ".svg, .csv (every curve) and .json (the table)."
         ),
     )
     scale.set_defaults(run=_scale_loss)
     add = scale.add_argument
-    add("--true-area", type=float, default=36.0, metavar="PX", help="of the target, in pixels (default: %(default)g)")
+    add(
+        "--true-area",
+        type=float,
+        default=36.0,
+        metavar="PX",
+        help="area of the target in pixels (default: %(default)g)",
+    )
     add(
         "--shift",
         type=float,
         default=2.0,
         metavar="PX",
-        help="how far the shifted predictions are from the target's centre (default: %(default)g)",
+        help="distance of the shifted predictions from the target's centre (default: %(default)g)",
     )
-    add("--variants", metavar="NAMES", help="with commas between, such as variance,diff (default: all)")
+    add("--variants", metavar="NAMES", help="comma-separated, such as variance,diff (default: all)")
     add(
         "--axis",
         default="log",
         choices=("log", "linear"),
-        help="of the areas: log from 1/16 to 8 times the true one, linear from 0 to 3 times (default: %(default)s)",
+        help="axis of the areas: log from 1/16 to 8 times the true one, linear from 0 to 3 (default: %(default)s)",
     )
     add("--out", default="scale-loss", metavar="DIR", help="folder for the files (default: ./%(default)s)")
 
@@ -57,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--as-trained",
         type=int,
         metavar="SEEDS",
-        help="also measure with masks as in training, without noise and with that of so many seeds, and with none "
-        "(masks.json); --number 0 draws nothing",
+        help="also measure with masks as in training, without noise and with the noise of this many seeds, and with "
+        "all patches kept (masks.json); --number 0 draws nothing",
     )
     relevance = actions.add_parser(
         "relevance",
@@ -79,17 +85,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     roc.set_defaults(run=_roc)
     add = roc.add_argument
     add("evaluations", nargs="+", metavar="LABEL=DIR", help="a label and the folder with roc.csv")
-    add("--level", default="pixel", choices=("pixel", "target"), help="of the curves (default: %(default)s)")
+    add("--level", default="pixel", choices=("pixel", "target"), help="level of the curves (default: %(default)s)")
     add("--out", default="roc.png", metavar="FILE", help="PNG, SVG or PDF (default: ./%(default)s)")
 
 
 def _add_data(parser: argparse.ArgumentParser, split: str | None, out: str) -> None:
-    """The arguments of commands that run a model over a data set and draw some of its images."""
+    """Adds the arguments of commands that run a model over a data set and draw some of its images."""
     add = parser.add_argument
     add("data", metavar="DATA", help="folder of the data set")
     add("--model", required=True, help="name of shipped weights, run directory or .safetensors file")
-    add("--split", default=split, help=f"of the data set (default: {split or 'all of it'})")
-    add("--layout", default="auto", help="of the data set (default: found out)")
+    add("--split", default=split, help=f"split of the data set (default: {split or 'all of it'})")
+    add("--layout", default="auto", help="layout of the data set (default: found automatically)")
     add("--number", type=int, default=8, metavar="N", help="images to draw, spread evenly (default: %(default)s)")
     add("--out", default=out, metavar="DIR", help="folder for the pictures (default: ./%(default)s)")
 
@@ -100,7 +106,7 @@ def _on_data(report: Callable[..., object], command: argparse.Namespace) -> None
 
 
 def _patches(command: argparse.Namespace) -> None:
-    from irjax.reports.patches import compare_masks, draw_kept_patches
+    from irjax.studies.patches import compare_masks, draw_kept_patches
 
     if command.number or command.as_trained is None:
         _on_data(draw_kept_patches, command)
@@ -110,13 +116,13 @@ def _patches(command: argparse.Namespace) -> None:
 
 
 def _relevance(command: argparse.Namespace) -> None:
-    from irjax.reports.relevance import analyse_relevance
+    from irjax.studies.relevance import analyse_relevance
 
     _on_data(analyse_relevance, command)
 
 
 def _roc(command: argparse.Namespace) -> None:
-    from irjax.reports.roc import draw_rocs
+    from irjax.studies.roc import draw_rocs
 
     draw_rocs(command.out, command.evaluations, command.level)
 
@@ -124,7 +130,7 @@ def _roc(command: argparse.Namespace) -> None:
 def _scale_loss(command: argparse.Namespace) -> None:
     from irjax.commands.evaluate import protocol_names
     from irjax.losses.scale import VARIANTS
-    from irjax.reports.analyse import analyse_scale_loss
+    from irjax.studies.scale_loss_report import analyse_scale_loss
 
     analyse_scale_loss(
         command.out,

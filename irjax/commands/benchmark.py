@@ -1,4 +1,4 @@
-"""irjax benchmark: how fast a detector is, and how far from the machine's peak."""
+"""irjax benchmark: speed of a detector and its ratio to the machine's peak."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from irjax.errors import UsageError
 
-SUMMARY = "time a detector, and say how far from the machine's peak it is"
+SUMMARY = "time a detector and compare it with the machine's peak"
 DESCRIPTION = (
     "Prints parameters, multiply-adds, latency and throughput of predict_fn (letterbox, network, decoding) and of "
     "the bare network, and their ratio to the floor: the multiply-adds at the rate of a large matrix product, "
-    "measured in the same run. What is compared runs in turns."
+    "measured in the same run. Candidates are timed in turns."
 )
 
 
@@ -22,12 +22,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--model", default="spire", help="a method with random weights, or what irjax.load takes (default: %(default)s)"
     )
+    add("--method", metavar="MODULE:ATTRIBUTE", help="your own method, as the model or as that of its weights")
     add("--size", type=int, nargs="+", default=[512], help="sides of the square images in px (default: %(default)s)")
     add("--batch", type=int, nargs="+", default=[1], help="batch sizes (default: %(default)s)")
     add(
-        "--channels", type=int, choices=(1, 3), default=3, help="of a method with random weights (default: %(default)s)"
+        "--channels",
+        type=int,
+        choices=(1, 3),
+        default=3,
+        help="input channels of a method with random weights (default: %(default)s)",
     )
-    add("--repeats", type=int, default=30, help="timed calls of each (default: %(default)s)")
+    add("--repeats", type=int, default=30, help="timed calls of each candidate (default: %(default)s)")
     add("--threads", type=int, help="processors to use (default: all)")
     add("--bf16", action="store_true", help="compute in bfloat16")
     add(
@@ -39,48 +44,52 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--torch",
         metavar="FILE[:CLASS]",
-        help="compare with a PyTorch network with the published layer names, in turns; "
-        "CLASS(channels) makes it (default: TorchHRPE or TorchMSHNet; tests/models has both); training steps eagerly, "
-        "with channels last, and compiled",
+        help="compare in turns with a PyTorch network that has the published layer names; "
+        "CLASS(channels) builds it (default: TorchHRPE or TorchMSHNet; tests/models has both); training steps run "
+        "eagerly, with channels last, and compiled",
     )
     add(
         "--sparse",
         action="store_true",
-        help="time ADSNet's sparse stages and the whole network with and without dropping patches, instead of a model",
+        help="instead of a model, time ADSNet's sparse stages and the whole network, with and without dropping patches",
     )
     add(
         "--selection",
         type=int,
         nargs="*",
         metavar="K",
-        help="time Na-IRSTD's injection and the whole network for these numbers of selected patches (5 and 16 if none "
-        "are given) and for all patches, instead of a model; with --train the gradient of a training step, too",
+        help="instead of a model, time Na-IRSTD's injection and the whole network for these numbers of selected "
+        "patches (5 and 16 if none are given) and for all patches; with --train also the gradient of a training step",
     )
     add(
         "--turns",
         metavar="FILE",
-        help="where several of these commands have the same FILE they compile side by side and time in turns",
+        help="several such commands with the same FILE compile in parallel and time in turns",
     )
-    add("--json", metavar="FILE", help="also write all numbers there")
+    add("--json", metavar="FILE", help="also write all numbers to this file")
 
 
 def run(command: argparse.Namespace) -> None:
-    """Runs it."""
+    """Runs the command."""
     if command.train_batch < 1:
         raise UsageError(f"--train-batch must be at least 1, got {command.train_batch}")
     if command.threads is not None:
         _limit_processors(command.threads)
-    from irjax.reports.benchmark import as_text, selection_as_text, sparse_as_text
-    from irjax.reports.files import write_json
+    from irjax.benchmarks.table import detector_text, selection_text, sparse_text
+    from irjax.io.files import write_json
     from irjax.training.allocator import keep_freed_memory
 
     keep_freed_memory()
+    if command.method:
+        from irjax.methods.registry import register_from
+
+        register_from(command.method)
     if command.sparse:
-        report, show = _sparse(command), sparse_as_text
+        report, show = _sparse(command), sparse_text
     elif command.selection is not None:
-        report, show = _selection(command), selection_as_text
+        report, show = _selection(command), selection_text
     else:
-        report, show = _one_model(command), as_text
+        report, show = _one_model(command), detector_text
     print(show(report))
     if command.json:
         write_json(command.json, report)
@@ -130,7 +139,7 @@ def _selection(command: argparse.Namespace) -> dict[str, Any]:
 
 
 def _limit_processors(number: int) -> None:
-    """Leaves this process so many processors, before JAX makes its threads."""
+    """Limits this process to so many processors, before JAX creates its threads."""
     if not hasattr(os, "sched_setaffinity"):
         raise UsageError("--threads needs Linux")
     available = sorted(os.sched_getaffinity(0))

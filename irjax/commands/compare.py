@@ -1,4 +1,4 @@
-"""irjax compare: two prediction sets on the same images."""
+"""irjax compare: compares two prediction sets on the same images."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_truth(parser)
     add_scoring(parser)
-    add("--protocol", metavar="NAME", help="(default: irjax if both are maps, else centroid)")
+    add("--protocol", metavar="NAME", help="protocol to score under (default: irjax if both are maps, else centroid)")
     add("--out", metavar="DIR", help="write comparison.json, comparison.csv and per_image.csv there")
 
 
 def run(command: argparse.Namespace) -> None:
-    """Runs it."""
-    from irjax.reports.compare import compare_files
-    from irjax.reports.evaluate import Options
+    """Runs the command."""
+    from irjax.evaluation.compare import compare_files
+    from irjax.evaluation.evaluate import Options
 
     compare_files(
         command.predictions,

@@ -1,13 +1,14 @@
-"""irjax datasets: prepare data sets, and see what is in a folder."""
+"""irjax datasets: prepares data sets and inspects folders."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import pathlib
+from typing import Any
 
-SUMMARY = "prepare data sets, see what is in a folder and what is wrong with it"
-DESCRIPTION = "Prepares data sets, and says what is in a folder."
+SUMMARY = "prepare data sets, list the contents of a folder and its defects"
+DESCRIPTION = "Prepares data sets and lists the contents of folders."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,15 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument(
         "--source", metavar="DIR", help="folder of the publication (every data set but synthetic has one)"
     )
-    build.add_argument("--out", metavar="DIR", help="where to (default: $IRJAX_DATA, else ./datasets)")
-    build.add_argument("--overwrite", action="store_true", help="replace what is prepared there already")
+    build.add_argument("--out", metavar="DIR", help="output folder (default: $IRJAX_DATA, else ./datasets)")
+    build.add_argument("--overwrite", action="store_true", help="replace a data set that is already prepared there")
     known = _action(actions, "list", _list, "list the data sets that can be prepared, or a folder's splits")
-    known.add_argument("root", nargs="?", metavar="DIR", help="say this folder's layout and splits instead")
+    known.add_argument("root", nargs="?", metavar="DIR", help="print this folder's layout and splits instead")
     known.add_argument("--layout", default="auto", help="layout of the folder (default: found automatically)")
-    seen = _action(actions, "inspect", _inspect, "say what a folder holds and what is wrong with it; draw its targets")
+    seen = _action(actions, "inspect", _inspect, "list the contents of a folder and its defects; draw its targets")
     seen.add_argument("root", metavar="DIR", help="data set in a published layout")
     seen.add_argument("--layout", default="auto", help="layout of the folder (default: found automatically)")
-    seen.add_argument("--split", help="only this one (default: all that are published)")
+    seen.add_argument("--split", help="only this split (default: all published ones)")
     seen.add_argument("--out", metavar="DIR", help="write inspect.json and pictures there (default: only print)")
     seen.add_argument(
         "--near",
@@ -45,7 +46,7 @@ def _action(actions, name: str, run, summary: str) -> argparse.ArgumentParser:
 
 
 def data_folder() -> pathlib.Path:
-    """Where prepared data go: $IRJAX_DATA, else ./datasets."""
+    """Returns the folder for prepared data: $IRJAX_DATA, otherwise ./datasets."""
     return pathlib.Path(os.environ.get("IRJAX_DATA") or "datasets")
 
 
@@ -61,13 +62,13 @@ def _build(command: argparse.Namespace) -> None:
 
 
 def _inspect(command: argparse.Namespace) -> None:
-    from irjax.reports.inspect import inspect_folder
-    from irjax.reports.inspect_text import as_text, write_report
+    from irjax.studies.inspect import inspect_folder
+    from irjax.studies.inspect_text import inspection_text, write_inspection
 
     found = inspect_folder(command.root, command.layout, command.split, near=command.near)
-    print(as_text(found))
+    print(inspection_text(found))
     if command.out:
-        print(f"written to {command.out}: {', '.join(write_report(command.out, found))}")
+        print(f"written to {command.out}: {', '.join(write_inspection(command.out, found))}")
 
 
 def _list(command: argparse.Namespace) -> None:
@@ -82,7 +83,7 @@ def _list(command: argparse.Namespace) -> None:
     from irjax.datasets.build import BUILDERS, builder_class
 
     for name in BUILDERS:
-        builder = builder_class(name)
+        builder: Any = builder_class(name)
         configs = ", ".join(f"{name}/{config.name}" for config in builder.BUILDER_CONFIGS)
         parts = (f"{name:10} ", builder.__doc__.splitlines()[0], configs and f"[{configs}]", builder.HOMEPAGE)
         print(" ".join(part for part in parts if part))

@@ -1,4 +1,4 @@
-"""irjax evaluate: scores of the predictions of any program."""
+"""irjax evaluate: scores the predictions of any program."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import argparse
 SUMMARY = "score the predictions of any program"
 DESCRIPTION = (
     "Scores predictions, of irjax or of any other program, against annotated images under any number of protocols: "
-    "one table with bootstrap intervals, and what is known to be wrong with each published protocol. Predictions are a "
+    "one table with bootstrap intervals, and the known errors of each published protocol. Predictions are a "
     "folder of maps (PNG, TIFF, NPY, NPZ, MAT) or a COCO-keypoint JSON file; names are matched with or without folder, "
     "ending and suffix (_pixels0, _mask, _gt). Nothing is written if anything cannot be read."
 )
@@ -21,13 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_scoring(parser)
     add("--protocol", metavar="NAME[,NAME...]", help="columns of the table (default: irjax for maps, else centroid)")
     add("--out", metavar="DIR", help="write tables, curves and pictures there (default: only print the table)")
-    add("--html", metavar="FILE", help="write one page with everything, which opens without a network")
+    add("--html", metavar="FILE", help="write one HTML page with everything, which opens offline")
     add("--overlays", type=int, default=8, metavar="N", help="pictures of the N worst images (default: %(default)s)")
     add("--intervals", action="store_true", help="print bootstrap intervals of every protocol, not only of the first")
 
 
 def add_truth(parser: argparse.ArgumentParser) -> None:
-    """Declares where the truth is."""
+    """Declares the arguments that locate the truth."""
     add = parser.add_argument
     add("--truth", required=True, metavar="DIR", help="folder of masks, or data set, in a published layout or prepared")
     add("--split", help="split of the data set (default: all)")
@@ -35,32 +35,44 @@ def add_truth(parser: argparse.ArgumentParser) -> None:
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> None:
-    """Declares how predictions are read and scored."""
+    """Declares the arguments that control how predictions are read and scored."""
     add = parser.add_argument
     add(
         "--threshold",
         type=float,
-        help="of maps (p > threshold) or points (score >= threshold); default: the protocol's",
+        help="threshold of maps (p > threshold) or points (score >= threshold); default: the protocol's",
     )
     add("--logits", action="store_true", help="float maps are logits")
     add("--key", help="array in .npz files (default: the only one) or variable in .mat files (default: T)")
     add("--resize", action="store_true", help="scale maps of another size to the truth's, bilinearly")
-    add("--canvas", choices=("pad", "resize"), help="how protocols that resize do it (default: as they say)")
-    add("--canvas-size", type=int, metavar="PX", help="side of their square in pixels (default: as they say)")
+    add(
+        "--canvas", choices=("pad", "resize"), help="how protocols that resize do it (default: as the protocol defines)"
+    )
+    add(
+        "--canvas-size",
+        type=int,
+        metavar="PX",
+        help="side of their square in pixels (default: as the protocol defines)",
+    )
     add("--allow-missing", action="store_true", help="accept names that are on one side only")
-    add("--processes", type=int, metavar="N", help="that read and score (default: all processors, for many maps)")
-    add("--seed", type=int, default=0, help="of the bootstrap (default: %(default)s)")
+    add(
+        "--processes",
+        type=int,
+        metavar="N",
+        help="processes that read and score (default: all processors, for many maps)",
+    )
+    add("--seed", type=int, default=0, help="seed of the bootstrap (default: %(default)s)")
 
 
 def scoring_options(command: argparse.Namespace) -> dict:
-    """Those arguments as options of `irjax.reports.evaluate.Options`."""
+    """Returns the arguments of `add_scoring` as options of `irjax.evaluation.evaluate.Options`."""
     names = ("threshold", "resize", "canvas", "canvas_size", "allow_missing", "processes", "seed")
     return {name: getattr(command, name) for name in names}
 
 
 def run(command: argparse.Namespace) -> None:
-    """Runs it."""
-    from irjax.reports.evaluate import Options, evaluate_files
+    """Runs the command."""
+    from irjax.evaluation.evaluate import Options, evaluate_files
 
     evaluate_files(
         command.predictions,
@@ -81,5 +93,5 @@ def run(command: argparse.Namespace) -> None:
 
 
 def protocol_names(text: str | None) -> list[str]:
-    """The names in a comma-separated list; none for None."""
+    """Returns the names in a comma-separated list; empty for None."""
     return [name.strip() for name in (text or "").split(",") if name.strip()]

@@ -1,4 +1,4 @@
-"""irjax labels: annotations from one format to another."""
+"""irjax labels: converts annotations from one format to another."""
 
 from __future__ import annotations
 
@@ -40,20 +40,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where the point of a mask's target is: its centroid; a pixel drawn around it as LESPS does (coarse); any "
         "of its pixels (uniform) (default: %(default)s)",
     )
-    add("--seed", type=int, default=0, help="of drawn points; an image's depend on its name alone (default: 0)")
-    add("--connectivity", type=int, default=8, choices=(8, 4), help="of a mask's targets (default: %(default)s)")
-    add("--radius", type=float, default=0.0, metavar="PX", help="of the discs of --to masks (default: one pixel each)")
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of drawn points; those of an image depend only on its name (default: 0)",
+    )
+    add(
+        "--connectivity",
+        type=int,
+        default=8,
+        choices=(8, 4),
+        help="connectivity of a mask's targets (default: %(default)s)",
+    )
+    add(
+        "--radius",
+        type=float,
+        default=0.0,
+        metavar="PX",
+        help="radius of the discs of --to masks (default: one pixel each)",
+    )
     add("--images", metavar="DIR", help="images that YOLO files or a table of points annotate, to know their sizes")
     add(
         "--box-convention",
         default="voc",
         choices=("voc", "sirst_v2"),
-        help="of VOC files that are read: sirst_v2 for those of SIRST-v2 (default: %(default)s)",
+        help="convention of VOC files that are read: sirst_v2 for those of SIRST-v2 (default: %(default)s)",
     )
 
 
 def run(command: argparse.Namespace) -> None:
-    """Runs it."""
+    """Runs the command."""
     from irjax.labels import convert
 
     done = convert(

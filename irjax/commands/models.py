@@ -1,4 +1,4 @@
-"""irjax models: the weights that ship with irjax."""
+"""irjax models: lists the weights that ship with irjax."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import Any
 
 from irjax.errors import UsageError
 
-SUMMARY = "list the weights that ship with irjax, and what they were made of"
+SUMMARY = "list the weights that ship with irjax and how they were made"
 DESCRIPTION = (
-    "Lists the weights that ship with irjax and what they reached on validation images (masks by regions, under the "
-    "protocol irjax; SPIRE's points by distance); with names, their whole cards."
+    "Lists the weights that ship with irjax and their figures on validation images (masks by regions, under the "
+    "protocol irjax; SPIRE's points by distance); with names, their complete cards."
 )
 
-# No Fa: it is a rate of pixels for masks, of points for SPIRE.
+# Without Fa, which is a rate of pixels for masks but of points for SPIRE.
 _METRICS = ("IoU", "nIoU", "Pd", "F1", "TP", "FP", "FN")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
-    parser.add_argument("name", nargs="*", help="show only these, with their whole card")
+    parser.add_argument("name", nargs="*", help="show only these, with their complete cards")
 
 
 def run(command: argparse.Namespace) -> None:
-    """Runs it."""
-    from irjax import weights
+    """Runs the command."""
+    from irjax.detector import weights
 
     shipped = weights.names()
     unknown = [name for name in command.name if name not in shipped]
@@ -65,7 +65,7 @@ def _about(name: str, variables: Mapping[str, Any], config: Any, megabytes: floa
 
 
 def _rows(name: str, card: Mapping[str, Any]) -> list[list[Any]]:
-    """A row for each split of the card's figures."""
+    """Returns a row for each split of the card's figures."""
     from irjax.metrics.protocols import protocol
     from irjax.reports.tables import format_value
 

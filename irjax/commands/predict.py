@@ -1,4 +1,4 @@
-"""irjax predict: targets in image files."""
+"""irjax predict: detects targets in image files."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="name of shipped weights (irjax models), run directory, .safetensors or published .pth file, or "
         "tophat, lef, aadcdd or tllcm, filters without weights (default: %(default)s)",
     )
-    add("--out", default="runs/predict", metavar="DIR", help="where to write (default: %(default)s)")
+    add("--method", metavar="MODULE:ATTRIBUTE", help="your own method, which the model belongs to (docs/own-method.md)")
+    add("--out", default="runs/predict", metavar="DIR", help="output folder (default: %(default)s)")
     add("--threshold", type=float, help="lowest score of a detection (default: the model's own)")
     add("--size", type=int, help="side in pixels of the square that images are fitted into (default: the model's own)")
     add(
         "--native",
         action="store_true",
-        help="keep the images' own resolution, and cover larger ones by overlapping squares; for models that predict "
+        help="keep the images' own resolution and cover larger images by overlapping squares; for models that predict "
         "masks",
     )
     add("--max-detections", type=int, metavar="N", help="most detections in an image (default: the model's own)")
@@ -46,23 +47,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw pictures of the first N images with detections (default: %(default)s)",
     )
     add("--split", metavar="NAME", help="take the images of this split of the data set whose folder is given")
-    add("--recursive", action="store_true", help="take the folders below a folder, too")
+    add("--recursive", action="store_true", help="also take images in the folders below a folder")
 
 
 def run(command: argparse.Namespace) -> None:
-    """Runs it."""
-    from irjax.reports.predict import find_images, predict_files, split_images
+    """Runs the command."""
+    from irjax.detector.files import find_images, predict_files
+    from irjax.evaluation.truths import split_images
     from irjax.training.allocator import keep_freed_memory
 
     keep_freed_memory()
+    if command.method:
+        from irjax.methods.registry import register_from
+
+        register_from(command.method)
     for flag, least in (("overlays", 0), ("size", 1), ("max_detections", 1)):
         value = getattr(command, flag)
         if value is not None and value < least:
             raise UsageError(f"--{flag.replace('_', '-')} must be at least {least}, got {value}")
     if command.split is None:
         files = find_images(command.images, recursive=command.recursive)
+    elif len(command.images) == 1:
+        files = find_images(split_images(command.images[0], command.split))
     else:
-        files = split_images(command.images, command.split)
+        raise UsageError(f"--split goes with one data set, got {len(command.images)} paths")
     detect, threshold = _detect(command)
     outcome = predict_files(detect, files, command.out, overlays=command.overlays, threshold=threshold)
     found = sum(map(len, outcome.predictions.values()))
@@ -80,7 +88,7 @@ def run(command: argparse.Namespace) -> None:
 
 
 def _detect(command: argparse.Namespace):
-    """What a command line asks for: a list of images [H, W] to Detections, and the threshold of masks."""
+    """Returns the requested detector, from a list of images [H, W] to Detections, and the threshold of masks."""
     import jax
     import numpy as np
 
@@ -103,4 +111,4 @@ def _detect(command: argparse.Namespace):
         joined = jax.tree.map(lambda *parts: np.concatenate(parts), *(one.replace(masks=None) for one in found))
         return joined.replace(masks=tuple(np.asarray(one.masks[0]) for one in found))  # of any sizes
 
-    return detect_each, 0.5  # of `irjax.baselines.common.as_probability`, whatever the threshold of responses
+    return detect_each, 0.5  # threshold of `irjax.baselines.common.as_probability`, whatever the threshold of responses

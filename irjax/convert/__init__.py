@@ -1,7 +1,7 @@
-"""Published PyTorch checkpoints to variables and back, one table a method.
+"""Conversion of published PyTorch checkpoints to variables and back, with one table for each method.
 
-A table maps the path of each flax submodule to the name of the PyTorch submodule it came from; everything else
-(layouts, collections, shapes, completeness) is the same for all methods and lives here.
+A table maps the path of each flax submodule to the name of the corresponding PyTorch submodule. Everything else
+(layouts, collections, shapes, completeness) is the same for all methods and is implemented here.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from irjax.types import Array
 
 _TABLES = {"mshnet": "irjax.convert.mshnet", "spire": "irjax.convert.spire"}
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-_COUNTER = "num_batches_tracked"  # of PyTorch's batch normalisation; plays no part with a fixed momentum
+_COUNTER = "num_batches_tracked"  # counter of PyTorch's batch normalisation; unused with a fixed momentum
 _LISTED = 8
 
 
 def from_torch(method: str, file_or_state_dict: str | os.PathLike | Mapping[str, Any]) -> dict[str, Any]:
-    """Variables from a published PyTorch checkpoint.
+    """Converts a published PyTorch checkpoint to variables.
 
     Args:
       method: name of the method, such as "spire".
-      file_or_state_dict: a ``.pth`` file (PyTorch is needed to read it) holding a state_dict or a dict with one under
+      file_or_state_dict: a ``.pth`` file (reading it requires PyTorch) with a state_dict or a dict that has one under
         ``model``, ``state_dict`` or ``net``; or such a dict itself, with numpy or PyTorch values. The number of input
-        channels is taken from its first convolution, and a prefix ``module.`` on every key is dropped.
+        channels is that of its first convolution, and a prefix ``module.`` on every key is dropped.
 
     Returns:
       ``{"params": ..., "batch_stats": ...}``, nested dicts of float32 numpy arrays, for the method's module.
@@ -41,8 +41,8 @@ def from_torch(method: str, file_or_state_dict: str | os.PathLike | Mapping[str,
     Raises:
       MissingFileError: if there is no such file.
       ImportError: if a file is given and PyTorch is not installed.
-      UserError: if the method is unknown, the file is no checkpoint, or keys are missing, extra or misshaped; the
-        message lists them.
+      UserError: if the method is unknown, the file is not a checkpoint, or keys are missing, extra or have a wrong
+        shape; the message lists them.
     """
     table = _table(method)
     if isinstance(file_or_state_dict, Mapping):
@@ -54,7 +54,7 @@ def from_torch(method: str, file_or_state_dict: str | os.PathLike | Mapping[str,
 
 
 def to_torch(method: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The inverse of `from_torch`: a state_dict with the published names.
+    """Converts variables to a state_dict with the published names; the inverse of `from_torch`.
 
     Args:
       method: name of the method, such as "spire".
@@ -64,7 +64,7 @@ def to_torch(method: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]
       PyTorch key to array, float32 in PyTorch's layouts; batch counters, which irjax does not keep, are int64 zeros.
 
     Raises:
-      UserError: if the method is unknown or the variables have a submodule its table does not know.
+      UserError: if the method is unknown or its table lacks a submodule of the variables.
     """
     table = _table(method)
     state = {}
@@ -77,14 +77,14 @@ def to_torch(method: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]
 
 
 def published_settings(method: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """How the published program runs converted variables: fields of `irjax.inference.DetectorConfig`.
+    """Returns the settings with which the published program runs converted variables.
 
     Args:
       method: name of the method, such as "spire".
-      variables: from `from_torch`; they tell the number of input channels.
+      variables: from `from_torch`; they determine the number of input channels.
 
     Returns:
-      Field name to value.
+      Field name to value, of fields of `irjax.detector.detector.DetectorConfig`.
 
     Raises:
       UserError: if the method is unknown.
@@ -101,7 +101,10 @@ def _table(method: str) -> Any:
 
 
 def _read_pth(path: str | os.PathLike) -> Any:
-    """The object in a ``.pth`` file; only tensors and plain containers are unpickled, so a file cannot run code."""
+    """Loads a ``.pth`` file.
+
+    Only tensors and plain containers are unpickled, so a file cannot run code.
+    """
     if not pathlib.Path(path).is_file():
         raise MissingFileError(f"no checkpoint file {os.fspath(path)}")
     try:
@@ -113,13 +116,13 @@ def _read_pth(path: str | os.PathLike) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileError:
         raise
-    except Exception as error:  # of a damaged file PyTorch raises what it likes
+    except Exception as error:  # PyTorch raises various exceptions for a damaged file
         reason = str(error).split("\n")[0]
         raise UserError(f"{os.fspath(path)} is not a PyTorch checkpoint of plain tensors: {reason}") from error
 
 
 def _state_dict(loaded: Any, where: str) -> dict[str, np.ndarray]:
-    """Parameter name to numpy array, without batch counters."""
+    """Returns a dict of parameter names to numpy arrays, without batch counters."""
     for key in ("model", "state_dict", "net"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
@@ -128,7 +131,7 @@ def _state_dict(loaded: Any, where: str) -> dict[str, np.ndarray]:
         raise UserError(f"{where}: a state_dict (name to tensor), alone or under the key 'model', was expected")
     drop = "module." if loaded and all(key.startswith("module.") for key in loaded) else ""
     state = {key.removeprefix(drop): value for key, value in loaded.items() if not key.endswith(_COUNTER)}
-    # PyTorch tensors turn into arrays by themselves once they are detached from the graph.
+    # numpy converts PyTorch tensors once they are detached from the graph.
     return {key: np.asarray(v.detach().cpu().float() if hasattr(v, "detach") else v) for key, v in state.items()}
 
 
@@ -156,7 +159,7 @@ def _convert(method: str, table: Any, state: Mapping[str, np.ndarray], where: st
 
 
 def _template(module: Any, channels: int) -> dict[tuple[str, ...], jax.ShapeDtypeStruct]:
-    """The shape of every variable of a module, without computing any."""
+    """Returns the shape of every variable of a module without computing any."""
     images = jnp.zeros((1, 32, 32, channels))
     return _flatten(jax.eval_shape(module.init, jax.random.key(0), images))
 
@@ -166,7 +169,7 @@ def _flatten(variables: Mapping[str, Any]) -> dict[tuple[str, ...], Array]:
 
 
 def _torch_key(modules: Mapping[str, str], path: tuple[str, ...]) -> str:
-    """("params", "stem1", "conv", "kernel") to "conv1.weight"."""
+    """Converts ("params", "stem1", "conv", "kernel") to "conv1.weight"."""
     module, leaf = "/".join(path[1:-1]), path[-1]
     if module not in modules or leaf not in _LEAVES:
         raise UserError(f"no published counterpart for the variable {'/'.join(path)}")
@@ -174,7 +177,7 @@ def _torch_key(modules: Mapping[str, str], path: tuple[str, ...]) -> str:
 
 
 def _from_torch_layout(value: np.ndarray) -> np.ndarray:
-    """Kernels from OIHW to HWIO; a depthwise kernel [C, 1, k, k] becomes [k, k, 1, C] by the same move."""
+    """Transposes kernels from OIHW to HWIO; a depthwise kernel [C, 1, k, k] becomes [k, k, 1, C] in the same way."""
     return np.ascontiguousarray(value.transpose(2, 3, 1, 0)) if value.ndim == 4 else value
 
 
@@ -183,6 +186,6 @@ def _to_torch_layout(value: np.ndarray) -> np.ndarray:
 
 
 def _listed(what: str, names: list[str]) -> list[str]:
-    """A sentence part that lists the first names, or nothing."""
+    """Returns a phrase that lists the first names, or nothing."""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return [f"{len(names)} {what}: {', '.join(names[:_LISTED])}{more}"] if names else []

@@ -1,4 +1,4 @@
-"""MSHNet: submodules of `irjax.models.MSHNet` and their names in the published checkpoints."""
+"""Table for MSHNet: submodules of `irjax.models.MSHNet` and their names in the published checkpoints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from irjax.models.mshnet import DEPTHS, WIDTHS, MSHNet
 MODULE = MSHNet()
 FIRST_KERNEL = "conv_init.weight"
 CHANNELS = (1, 3)
-# The published program resizes images to 256x256 and calls a pixel a target above one half.
+# The published program resizes images to 256x256 and classifies a pixel above one half as target.
 SETTINGS = {"size": 256, "normalization": "imagenet", "threshold": 0.5}
 
 _BLOCK = {

@@ -1,4 +1,4 @@
-"""SPIRE: submodules of `irjax.models.HRPE` and their names in the published checkpoints."""
+"""Table for SPIRE: submodules of `irjax.models.HRPE` and their names in the published checkpoints."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from irjax.models.hrpe import HRPE
 MODULE = HRPE()
 FIRST_KERNEL = "conv1.weight"
 CHANNELS = (1, 3)
-# The published evaluation keeps 8 peaks and drops weaker ones beside strong ones; irjax does neither.
+# The published evaluation keeps 8 peaks and drops peaks much weaker than the strongest; irjax does neither.
 SETTINGS = {"size": 512, "normalization": "imagenet", "threshold": 0.35}
 
 _BOTTLENECK = {

@@ -1,6 +1,6 @@
-"""Augmentation inside the jitted step: crop, zoom, flips, right angles, contrast, noise, injected targets.
+"""Augmentation inside the jitted step: crop, zoom, flips, right-angle rotations, contrast, noise, injected targets.
 
-Every example draws from its own key, so the result does not depend on the batch or device it lies in.
+Each example has its own random key, so the result does not depend on its batch or device.
 """
 
 from __future__ import annotations
@@ -18,21 +18,25 @@ from irjax.ops.keys import purpose_key
 
 @dataclasses.dataclass(frozen=True)
 class AugmentConfig:
-    """What is varied, by how much. The default changes nothing.
+    """Augmentations and their ranges. The defaults change nothing.
 
     Attributes:
       crop: side of a random square crop in letterboxed pixels, or 0 for the whole canvas.
-      crop_on_target: share of crops of images with targets that are drawn around one of them; the rest are uniform.
-      zoom: lowest and highest magnification about the centre, drawn uniformly in its logarithm.
-      flips: mirrors the image left-right and up-down with probability one half each.
-      rotations: exchanges rows and columns with probability one half (with flips: all right-angle rotations).
-      gain: highest relative change of contrast, about the mean gray.
-      offset: highest change of brightness, in units of the full scale.
-      noise: highest deviation of added white noise, in units of the full scale; drawn uniformly from zero.
+      crop_on_target: probability that a crop of an image with targets is placed around one of them; all other crops
+        are placed uniformly.
+      zoom: lowest and highest magnification about the centre, drawn log-uniformly.
+      flips: flip the image left-right and up-down, each with probability 1/2.
+      rotations: transpose the image with probability 1/2; together with flips, this gives all right-angle rotations.
+      gain: maximum relative change of contrast, about the mean gray value.
+      offset: maximum change of brightness, as a fraction of the full scale.
+      noise: maximum standard deviation of added white noise, as a fraction of the full scale; the standard deviation
+        is drawn uniformly between 0 and this value.
       inject: number of slots for injected point targets.
       inject_share: probability that a slot is used.
-      inject_scr: lowest and highest signal-to-clutter ratio: peak over the deviation of the surrounding 32x32 pixels.
-      inject_sigma: lowest and highest deviation of an injected Gaussian target, in letterboxed pixels.
+      inject_scr: lowest and highest signal-to-clutter ratio, the peak over the standard deviation of the surrounding
+        32x32 pixels; drawn log-uniformly.
+      inject_sigma: lowest and highest standard deviation of an injected Gaussian target, in letterboxed pixels; drawn
+        log-uniformly.
     """
 
     crop: int = 0
@@ -63,36 +67,36 @@ class Augmented(NamedTuple):
     Attributes:
       image: [s, s] float32 in [0, 1].
       points: [K + inject, 2] float32 (x, y) in pixels.
-      mask: [K + inject] bool; False where a point left the image.
-      segmentation: [s, s] bool, or None as it came.
-      extent: [4] int32, the first and last column and row of the image, (left, top, right, bottom), inclusive; they may
-        lie outside of the s x s pixels. The rest is margin, and zero.
+      valid: [K + inject] bool; False where a point left the image.
+      mask: [s, s] bool, or None if the input had no mask.
+      extent: [4] int32 (left, top, right, bottom), the first and last column and row of the image, inclusive; they may
+        lie outside the s x s pixels. Pixels outside the extent are margin and zero.
     """
 
     image: jax.Array
     points: jax.Array
-    mask: jax.Array
-    segmentation: jax.Array | None
+    valid: jax.Array
+    mask: jax.Array | None
     extent: jax.Array
 
 
-_MASK_FRACTION = 0.25  # of its peak, above which an injected target's pixel is in the mask, as in `SceneConfig`
-_CLUTTER = 32  # side of the neighbourhood whose deviation sets the amplitude of an injected target
+_MASK_FRACTION = 0.25  # fraction of the peak above which a pixel of an injected target is in the mask (`SceneConfig`)
+_CLUTTER = 32  # side of the neighbourhood whose standard deviation scales the amplitude of an injected target
 
 
-def _uniform(key: jax.Array, low: float, high: float, shape: tuple[int, ...] = ()) -> jax.Array:
+def _uniform(key: jax.Array, low: float | jax.Array, high: float | jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
     return jax.random.uniform(key, shape, minval=low, maxval=high)
 
 
 def _inside(extent: jax.Array, side: int) -> jax.Array:
-    """Which pixels are image rather than margin: [side, side] bool."""
+    """Returns which pixels are image rather than margin, [side, side] bool."""
     axis = jnp.arange(side)
     columns, rows = ((axis >= extent[i]) & (axis <= extent[i + 2]) for i in (0, 1))
     return rows[:, None] & columns[None, :]
 
 
 def _sample_axis(image: jax.Array, positions: jax.Array, axis: int) -> jax.Array:
-    """Linear interpolation along one axis at `positions` [N]; zero outside, blended in over one pixel."""
+    """Interpolates linearly along one axis at `positions` [N]; the outside is zero, blended in over one pixel."""
     length = image.shape[axis]
     low = jnp.floor(positions)
     shape = (-1, 1) if axis == 0 else (1, -1)
@@ -106,7 +110,7 @@ def _sample_axis(image: jax.Array, positions: jax.Array, axis: int) -> jax.Array
 
 
 def _geometry(key: jax.Array, example: Augmented, config: AugmentConfig) -> Augmented:
-    image, points, mask, segmentation, extent = example
+    image, points, valid, mask, extent = example
     size = image.shape[0]
     side = config.crop or size
     own = functools.partial(purpose_key, key)
@@ -118,11 +122,11 @@ def _geometry(key: jax.Array, example: Augmented, config: AugmentConfig) -> Augm
     if config.crop:
         reach = (side - 1) / 2 / zoom
         anywhere = _uniform(own("crop anywhere"), 0.0, 1.0, (2,)) * (size - 1)
-        chosen = points[jax.random.categorical(own("crop target"), jnp.where(mask, 0.0, -jnp.inf))]
+        chosen = points[jax.random.categorical(own("crop target"), jnp.where(valid, 0.0, -jnp.inf))]
         near = chosen + _uniform(own("crop near target"), -0.9, 0.9, (2,)) * reach
-        use = jnp.any(mask) & jax.random.bernoulli(own("crop on target"), config.crop_on_target)
+        use = jnp.any(valid) & jax.random.bernoulli(own("crop on target"), config.crop_on_target)
         centre = jnp.clip(jnp.where(use, near, anywhere), reach, jnp.maximum(size - 1 - reach, reach))
-        # Without zoom the crop falls on whole pixels and is an exact copy.
+        # Without zoom, the crop is aligned with the pixel grid, so that it is an exact copy.
         on_grid = jnp.round(centre - (side - 1) / 2) + (side - 1) / 2
         centre = jnp.where(zoom == 1.0, on_grid, centre)
 
@@ -138,13 +142,13 @@ def _geometry(key: jax.Array, example: Augmented, config: AugmentConfig) -> Augm
         return jnp.where(swap, positions[:, ::-1], positions)
 
     points = placed(points)
-    mask = mask & jnp.all((points >= 0) & (points <= side - 1), axis=-1)
-    if segmentation is not None:
-        segmentation = moved(segmentation.astype(jnp.float32)) >= 0.5
-    # Interpolation fades to zero between the image's last pixel and the next: what lies beyond that is margin.
+    valid = valid & jnp.all((points >= 0) & (points <= side - 1), axis=-1)
+    if mask is not None:
+        mask = moved(mask.astype(jnp.float32)) >= 0.5
+    # Interpolation fades to zero between the last image pixel and the next one; everything beyond is margin.
     ends = placed(jnp.stack([extent[:2] - 1, extent[2:] + 1]).astype(jnp.float32))
     extent = jnp.concatenate([jnp.floor(ends.min(axis=0)) + 1, jnp.ceil(ends.max(axis=0)) - 1]).astype(jnp.int32)
-    return Augmented(moved(image), jnp.where(mask[:, None], points, 0.0), mask, segmentation, extent)
+    return Augmented(moved(image), jnp.where(valid[:, None], points, 0.0), valid, mask, extent)
 
 
 def _photometry(key: jax.Array, example: Augmented, config: AugmentConfig) -> Augmented:
@@ -152,7 +156,7 @@ def _photometry(key: jax.Array, example: Augmented, config: AugmentConfig) -> Au
     own = functools.partial(purpose_key, key)
     gain = 1 + _uniform(own("gain"), -config.gain, config.gain)
     offset = _uniform(own("offset"), -config.offset, config.offset)
-    inside = _inside(example.extent, image.shape[0])  # the letterbox's margin stays zero, as in prediction
+    inside = _inside(example.extent, image.shape[0])  # the letterbox margin stays zero, as in prediction
     mean = jnp.sum(image, where=inside) / jnp.maximum(jnp.sum(inside), 1)
     changed = (image - mean) * gain + mean + offset
     if config.noise:
@@ -162,21 +166,23 @@ def _photometry(key: jax.Array, example: Augmented, config: AugmentConfig) -> Au
 
 
 def _inject(key: jax.Array, example: Augmented, config: AugmentConfig) -> Augmented:
-    image, points, mask, segmentation, extent = example
+    image, points, valid, mask, extent = example
     slots, side = config.inject, image.shape[0]
     own = functools.partial(purpose_key, key)
     where = _uniform(own("places"), 0.0, side - 1.0, (slots, 2))
-    sigma = jnp.exp(_uniform(own("sizes"), *map(jnp.log, config.inject_sigma), (slots, 2)))
-    sigma = jnp.clip(sigma, sigma[:, :1] / 1.5, sigma[:, :1] * 1.5)  # no needle shapes
-    ratio = jnp.exp(_uniform(own("ratios"), *map(jnp.log, config.inject_scr), (slots,)))
+    low, high = config.inject_sigma
+    sigma = jnp.exp(_uniform(own("sizes"), jnp.log(low), jnp.log(high), (slots, 2)))
+    sigma = jnp.clip(sigma, sigma[:, :1] / 1.5, sigma[:, :1] * 1.5)  # limits the elongation
+    low, high = config.inject_scr
+    ratio = jnp.exp(_uniform(own("ratios"), jnp.log(low), jnp.log(high), (slots,)))
     used = jax.random.bernoulli(own("slots"), config.inject_share, (slots,))
-    near = jnp.min(jnp.linalg.norm(where[:, None] - points[None], axis=-1) + jnp.where(mask, 0, jnp.inf), axis=1)
+    near = jnp.min(jnp.linalg.norm(where[:, None] - points[None], axis=-1) + jnp.where(valid, 0, jnp.inf), axis=1)
     reach = min(_CLUTTER, side) // 2
 
     starts = jnp.clip(jnp.round(where).astype(jnp.int32) - reach, 0, side - 2 * reach)
     patches = jax.vmap(lambda start: jax.lax.dynamic_slice(image, (start[1], start[0]), (2 * reach, 2 * reach)))(starts)
     clutter = jnp.maximum(jnp.std(patches, axis=(1, 2)), 0.01)
-    # A target goes neither into the margin nor where it would run into a real one.
+    # Skip targets that would reach the margin or overlap a real target.
     used &= jnp.all((starts >= extent[:2]) & (starts + 2 * reach - 1 <= extent[2:]), axis=1) & (near > 16)
     used &= jnp.max(patches, axis=(1, 2)) + 0.3 * ratio * clutter < 1.0
     amplitude = jnp.where(used, ratio * clutter, 0.0)
@@ -184,43 +190,43 @@ def _inject(key: jax.Array, example: Augmented, config: AugmentConfig) -> Augmen
     shape = jnp.exp(-(((axis[None, None] - where[..., None]) / sigma[..., None]) ** 2) / 2)  # [slots, 2, side]
     added = jnp.einsum("n,nh,nw->hw", amplitude, shape[:, 1], shape[:, 0])
     points = jnp.concatenate([points, jnp.where(used[:, None], where, 0.0)])
-    inside = _inside(extent, side)  # the tails must not reach the margin
+    inside = _inside(extent, side)  # the tails of a target must not reach the margin
     image = jnp.where(inside, jnp.clip(image + added, 0.0, 1.0), image)
-    if segmentation is not None:
+    if mask is not None:
         wide = jnp.where(used[:, None, None], shape[:, 1, :, None] * shape[:, 0, None, :], 0.0)
-        segmentation = segmentation | (jnp.any(wide > _MASK_FRACTION, axis=0) & inside)
-    return Augmented(image, points, jnp.concatenate([mask, used]), segmentation, extent)
+        mask = mask | (jnp.any(wide > _MASK_FRACTION, axis=0) & inside)
+    return Augmented(image, points, jnp.concatenate([valid, used]), mask, extent)
 
 
 def augment(
     key: jax.Array,
     image: jax.Array,
     points: jax.Array,
-    mask: jax.Array,
-    segmentation: jax.Array | None = None,
+    valid: jax.Array,
+    mask: jax.Array | None = None,
     extent: jax.Array | None = None,
     *,
     config: AugmentConfig,
 ) -> Augmented:
-    """Augments one example; `jax.vmap` it over a batch of keys and examples.
+    """Augments one example; use `jax.vmap` for a batch of keys and examples.
 
     Args:
-      key: this example's own key.
+      key: the random key of this example.
       image: [S, S] float32 in [0, 1].
       points: [K, 2] float32 (x, y) in pixels.
-      mask: [K] bool, which points are targets.
-      segmentation: [S, S] bool, the target pixels, or None; moved with the image, and interpolated to one half. Points
-        stay what they are: a target cut by the border keeps its centroid.
-      extent: [4] int32, which part of the canvas is image, as in `Batch`; None: all of it. Contrast, brightness, noise
-        and injected targets stay there.
-      config: what to vary.
+      valid: [K] bool, which points are targets.
+      mask: [S, S] bool, the target pixels, or None. It is interpolated like the image and thresholded at 0.5. Points
+        are not recomputed from it: a target cut by the border keeps its centroid.
+      extent: [4] int32, the part of the canvas that is image, as in `Batch`; None means all of it. Contrast,
+        brightness, noise and injected targets are confined to it.
+      config: the augmentations to apply.
 
     Returns:
-      The example, with s the crop side or S; a point that left the image is masked out.
+      The augmented example, of side s = crop, or S without a crop. Points that left the image are marked invalid.
     """
     if extent is None:
         extent = jnp.array([0, 0, image.shape[1] - 1, image.shape[0] - 1], jnp.int32)
-    example = Augmented(image, points, mask, segmentation, extent)
+    example = Augmented(image, points, valid, mask, extent)
     if config.crop or config.zoom != (1.0, 1.0) or config.flips or config.rotations:
         example = _geometry(purpose_key(key, "geometry"), example, config)
     if config.inject:

@@ -1,25 +1,117 @@
 """Infrared clutter without targets: backgrounds, distractors, optics and sensor, in plain numpy.
 
-Radiance is a float32 array [H, W] in fractions of the sensor's full scale. Everything random comes from the Generator
-that is handed in, so that a scene is a pure function of its seed. `irjax.data.synthetic` puts targets into it.
+Radiance is a float32 array [H, W] in fractions of the sensor's full scale. All randomness comes from the Generator
+that is passed in, so a scene is a pure function of its seed. `irjax.data.synthetic` adds the targets.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.fft
 import scipy.ndimage
 
-if TYPE_CHECKING:
-    from irjax.data.synthetic import SceneConfig
+from irjax.errors import UserError
 
 Generator = np.random.Generator
 Range = tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class SceneConfig:
+    """Parameters of synthetic scenes. Each (low, high) is a closed range, sampled uniformly per scene or per target.
+
+    Lengths are in px, radiances in fractions of the full scale (255 or 65535).
+
+    Attributes:
+      height: rows of a scene; at least 32.
+      width: columns of a scene; at least 32.
+      bits: 8 or 16, giving uint8 or uint16 images.
+      targets: number of targets per scene; fewer are placed if there is no room left.
+      scr: signal-to-clutter ratio of a target, as defined in `irjax.data.synthetic`.
+      scr_radius: half-side of the square in which local clutter is measured.
+      min_contrast: minimum peak of a target injected into a real image, as a fraction of that image's range (brightest
+        minus darkest pixel), but never below 4 gray levels. It replaces scr in smooth skies, where the standard
+        deviation of the clutter is near 0. 98 of 100 targets of SIRST-v2 and NUDT-SIRST exceed their surroundings by
+        0.13 of the range.
+      psf_sigma: standard deviation of the optics' Gaussian point spread function, drawn per scene.
+      target_extent: standard deviation of the target's own extent, added in quadrature to psf_sigma, drawn per target.
+      min_distance: minimum distance between two targets.
+      margin: minimum distance of a target from the image border.
+      mask_fraction: a pixel is in the mask where a target's contribution exceeds this fraction of its peak.
+      backgrounds: kinds of background, drawn with equal probability, out of cloud, sea, ground and urban.
+      cloud_exponent: exponent a of the 1/f^a power spectrum of cloud shapes.
+      sea_exponent: exponent a of the waves.
+      ground_exponent: exponent a of the ground's rough texture.
+      urban_exponent: exponent a of the texture of streets and walls.
+      contrast: standard deviation of the background's radiance.
+      level: mean of the background's radiance.
+      distractors: number of distractors per scene (blobs, cloud fragments, bars, corners, glint crowds).
+      distractor_amplitude: radiance of a distractor before the optics.
+      defects: number of dead or hot pixels per scene.
+      gain_noise: relative standard deviation of the pixel gain.
+      line_noise: standard deviation of the column offsets; row offsets get a random fraction of it.
+      shot_noise: standard deviation of the shot noise at full scale; it scales with the square root of the radiance.
+      read_noise: standard deviation of the read noise.
+    """
+
+    height: int = 256
+    width: int = 256
+    bits: int = 8
+    targets: tuple[int, int] = (0, 8)
+    scr: tuple[float, float] = (3.0, 10.0)
+    scr_radius: int = 10
+    min_contrast: float = 0.08
+    psf_sigma: tuple[float, float] = (0.65, 1.2)
+    target_extent: tuple[float, float] = (0.0, 1.3)
+    min_distance: float = 12.0
+    margin: float = 3.0
+    mask_fraction: float = 0.25
+    backgrounds: tuple[str, ...] = ("cloud", "sea", "ground", "urban")
+    cloud_exponent: tuple[float, float] = (2.8, 3.4)
+    sea_exponent: tuple[float, float] = (1.8, 2.6)
+    ground_exponent: tuple[float, float] = (2.2, 2.8)
+    urban_exponent: tuple[float, float] = (2.0, 2.6)
+    contrast: tuple[float, float] = (0.03, 0.09)
+    level: tuple[float, float] = (0.2, 0.55)
+    distractors: tuple[int, int] = (1, 6)
+    distractor_amplitude: tuple[float, float] = (0.04, 0.2)
+    defects: tuple[int, int] = (0, 3)
+    gain_noise: tuple[float, float] = (0.0, 0.01)
+    line_noise: tuple[float, float] = (0.0, 0.006)
+    shot_noise: tuple[float, float] = (0.004, 0.015)
+    read_noise: tuple[float, float] = (0.005, 0.012)
+
+    def __post_init__(self) -> None:
+        if self.bits not in (8, 16):
+            raise UserError(f"SceneConfig.bits must be 8 or 16, got {self.bits}")
+        if min(self.height, self.width) < 32:
+            raise UserError(f"SceneConfig needs height and width of at least 32, got {self.height} and {self.width}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name == "backgrounds" or not isinstance(value, tuple):
+                continue
+            if len(value) != 2 or not 0 <= value[0] <= value[1]:
+                raise UserError(f"SceneConfig.{field.name} must be (low, high) with 0 <= low <= high, got {value}")
+        unknown = [kind for kind in self.backgrounds if kind not in BACKGROUNDS]
+        if unknown or not self.backgrounds:
+            known = ", ".join(BACKGROUNDS)
+            raise UserError(f"SceneConfig.backgrounds must name some of {known}; got {self.backgrounds}")
+        if self.psf_sigma[0] < 0.3:
+            raise UserError(f"SceneConfig.psf_sigma must be at least 0.3 px, got {self.psf_sigma}")
+        if not 0.0 < self.mask_fraction < 1.0:
+            raise UserError(f"SceneConfig.mask_fraction must lie between 0 and 1, got {self.mask_fraction}")
+        if self.scr_radius < 1 or not 0.0 <= self.margin < min(self.height, self.width) / 2:
+            raise UserError(f"SceneConfig.scr_radius {self.scr_radius} or margin {self.margin} does not fit the scene")
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of the images: uint8 or uint16."""
+        return np.dtype(np.uint8 if self.bits == 8 else np.uint16)
 
 
 def _uniform(rng: Generator, low: float, high: float) -> float:
@@ -31,7 +123,7 @@ def _sigmoid(values: np.ndarray) -> np.ndarray:
 
 
 def _either_sign(rng: Generator, limit: float) -> float:
-    """A number between -limit and limit: a slope, a tilt or an angle in radians."""
+    """Draws a number between -limit and limit, such as a slope, a tilt or an angle in radians."""
     return _uniform(rng, -limit, limit)
 
 
@@ -45,14 +137,14 @@ def _frequencies(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
 def power_law_noise(
     rng: Generator, height: int, width: int, exponent: float, *, stretch: float = 1.0, angle: float = 0.0
 ) -> np.ndarray:
-    """Gaussian noise whose power spectrum falls as 1 / f^exponent, where f is an elliptical frequency.
+    """Draws Gaussian noise whose power spectrum falls as 1 / f^exponent, where f is an elliptical frequency.
 
     Args:
       rng: the source of the phases and amplitudes.
       height: rows.
       width: columns.
-      exponent: of the power spectrum; 0 is white, natural clutter lies at about 2 to 3.5.
-      stretch: how many times longer structures are along `angle` than across it.
+      exponent: exponent of the power spectrum; 0 gives white noise, natural clutter has about 2 to 3.5.
+      stretch: ratio of the size of structures along `angle` to their size across it.
       angle: direction of the long axis in radians from the x axis towards the y axis.
 
     Returns:
@@ -73,7 +165,7 @@ def power_law_noise(
 
 
 def _profile(rng: Generator, width: int, roughness: float) -> np.ndarray:
-    """[width] float32, a random walk without its linear trend and of the given standard deviation: a skyline."""
+    """Draws a skyline, [width] float32: a random walk without its linear trend, of the given standard deviation."""
     walk = np.cumsum(rng.standard_normal(width, dtype=np.float32))
     walk -= np.linspace(walk[0], walk[-1], width, dtype=np.float32)
     return walk * np.float32(roughness / max(float(walk.std()), 1e-6))
@@ -84,14 +176,14 @@ def _rows(height: int) -> np.ndarray:
 
 
 def _clear_sky(rng: Generator, height: int, width: int) -> np.ndarray:
-    """Sky radiance grows towards the horizon (longer path through the air); thin, very smooth haze on top."""
+    """Draws a sky whose radiance grows towards the horizon (longer path through the air), with thin, smooth haze."""
     down = np.linspace(-1.0, 1.0, height, dtype=np.float32)[:, None]
     haze = power_law_noise(rng, height, width, 3.2, stretch=_uniform(rng, 1.0, 4.0))
     return _uniform(rng, 0.0, 0.9) * down + _uniform(rng, 0.0, 0.25) * haze
 
 
 def cloud(rng: Generator, height: int, width: int, exponent: float) -> np.ndarray:
-    """Clouds with crisp or soft rims before a sky gradient. Returns [height, width] float32 of about unit contrast."""
+    """Draws clouds with sharp or soft edges on a sky gradient: [height, width] float32 of about unit contrast."""
     sky = _clear_sky(rng, height, width)
     shape = power_law_noise(rng, height, width, exponent, stretch=_uniform(rng, 1.0, 3.0), angle=_either_sign(rng, 0.3))
     texture = power_law_noise(rng, height, width, exponent - 0.7)
@@ -100,7 +192,7 @@ def cloud(rng: Generator, height: int, width: int, exponent: float) -> np.ndarra
 
 
 def sea(rng: Generator, height: int, width: int, exponent: float) -> np.ndarray:
-    """Waves with long horizontal crests that shorten towards a horizon, which may lie above the frame."""
+    """Draws waves with long horizontal crests that shorten towards a horizon, which may lie above the frame."""
     horizon = _uniform(rng, -0.5, 0.45) * height
     tilt = _uniform(rng, -0.03, 0.03)
     waves = power_law_noise(
@@ -122,7 +214,7 @@ def sea(rng: Generator, height: int, width: int, exponent: float) -> np.ndarray:
 
 
 def ground(rng: Generator, height: int, width: int, exponent: float) -> np.ndarray:
-    """Fields of different emissivity with rough texture and roads; sometimes sky above a tree line."""
+    """Draws fields of different emissivity with rough texture and roads; sometimes sky above a tree line."""
     regions = power_law_noise(rng, height, width, 3.6, stretch=_uniform(rng, 1.0, 2.5), angle=_either_sign(rng, 1.5))
     levels = rng.uniform(-1.2, 1.2, 4).astype(np.float32)
     scene = levels[np.digitize(regions, np.sort(rng.uniform(-1.2, 1.2, 3)))]
@@ -180,7 +272,7 @@ def _add_building(rng: Generator, scene: np.ndarray, ground_row: float) -> None:
 
 
 def urban(rng: Generator, height: int, width: int, exponent: float) -> np.ndarray:
-    """Buildings with windows and roofs before sky and street, with wires and masts."""
+    """Draws buildings with windows and roofs in front of sky and street, with wires and masts."""
     street = _uniform(rng, 0.45, 0.85) * height
     far = street + _profile(rng, width, _uniform(rng, 2.0, 6.0))[None, :] - 0.1 * height
     sky = _clear_sky(rng, height, width) - _uniform(rng, 0.3, 2.0)
@@ -198,7 +290,7 @@ def urban(rng: Generator, height: int, width: int, exponent: float) -> np.ndarra
     return scene
 
 
-# Each takes (rng, height, width, exponent).
+# Each function takes (rng, height, width, exponent).
 BACKGROUNDS: dict[str, Callable[[Generator, int, int, float], np.ndarray]] = {
     "cloud": cloud,
     "sea": sea,
@@ -208,7 +300,7 @@ BACKGROUNDS: dict[str, Callable[[Generator, int, int, float], np.ndarray]] = {
 
 
 def _window(scene: np.ndarray, x: float, y: float, radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A view of the scene about (x, y), and the offsets of its columns [1, w] and rows [h, 1] from that point."""
+    """Returns a view of the scene around (x, y), and the offsets of its columns [1, w] and rows [h, 1] from there."""
     height, width = scene.shape
     left, right = max(int(x - radius), 0), min(int(x + radius) + 2, width)
     top, bottom = max(int(y - radius), 0), min(int(y + radius) + 2, height)
@@ -217,15 +309,17 @@ def _window(scene: np.ndarray, x: float, y: float, radius: float) -> tuple[np.nd
     return scene[top:bottom, left:right], dx, dy
 
 
-def _mixture(dx, dy, centres, sigmas, weights) -> np.ndarray:
-    """Sum of axis-aligned Gaussians, [h, w]: centres and sigmas are [K, 2] as (x, y), weights [K]."""
+def _mixture(
+    dx: np.ndarray, dy: np.ndarray, centres: np.ndarray, sigmas: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """Returns a sum of axis-aligned Gaussians, [h, w]; centres and sigmas are [K, 2] as (x, y), weights [K]."""
     gx = np.exp(-0.5 * ((dx - centres[:, :1]) / sigmas[:, :1]) ** 2)
     gy = np.exp(-0.5 * ((dy.T - centres[:, 1:]) / sigmas[:, 1:]) ** 2)
     return ((weights[:, None] * gy).T @ gx).astype(np.float32)
 
 
 def _blob(rng: Generator, scene: np.ndarray, x: float, y: float, amplitude: float) -> float:
-    """A warm body far wider than any target (sigma 3.5 to 7 px, up to twice as long as wide)."""
+    """Adds a warm body, far wider than any target (sigma 3.5 to 7 px, up to twice as long as wide)."""
     sigma, ratio, angle = _uniform(rng, 3.5, 7.0), _uniform(rng, 1.0, 2.0), _uniform(rng, 0.0, math.pi)
     view, dx, dy = _window(scene, x, y, 3.0 * sigma * ratio)
     along = (math.cos(angle) * dx + math.sin(angle) * dy) / (sigma * ratio)
@@ -236,7 +330,7 @@ def _blob(rng: Generator, scene: np.ndarray, x: float, y: float, amplitude: floa
 
 
 def _fragment(rng: Generator, scene: np.ndarray, x: float, y: float, amplitude: float) -> float:
-    """A ragged scrap of cloud: several overlapping lumps, elongated as a whole."""
+    """Adds a ragged cloud fragment: several overlapping blobs, elongated as a whole."""
     count, angle = int(rng.integers(4, 8)), _uniform(rng, 0.0, math.pi)
     axis = np.array([math.cos(angle), math.sin(angle)])
     centres = np.linspace(-1.0, 1.0, count)[:, None] * axis * _uniform(rng, 5.0, 9.0) + rng.normal(0.0, 1.5, (count, 2))
@@ -247,7 +341,7 @@ def _fragment(rng: Generator, scene: np.ndarray, x: float, y: float, amplitude: 
 
 
 def _bar(rng: Generator, scene: np.ndarray, x: float, y: float, amplitude: float) -> float:
-    """A piece of wire, mast or twig: thin, but 10 to 30 px long."""
+    """Adds a piece of wire, mast or twig: thin, but 10 to 30 px long."""
     half, angle, width = _uniform(rng, 5.0, 15.0), _uniform(rng, 0.0, math.pi), _uniform(rng, 0.4, 0.9)
     view, dx, dy = _window(scene, x, y, half + 4.0)
     along = math.cos(angle) * dx + math.sin(angle) * dy
@@ -258,7 +352,7 @@ def _bar(rng: Generator, scene: np.ndarray, x: float, y: float, amplitude: float
 
 
 def _corner(rng: Generator, scene: np.ndarray, x: float, y: float, amplitude: float) -> float:
-    """The corner of a building: a bright wedge whose sharp tip excites a top-hat filter, fading away from the tip."""
+    """Adds the corner of a building: a bright wedge that excites a top-hat filter at its tip and fades away from it."""
     view, dx, dy = _window(scene, x, y, 30.0)
     start, opening = _uniform(rng, 0.0, 2.0 * math.pi), _uniform(rng, 0.9, 1.9)
     first = math.cos(start) * dy - math.sin(start) * dx
@@ -269,7 +363,7 @@ def _corner(rng: Generator, scene: np.ndarray, x: float, y: float, amplitude: fl
 
 
 def _glints(rng: Generator, scene: np.ndarray, x: float, y: float, amplitude: float) -> float:
-    """Sun glitter: a crowd of short flat dashes, a few px from each other, never a lone round one."""
+    """Adds sun glitter: a group of short flat dashes, a few px apart, never a single round one."""
     count, reach_x, reach_y = int(rng.integers(12, 40)), _uniform(rng, 6.0, 14.0), _uniform(rng, 5.0, 14.0)
     centres = np.clip(rng.normal(0.0, 0.5, (count, 2)), -1.0, 1.0) * [reach_x, reach_y]
     view, dx, dy = _window(scene, x, y, max(reach_x, reach_y) + 8.0)
@@ -278,7 +372,7 @@ def _glints(rng: Generator, scene: np.ndarray, x: float, y: float, amplitude: fl
     return max(reach_x, reach_y)
 
 
-# Each takes (rng, scene, x, y, amplitude), adds to the scene in place and returns its radius in px.
+# Each function takes (rng, scene, x, y, amplitude), adds a distractor in place and returns its radius in px.
 DISTRACTORS: dict[str, Callable[[Generator, np.ndarray, float, float, float], float]] = {
     "blob": _blob,
     "fragment": _fragment,
@@ -289,7 +383,7 @@ DISTRACTORS: dict[str, Callable[[Generator, np.ndarray, float, float, float], fl
 
 
 def render(rng: Generator, config: SceneConfig, psf_sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """What the optics put on the sensor: a background with distractors, blurred by the point spread function.
+    """Renders the radiance at the sensor: a background with distractors, blurred by the point spread function.
 
     Args:
       rng: the source of all randomness.
@@ -316,7 +410,7 @@ def render(rng: Generator, config: SceneConfig, psf_sigma: float) -> tuple[np.nd
 
 
 def expose(rng: Generator, config: SceneConfig, radiance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The sensor: fixed pattern (gain and offset of pixels, rows and columns), shot and read noise, defective pixels.
+    """Adds fixed-pattern noise (gain and offset of pixels, rows, columns), shot and read noise and defective pixels.
 
     Args:
       rng: the source of all randomness.
@@ -324,7 +418,7 @@ def expose(rng: Generator, config: SceneConfig, radiance: np.ndarray) -> tuple[n
       radiance: [H, W] float32 in [0, 1].
 
     Returns:
-      The exposure [H, W] float32 in [0, 1], and discs [N, 3] float32 (x, y, radius) about defective pixels.
+      The exposure [H, W] float32 in [0, 1], and discs [N, 3] float32 (x, y, radius) around defective pixels.
     """
     height, width = radiance.shape
     gain = _uniform(rng, *config.gain_noise)
@@ -332,7 +426,7 @@ def expose(rng: Generator, config: SceneConfig, radiance: np.ndarray) -> tuple[n
     shot, read = _uniform(rng, *config.shot_noise), _uniform(rng, *config.read_noise)
     columns = rng.standard_normal((1, width), dtype=np.float32) * np.float32(lines)
     rows = rng.standard_normal((height, 1), dtype=np.float32) * np.float32(lines * rng.random())
-    # Independent Gaussian terms of one pixel add in variance, so one draw stands for gain, shot and read noise.
+    # The variances of independent Gaussian terms add up, so one draw covers gain, shot and read noise.
     deviation = np.sqrt(np.float32(read**2) + np.float32(shot**2) * radiance + np.float32(gain**2) * radiance**2)
     exposure = radiance + columns + rows + deviation * rng.standard_normal((height, width), dtype=np.float32)
     count = int(rng.integers(config.defects[0], config.defects[1] + 1))

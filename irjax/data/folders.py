@@ -1,6 +1,6 @@
-"""What lies where in a published folder: one reader per layout of `irjax.data.layouts`.
+"""Readers of published folders, one for each layout of `irjax.data.layouts`.
 
-A reader lists files and reads lists; it opens no image. It answers with a `Part` for each split that the folder has.
+A reader lists files and reads split lists without opening any image. It returns a `Part` for each split of the folder.
 """
 
 from __future__ import annotations
@@ -12,30 +12,31 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from irjax.data import annotations, images
 from irjax.errors import UserError, check_folder, reading
+from irjax.io import images
+from irjax.io.coco import read_coco, read_points_csv
 
 ROLES = ("train", "trainval", "val", "test", "trainvaltest")
 
 _SYNONYMS = {"validation": "val", "valid": "val"}
-_RATIO = re.compile(r"\d+_\d+")  # of DNANet: 50_50/train.txt
-# Of the folders that are not called images and masks: the publication of IRSTD-1K.
+_RATIO = re.compile(r"\d+_\d+")  # folders of lists in DNANet's convention, such as 50_50/train.txt
+# Folders of images and masks; the second pair is that of IRSTD-1K as published.
 _PAIRS = (("images", "masks"), ("IRSTD1k_Img", "IRSTD1k_Label"))
-# Of MDvsFA: as its README and its PyTorch demo name the folders.
+# Folders of MDvsFA, as named in its README and in its PyTorch demo.
 _MDFA = (("training", "test_org", "test_gt"), ("training_data", "test_single_frame", "test_single_frame_gt"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One split of a publication.
+    """One published split.
 
     Attributes:
-      names: the name of each example, in the order of the list or, without one, sorted.
-      images: name -> image file; may hold more than `names`.
+      names: the name of each example, in the order of the list; sorted if there is no list.
+      images: name -> image file; may contain more than `names`.
       masks: stem -> mask file, or None where the layout has points.
-      masks_in: the folder of the masks, for messages.
-      unmasked: names that have no target where they have no mask file.
-      points: name -> ([K, 2] points (x, y), (height, width) or None), where the layout has points.
+      masks_in: the folder of the masks, for error messages.
+      unmasked: names that have no target if they have no mask file.
+      points: name -> ([K, 2] points (x, y), (height, width) or None), or None where the layout has masks.
     """
 
     names: tuple[str, ...]
@@ -47,31 +48,32 @@ class Part:
 
 
 def fits(root: pathlib.Path, layout: str) -> bool:
-    """Whether the folders and files that mark a layout are there."""
+    """Returns whether the folders and files that identify a layout are present."""
     with reading(root):
         return LAYOUTS[layout].fits(root)
 
 
 def read(root: pathlib.Path, layout: str) -> dict[str, Part]:
-    """Split -> its part, as published; an absent list or folder is an absent split.
+    """Returns the published splits of a folder by name; an absent list or folder is an absent split.
 
     Raises:
       MissingFileError: if a folder that the layout needs is absent.
-      UserError: if two files have one name, a list is unreadable or several lists claim one split.
+      UserError: if two files have the same name, a list is unreadable or several lists define the same split.
     """
     with reading(root):
         return LAYOUTS[layout].read(root)
 
 
 def role(name: str) -> str:
-    """A split's name as irjax spells it: "validation" and "valid" are "val"."""
+    """Returns the name of a split as irjax spells it, in lower case; "validation" and "valid" become "val"."""
     return _SYNONYMS.get(name.lower(), name.lower())
 
 
 def read_list(path: pathlib.Path, *, strip: bool = True) -> tuple[str, ...]:
-    """The names of a list file, one a line, with or without the ending of an image file; blank lines are ignored.
+    """Reads the names of a list file, one per line, with or without an image suffix; blank lines are ignored.
 
-    Where a line has folders ("/41/1(297)"), they become part of the name ("41_1(297)"), as `index_images` does it.
+    Folders in a line ("/41/1(297)") become part of the name ("41_1(297)"), as in `index_images`. Without `strip`, the
+    lines are returned as they are.
     """
     with reading(path):
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -80,9 +82,9 @@ def read_list(path: pathlib.Path, *, strip: bool = True) -> tuple[str, ...]:
 
 
 def index_images(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Name -> image file of a folder, in sorted order.
+    """Returns the image files of a folder by name, in sorted order.
 
-    Where the folder has no image of its own, those of its subfolders are taken, with the subfolder's name in front.
+    If the folder itself contains no image, those of its subfolders are used, with the subfolder's name as a prefix.
     """
     check_folder(folder)
     found: dict[str, pathlib.Path] = {}
@@ -95,19 +97,19 @@ def index_images(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _stem(name: str) -> str:
-    """A listed name without the ending of an image file; other dots belong to the name."""
+    """Removes an image suffix from a listed name; other dots belong to the name."""
     stem, dot, ending = name.rpartition(".")
     return stem if dot and f".{ending.lower()}" in images.IMAGE_SUFFIXES else name
 
 
 def _add(lists: dict[str, tuple[str, ...]], split: str, names: tuple[str, ...], where: pathlib.Path, hint: str) -> None:
-    """Adds a list; a second one for the same split is accepted only if it says the same."""
+    """Adds a list; a second one for the same split is accepted only if it is identical."""
     if lists.setdefault(split, names) != names:
         raise UserError(f"{where} has several lists for {split!r}{hint}")
 
 
 def _masked(root: pathlib.Path, pair: tuple[str, str], lists: Mapping[str, tuple[str, ...]]) -> dict[str, Part]:
-    """The parts of a folder whose splits are lists of names in one folder of images and one of masks."""
+    """Returns the parts of a folder whose splits are lists, with one folder of images and one of masks."""
     files, masks_in = index_images(root / pair[0]), root / pair[1]
     masks = index_images(masks_in)
     return {split: Part(names, files, masks, masks_in) for split, names in lists.items()}
@@ -143,7 +145,7 @@ def _fits_spire(root: pathlib.Path) -> bool:
 
 def _read_spire(root: pathlib.Path) -> dict[str, Part]:
     files = index_images(root / "images")
-    coco = annotations.read_coco(root / "annotations" / "annotations.json")
+    coco = read_coco(root / "annotations" / "annotations.json")
     paths = sorted((root / "img_idx").glob("*.txt"))
     lists = {role(path.stem): coco.resolve(read_list(path, strip=False), path) for path in paths}
     lists = lists or {"all": coco.names}
@@ -157,7 +159,7 @@ def _spire_splits(root: pathlib.Path) -> Iterator[str]:
 def _read_spire_split(root: pathlib.Path) -> dict[str, Part]:
     parts = {}
     for split in _spire_splits(root):
-        coco = annotations.read_coco(root / split / "annotations" / f"{split}.json")
+        coco = read_coco(root / split / "annotations" / f"{split}.json")
         parts[split] = Part(coco.names, index_images(root / split / f"{split}_images"), points=coco.by_name)
     return parts
 
@@ -171,7 +173,7 @@ def _fits_basicirstd(root: pathlib.Path) -> bool:
 
 def _read_basicirstd(root: pathlib.Path) -> dict[str, Part]:
     paths = sorted((root / "img_idx").glob("*.txt"))
-    # One folder may hold the lists of several sets: then the set named like the folder counts.
+    # A folder may contain the lists of several data sets; then those of the set named like the folder are used.
     own = [path for path in paths if path.stem.partition("_")[2] in ("", root.name)]
     lists: dict[str, tuple[str, ...]] = {}
     for path in own or paths:
@@ -185,7 +187,7 @@ def _has_pair(root: pathlib.Path, pair: tuple[str, str]) -> bool:
 
 
 def _list_files(root: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
-    """Split -> list file: TRAIN.txt beside the images and in idx_N/ is train, in 50_50/ it is train_50_50."""
+    """Yields (split, list file): TRAIN.txt beside the images and in idx_N/ is train, in 50_50/ it is train_50_50."""
     places = [("", root), *(("", path) for path in sorted(root.glob("idx_*")))]
     places += [(f"_{path.name}", path) for path in sorted(root.iterdir()) if _RATIO.fullmatch(path.name)]
     for suffix, place in places:
@@ -211,9 +213,9 @@ def _fits_sirst_uavb(root: pathlib.Path) -> bool:
 
 
 def _read_sirst_uavb(root: pathlib.Path) -> dict[str, Part]:
-    # Its val.txt is what its paper, and SPIRE's, report on: a test list.
-    lists = {name: root / f"{file}.txt" for name, file in (("train", "train"), ("test", "val"))}
-    lists = {name: read_list(path) for name, path in lists.items() if path.is_file()}
+    # Its paper and SPIRE's report results on val.txt, so it is a test list.
+    files = {name: root / f"{file}.txt" for name, file in (("train", "train"), ("test", "val"))}
+    lists = {name: read_list(path) for name, path in files.items() if path.is_file()}
     return _masked(root, ("images/all", "masks"), lists)
 
 
@@ -221,10 +223,10 @@ def _read_sirst_uavb(root: pathlib.Path) -> dict[str, Part]:
 
 
 def _split_folders(root: pathlib.Path) -> Iterator[tuple[str, pathlib.Path, pathlib.Path]]:
-    """Split, images, masks: SPLIT/images and SPLIT/masks, or images/SPLIT and masks/SPLIT."""
+    """Yields (split, images, masks) of SPLIT/images and SPLIT/masks, or of images/SPLIT and masks/SPLIT."""
     for parent in (root, root / "images"):
         for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
-            name = role(folder.name.removesuffix(".txt"))  # one copy of IRDST has folders of such names
+            name = role(folder.name.removesuffix(".txt"))  # one copy of IRDST has folders named SPLIT.txt
             pair = (folder / "images", folder / "masks") if parent == root else (folder, root / "masks" / folder.name)
             if name in ROLES and all(path.is_dir() for path in pair):
                 yield name, *pair
@@ -275,21 +277,21 @@ def _fits_points(root: pathlib.Path) -> bool:
 
 def _read_points(root: pathlib.Path) -> dict[str, Part]:
     files = index_images(root / "images")
-    table = annotations.read_points_csv(root / "points.csv", frozenset(files))
+    table = read_points_csv(root / "points.csv", frozenset(files))
     none = np.zeros((0, 2), np.float32)
     return {"all": Part(tuple(files), files, points={name: (table.get(name, none), None) for name in files})}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Layout:
-    """A layout: how to know it, how to read it, and what marks it, for messages."""
+    """The test for a layout, its reader, and a description of its files for error messages."""
 
     fits: Callable[[pathlib.Path], bool]
     read: Callable[[pathlib.Path], dict[str, Part]]
     marks: str
 
 
-# In the order in which a folder is tried: what marks an earlier one is not required to be absent for a later one.
+# Layouts are tried in this order, since a folder that fits one may also fit a later one.
 LAYOUTS: Mapping[str, _Layout] = {
     "sirst_v2": _Layout(_fits_sirst_v2, _read_sirst_v2, "images/ and annotations/masks/"),
     "spire": _Layout(_fits_spire, _read_spire, "images/ and annotations/annotations.json"),

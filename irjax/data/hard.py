@@ -1,4 +1,4 @@
-"""The images of a data set whose targets are all tiny: the rule of IRSTD-Hard (arXiv 2605.05804)."""
+"""Selection of the images whose targets are all tiny, by the rule of IRSTD-Hard (arXiv 2605.05804)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ import numpy as np
 
 from irjax.data.resized import ResizedSource
 from irjax.errors import UserError
-from irjax.ops.regions import find_regions, resize_mask
+from irjax.ops.regions import find_regions
+from irjax.ops.resize import resize_mask
 from irjax.types import Example, Source
 
 
 @dataclasses.dataclass(frozen=True)
 class HardSource:
-    """The images of a source that have targets, all of them tiny, resized (an `irjax.types.Source`).
+    """The resized images of a source that have targets, all of them tiny (an `irjax.types.Source`).
 
     Attributes:
       source: examples with masks.
-      prefix: in front of their names, which may be alike in several data sets.
-      max_area: pixels of the largest target that an image may have, after resizing.
+      prefix: prepended to the names of the examples, since data sets may use the same names.
+      max_area: maximum area of the targets of an image after resizing, in pixels.
       size: side of the square to which images and masks are resized, in pixels.
 
     Raises:
-      UserError: when it is first used, if an example has no mask.
+      UserError: on first use, if an example has no mask.
     """
 
     source: Source
@@ -36,7 +37,7 @@ class HardSource:
         return len(self._kept)
 
     def __getitem__(self, index: int) -> Example:
-        """Reads example `index`; IndexError outside the source."""
+        """Reads example `index`; raises IndexError if it is outside the source."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} examples")
         example = ResizedSource(self.source, self.size)[self._kept[index]]

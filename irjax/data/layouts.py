@@ -18,7 +18,7 @@ and so on. An absent list is an absent split. Where there is no validation list,
 train list (from all images where there are no lists) by a seeded draw, and the whole train list is called `trainval`.
 
 Everything that can be checked without decoding images is checked when a layout is opened; sizes, masks and points are
-checked when an example is read. Nothing is skipped: an error names the file.
+checked when an example is read. No invalid file is skipped; the error names it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,15 @@ import functools
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
-from irjax.data import annotations, folders, images
+from irjax.data import folders
 from irjax.errors import UsageError, UserError, check_folder, reading
+from irjax.io import images
+from irjax.io.coco import check_points
+from irjax.io.names import name_list
 from irjax.ops import regions
 from irjax.ops.keys import purpose_generator
 from irjax.types import Example
@@ -44,17 +48,17 @@ _MASK_SUFFIXES = ("", "_pixels0", "_mask", "_gt")
 
 @dataclasses.dataclass(frozen=True)
 class FolderSource:
-    """One split of a published folder; holds paths and reads lazily (an `irjax.types.Source`).
+    """One split of a published folder; stores paths and reads files lazily (an `irjax.types.Source`).
 
     Attributes:
       root: the folder of the data set.
       layout: one of `LAYOUTS`.
       split: the split's name.
-      names: the name of each example; unique in the split, and in the data set where its images lie in one folder.
+      names: the name of each example; unique in the split, and in the data set if its images are in one folder.
       images: the image file of each example.
       masks: the mask file of each example, None for an image without targets; or None where the layout has points.
       points: [K, 2] float32 (x, y) of each example where the layout has points, else None.
-      sizes: (height, width) that the annotations state for each example, or None.
+      sizes: (height, width) of each example according to its annotation, or None.
     """
 
     root: str
@@ -86,16 +90,17 @@ class FolderSource:
 
     @functools.cached_property
     def dtype(self) -> np.dtype:
-        """The type that holds every image without loss: uint16 if any file has 16 bits, from the headers alone."""
+        """The type that holds every image without loss: uint16 if the header of any file says 16 bits."""
         deep = any(images.image_depth(path) == 16 for path in self.images)
         return np.dtype(np.uint16 if deep else np.uint8)
 
     def mask_rule(self, index: int) -> str | None:
-        """How the mask of example `index` was made binary (see `images.read_mask`); None without a mask file."""
+        """Returns how the mask of example `index` was binarised (see `images.read_mask`); None without a mask file."""
         path = self.masks[index] if self.masks is not None else None
         return images.read_mask(path)[1] if path else None
 
     def _mask(self, index: int, shape: tuple[int, int]) -> np.ndarray:
+        assert self.masks is not None
         path = self.masks[index]
         if path is None:
             return np.zeros(shape, np.bool_)
@@ -106,17 +111,17 @@ class FolderSource:
     def _annotated_points(self, index: int, shape: tuple[int, int]) -> np.ndarray:
         if self.sizes is not None:
             _check_size(f"the annotation of {self.names[index]}", self.sizes[index], self.images[index], shape)
-        points = self.points[index]
-        annotations.check_points(points, shape, self.images[index])
+        points = cast("tuple[np.ndarray, ...]", self.points)[index]  # a source has masks or points
+        check_points(points, shape, self.images[index])
         return points
 
 
 def detect_layout(root: str | os.PathLike) -> str:
-    """Says in which of `LAYOUTS` a folder is: the first that fits.
+    """Returns the first of `LAYOUTS` that fits a folder.
 
     Raises:
       MissingFileError: if there is no such folder.
-      UserError: if no layout fits, or masks/ and points.csv both do; the message says what was looked for.
+      UserError: if no layout fits, or both masks/ and points.csv do; the message says what was looked for.
     """
     root = check_folder(root)
     fitting = [layout for layout in LAYOUTS if folders.fits(root, layout)]
@@ -131,7 +136,7 @@ def detect_layout(root: str | os.PathLike) -> str:
 def list_splits(
     root: str | os.PathLike, layout: str = "auto", *, seed: int = 0, fraction: float = 0.2
 ) -> tuple[str, ...]:
-    """The names of the splits that `open_layout` accepts for a folder, carved ones included."""
+    """Returns the names of the splits that `open_layout` accepts for a folder, including carved ones."""
     root, layout = _resolve(root, layout)
     return tuple(_parts(root, layout, seed, fraction))
 
@@ -143,18 +148,18 @@ def open_layout(
 
     Args:
       root: the folder.
-      split: a split's name (see `list_splits`).
-      layout: one of `LAYOUTS`, or "auto" to find out.
-      seed: of the draw that carves a validation split where none is published.
-      fraction: of the train list that the carved validation split takes.
+      split: name of the split (see `list_splits`).
+      layout: one of `LAYOUTS`, or "auto" to detect it.
+      seed: seed of the draw that carves a validation split where none is published.
+      fraction: fraction of the train list that the carved validation split takes.
 
     Returns:
-      The examples of that split, in the order of its list.
+      The examples of the split, in the order of its list.
 
     Raises:
       MissingFileError: if the folder does not exist.
-      UserError: if the layout or the split is unknown or the split empty; if a listed name has no image or no mask
-        file, or several, or appears twice; if lists of one family (train, val, test) share names; if annotations are
+      UserError: if the layout or the split is unknown, or the split is empty; if a listed name has no image or mask
+        file, or several, or is listed twice; if lists of one family (train, val, test) share names; if annotations are
         malformed.
     """
     root, layout = _resolve(root, layout)
@@ -168,28 +173,29 @@ def open_layout(
         raise UserError(f"{root} ({layout}): split {split!r} is empty")
     _check_names(part, f"{root} ({layout}), split {split!r}")
     _check_family(parts, wanted, root)
-    common = {
-        "root": str(root),
-        "layout": layout,
-        "split": wanted,
-        "names": part.names,
-        "images": tuple(str(part.images[name]) for name in part.names),
-    }
+    source = functools.partial(
+        FolderSource,
+        root=str(root),
+        layout=layout,
+        split=wanted,
+        names=part.names,
+        images=tuple(str(part.images[name]) for name in part.names),
+    )
     if part.points is None:
-        return FolderSource(**common, masks=mask_files(part))
+        return source(masks=mask_files(part))
     points, sizes = zip(*(part.points[name] for name in part.names), strict=True)
-    return FolderSource(**common, points=points, sizes=None if None in sizes else sizes)
+    return source(points=points, sizes=None if None in sizes else sizes)
 
 
 def carve_validation(
     names: Iterable[str], fraction: float = 0.2, seed: int = 0
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Splits names into train and validation by a seeded draw, the same for any order of the names.
+    """Splits names into train and validation by a seeded draw that does not depend on their order.
 
     Args:
       names: at least two names.
-      fraction: share of the validation part, in (0, 1); at least one name goes to each part.
-      seed: of the draw.
+      fraction: fraction of the validation part, in (0, 1); each part gets at least one name.
+      seed: seed of the draw.
 
     Returns:
       (train, val), each in the order of `names`.
@@ -210,15 +216,15 @@ def carve_validation(
 
 
 def draw_splits(names: Iterable[str], shares: Sequence[float], seed: int = 0) -> tuple[tuple[str, ...], ...]:
-    """Splits names into parts by a seeded draw, the same for any order of the names.
+    """Splits names into parts by a seeded draw that does not depend on their order.
 
     Args:
-      names: unique names, as many as there are shares or more.
-      shares: of the parts, positive, in any unit: (50, 30, 20).
-      seed: of the draw; not negative.
+      names: unique names, at least as many as shares.
+      shares: relative sizes of the parts, positive, in any unit, such as (50, 30, 20).
+      seed: seed of the draw; not negative.
 
     Returns:
-      The names of each part, sorted; together all names.
+      The names of each part, sorted; together, the parts contain all names.
 
     Raises:
       UserError: if a share is not positive, the seed is negative, or a part would be empty.
@@ -241,17 +247,18 @@ def _resolve(root: str | os.PathLike, layout: str) -> tuple[pathlib.Path, str]:
 
 
 def mask_files(part: folders.Part) -> tuple[str | None, ...]:
-    """The mask file of each name; None where the layout says that there is no target.
+    """Returns the mask file of each name of a part with masks; None where the layout says that there is no target.
 
     Raises:
-      UserError: if a name has two masks, or none where it needs one.
+      UserError: if a name has two masks, or none where one is required.
     """
+    masks = cast("Mapping[str, pathlib.Path]", part.masks)
     paths: list[str | None] = []
     for name in part.names:
-        candidates = [part.masks[name + suffix] for suffix in _MASK_SUFFIXES if name + suffix in part.masks]
+        candidates = [masks[name + suffix] for suffix in _MASK_SUFFIXES if name + suffix in masks]
         if len(candidates) > 1:
             raise UserError(f"two masks for {part.images[name]}: {candidates[0]} and {candidates[1]}")
-        # The publication of SIRST-v2 keeps images without targets apart, so there a mask may be absent.
+        # SIRST-v2 stores images without targets in a separate folder; only those may lack a mask.
         if not candidates and name not in part.unmasked:
             looked = ", ".join(f"{name}{suffix}.*" for suffix in _MASK_SUFFIXES)
             raise UserError(f"no mask for {part.images[name]}: looked for {looked} in {part.masks_in}")
@@ -260,9 +267,9 @@ def mask_files(part: folders.Part) -> tuple[str | None, ...]:
 
 
 def _parts(root: pathlib.Path, layout: str, seed: int, fraction: float) -> dict[str, folders.Part]:
-    """Split -> its part, carved splits included."""
+    """Returns the splits of a folder by name, including carved ones."""
     parts = folders.read(root, layout)
-    if layout == "sirst_v2":  # its publication has validation lists
+    if layout == "sirst_v2":  # published with validation lists
         return parts
     for family in sorted({split.partition("_")[2] for split in parts}):
         parts |= _carved(parts, f"_{family}" if family else "", seed, fraction)
@@ -270,7 +277,7 @@ def _parts(root: pathlib.Path, layout: str, seed: int, fraction: float) -> dict[
 
 
 def _carved(parts: Mapping[str, folders.Part], suffix: str, seed: int, fraction: float) -> dict[str, folders.Part]:
-    """The splits of one family of lists that a draw adds: none where it has a validation list."""
+    """Returns the splits that a draw adds to one family of lists; none if it has a validation list."""
     train, val, trainval = (f"{role}{suffix}" for role in ("train", "val", "trainval"))
     if val in parts or {train, trainval} <= parts.keys():
         return {}
@@ -284,32 +291,40 @@ def _carved(parts: Mapping[str, folders.Part], suffix: str, seed: int, fraction:
     return {base if base.startswith("all") else trainval: whole} | drawn
 
 
+def first_repeated(names: Iterable[str]) -> str | None:
+    """Returns the first name that has occurred before; None if all names are unique."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
 def _check_names(part: folders.Part, where: str) -> None:
     names = part.names
-    if len(set(names)) < len(names):
-        seen: set[str] = set()
-        twice = next(name for name in names if name in seen or seen.add(name))
+    if (twice := first_repeated(names)) is not None:
         raise UserError(f"{where}: {twice} is listed twice")
     if missing := [name for name in names if name not in part.images]:
-        raise UserError(f"{where}: {len(missing)} listed names have no image file: {some(missing)}")
+        raise UserError(f"{where}: {len(missing)} listed names have no image file: {name_list(missing)}")
 
 
 def _check_family(parts: Mapping[str, folders.Part], split: str, root: pathlib.Path) -> None:
-    """Refuses a split that shares names with its siblings; train_full and val_full are siblings, train_v1 is not."""
+    """Refuses a split that shares names with its siblings: train_full and val_full are siblings, train_v1 is not."""
     role, _, family = split.partition("_")
     roles = ("train", "val", "test")
     if role not in roles and role != "trainval":
         return
-    # trainval holds train and val by definition, but no test name may be in it.
+    # trainval contains train and val by definition, but must not contain a test name.
     others = ("test",) if role == "trainval" else tuple(r for r in roles if r != role)
     for other in others:
         sibling = f"{other}_{family}" if family else other
         if sibling in parts and (shared := _shared(parts[split], parts[sibling])):
-            raise UserError(f"{root}: {len(shared)} names are in both {split!r} and {sibling!r}: {some(shared)}")
+            raise UserError(f"{root}: {len(shared)} names are in both {split!r} and {sibling!r}: {name_list(shared)}")
 
 
 def _shared(one: folders.Part, other: folders.Part) -> list[str]:
-    """Names of the same image. In folders of their own, splits may number different images alike."""
+    """Returns the shared names of identical images; splits in separate folders may use a name for different images."""
     names = sorted(set(one.names) & set(other.names))
     return [name for name in names if _same_file(one.images.get(name), other.images.get(name))]
 
@@ -324,8 +339,3 @@ def _same_file(one: pathlib.Path | None, other: pathlib.Path | None) -> bool:
 def _check_size(what: str, size: tuple[int, int], image: str, shape: tuple[int, int]) -> None:
     if tuple(size) != tuple(shape):
         raise UserError(f"{what} is for {size[1]}x{size[0]} pixels, but the image {image} has {shape[1]}x{shape[0]}")
-
-
-def some(names: Sequence[str], count: int = 5) -> str:
-    """The first few names, and how many more there are, for messages."""
-    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

@@ -1,4 +1,4 @@
-"""Under which licences the published images are, as far as their publications say (the table in datasets/README.md)."""
+"""Licences of the published images, as far as their publications state them (the table in datasets/README.md)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OTHER_NAMES = {"nuaasirst": "sirst_v1", "sirst": "sirst_v1", "mdvsfa": "mdfa"}
 
 
 def builder_of(folder: str) -> str | None:
-    """The data set that a folder's path names, spelled in any way; None if it names none that irjax knows."""
+    """Returns the data set that a folder's path names, in any spelling; None if it names none that irjax knows."""
     known = {name.replace("_", ""): name for name in LICENCES} | _OTHER_NAMES
     for part in reversed(pathlib.PurePath(folder).parts):
         plain = re.sub("[^a-z0-9]", "", part.lower())
@@ -34,7 +34,7 @@ def builder_of(folder: str) -> str | None:
 
 
 def licence_text(folders: Iterable[str]) -> str:
-    """What a card says of the images in these folders; none: of the synthetic scenes."""
+    """Returns the licences of the images in these folders for a model card; without folders, of synthetic scenes."""
     said = []
     for folder in folders:
         builder = builder_of(folder)

@@ -1,7 +1,7 @@
-"""The host's side of the input: letterboxed batches, in an order that any process can compute.
+"""Host-side input: letterboxed batches, in an order that any process can compute.
 
-An `Order` maps the number of a draw to an example, for as long as a run lasts. The device cache indexes its arrays with
-it, the host feed reads files with it; a run resumes by continuing to count.
+An `Order` maps each draw number of a run to an example. The device cache uses it to index its arrays, `host_batches` to
+read files. A run resumes by continuing the draw numbers.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ _LAST_DRAW = np.iinfo(np.int32).max
 class Order:
     """An endless, deterministic, random-access sequence of example indices.
 
-    Without weights, each epoch is a fresh permutation: every example once. With weights, each epoch is `num_examples`
-    draws with replacement, in proportion to the weights. Epoch e comes from ``purpose_generator("order", seed, e)``.
+    Without weights, each epoch is a new permutation of all examples. With weights, each epoch is `num_examples` draws
+    with replacement, in proportion to the weights. Epoch e is drawn by ``purpose_generator("order", seed, e)``.
 
     Attributes:
-      num_examples: how many examples there are, and draws an epoch has.
+      num_examples: number of examples, and of draws per epoch.
       seed: non-negative.
-      weights: a non-negative sampling weight for each example, any scale; or None.
+      weights: a non-negative sampling weight for each example, in any unit; or None.
 
     Raises:
-      UserError: if there is no example, the seed is negative, or the weights are of another number, negative, not
-        finite or all zero.
+      UserError: if there is no example, the seed is negative, or the weights differ in number from the examples, are
+        negative, not finite or all zero.
     """
 
     num_examples: int
     seed: int
     weights: tuple[float, ...] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.num_examples < 1:
             raise UserError(f"an order needs at least one example, got {self.num_examples}")
         if self.seed < 0:
@@ -62,11 +62,11 @@ class Order:
         object.__setattr__(self, "weights", tuple(weights.tolist()))
 
     def __getitem__(self, draw: int) -> int:
-        """The example index of one draw, which must not be negative."""
+        """Returns the example index of one draw, which must not be negative."""
         return int(self.slice(draw, draw + 1)[0])
 
     def slice(self, start: int, stop: int) -> np.ndarray:
-        """The example indices [stop - start] int64 of the draws start, ..., stop - 1.
+        """Returns the example indices [stop - start] int64 of the draws start, ..., stop - 1.
 
         Raises:
           UserError: unless 0 <= start <= stop.
@@ -81,12 +81,12 @@ class Order:
         return np.concatenate(epochs)[start - offset : stop - offset]
 
     def epoch(self, number: int) -> np.ndarray:
-        """The example indices [num_examples] int64 of one epoch, read-only."""
+        """Returns the example indices [num_examples] int64 of one epoch, read-only."""
         return _epoch(self.num_examples, self.seed, self._probabilities, number)
 
     @functools.cached_property
     def _probabilities(self) -> bytes | None:
-        """The weights as bytes, whose hash Python remembers: a cheap key of the cache."""
+        """The normalised weights as bytes, whose hash Python stores: a cheap key for the cache of `_epoch`."""
         if self.weights is None:
             return None
         weights = np.array(self.weights)
@@ -116,21 +116,21 @@ def letterbox_example(
     """Letterboxes one example and pads its points.
 
     Args:
-      example: as published.
+      example: the example as published.
       size: side S of the square canvas in pixels.
-      max_points: K, the number of rows that points are padded to.
+      max_points: K, the number of rows to which points are padded.
       with_mask: also letterbox the target mask.
       enlarge: scale images smaller than the canvas up to it.
-      dtype: uint8 or uint16 of the canvas; None keeps the image's. 8-bit values become 16-bit ones by a factor of 257,
-        so that both mean the same in [0, 1].
+      dtype: uint8 or uint16, the type of the canvas; None keeps that of the image. 8-bit values are multiplied by 257
+        to give 16-bit values, so that both represent the same value in [0, 1].
 
     Returns:
-      images [S, S] uint8 or uint16, points [K, 2] float32 (x, y) in canvas pixels, mask [K] bool, extent [4] int32 as
-      in `Batch`; with the mask also segmentation [S, S] bool.
+      images [S, S] uint8 or uint16, points [K, 2] float32 (x, y) in canvas pixels, valid [K] bool, extent [4] int32 as
+      in `Batch`; with the mask also mask [S, S] bool.
 
     Raises:
-      UserError: if there are more targets than rows, a mask is wanted where there is none, or a 16-bit image meets
-        dtype uint8. The message names the example.
+      UserError: if there are more targets than rows, a requested mask is missing, or dtype is uint8 for a 16-bit image.
+        The message names the example.
     """
     height, width = example.image.shape
     count = len(example.points)
@@ -141,11 +141,12 @@ def letterbox_example(
     result = {
         "images": as_depth(canvas, np.dtype(dtype or canvas.dtype), example.name),
         "points": points,
-        "mask": np.arange(max_points) < count,
+        "valid": np.arange(max_points) < count,
         "extent": letterbox.letterbox_extent(height, width, size, enlarge),
     }
     if with_mask:
-        result["segmentation"] = letterbox.letterbox_host(example.mask, size, enlarge)
+        assert example.mask is not None  # checked by `check_example`
+        result["mask"] = letterbox.letterbox_host(example.mask, size, enlarge)
     return result
 
 
@@ -159,23 +160,26 @@ def network_views(
     slide: bool = False,
     dtype: np.dtype | None = None,
 ) -> list[dict[str, np.ndarray]]:
-    """What a network sees of one example: its canvas, or with `slide` its windows (`irjax.data.windows`).
+    """Returns the network inputs of one example: its canvas, or with `slide` its windows (`irjax.data.windows`).
+
+    The other arguments are those of `letterbox_example`.
 
     Returns:
-      One or several of what `letterbox_example`, which has the arguments, gives.
+      One or more results of `letterbox_example`.
     """
     parts = cut_example(example, size, overlap_of(size)) if slide else [example]
-    options = {"with_mask": with_mask, "enlarge": enlarge, "dtype": dtype}
-    return [letterbox_example(part, size, max_points, **options) for part in parts]
+    return [
+        letterbox_example(part, size, max_points, with_mask=with_mask, enlarge=enlarge, dtype=dtype) for part in parts
+    ]
 
 
 def read_ahead(read: Callable[[Any], Any], items: Iterable[Any], workers: int | None = None) -> Iterator[Any]:
-    """``map(read, items)``, computed by threads that are never more than a few items ahead.
+    """Yields ``map(read, items)``, computed by threads that run at most a few items ahead.
 
     Args:
-      read: must be safe in threads.
-      items: what to call it with.
-      workers: threads; None for one for each processor.
+      read: the function to call; must be thread-safe.
+      items: its arguments.
+      workers: number of threads; None for one per processor.
     """
     workers = workers or os.cpu_count() or 1
     ahead: collections.deque[concurrent.futures.Future] = collections.deque()
@@ -204,35 +208,35 @@ def host_batches(
     prefetch: int = 4,
     worker_count: int = 0,
 ):
-    """An endless grain iterator of letterboxed batches.
+    """Returns an endless grain iterator of letterboxed batches.
 
-    Batch b holds the draws b * batch_size, ..., (b + 1) * batch_size - 1 of the order. Of several processes,
-    process p of P takes every P-th draw from the p-th, so that together they hold the global batch. The result is the
-    same for any number of threads and workers.
+    Batch b holds the draws b * batch_size, ..., (b + 1) * batch_size - 1 of the order. With P processes, process p
+    takes every P-th draw starting with the p-th, so that together they hold the global batch. The result does not
+    depend on the number of threads and workers.
 
     Args:
       source: the examples.
-      order: which example each draw takes.
-      batch_size: of all processes together; divisible by `process_count`.
+      order: maps each draw to an example.
+      batch_size: size of the global batch of all processes; divisible by `process_count`.
       size: side S of the square canvas in pixels.
-      max_points: K, the number of rows that points are padded to.
+      max_points: K, the number of rows to which points are padded.
       with_masks: also letterbox the target masks.
       enlarge: scale images smaller than the canvas up to it.
-      start: number of the first batch: continue here after `start` batches were used. `get_state` and `set_state` of
-        the iterator count from here, so they belong to one value of `start` and of `worker_count`.
-      process_index: p, of this process.
-      process_count: P.
-      num_threads: threads that read in this process, or in each worker.
-      prefetch: batches that are read ahead, in each worker where there are some.
-      worker_count: processes that read, 0 for none. They take seconds to start, so they pay for large images only; the
-        calling script needs an ``if __name__ == "__main__"`` guard. Close the iterator to end them.
+      start: number of the first batch; to resume, the number of batches already used. `get_state` and `set_state` of
+        the iterator count from here, so a state is valid only for the same `start` and `worker_count`.
+      process_index: p, the index of this process.
+      process_count: P, the number of processes.
+      num_threads: number of reading threads in this process, or in each worker.
+      prefetch: number of batches that are read ahead, per worker if there are workers.
+      worker_count: number of reading processes, 0 for none. They take seconds to start, so they pay off for large
+        images only; the calling script needs an ``if __name__ == "__main__"`` guard. Close the iterator to end them.
 
     Returns:
       A grain DatasetIterator of Batch with numpy arrays; B is the batch size of this process, `index` the global draw.
 
     Raises:
-      UserError: if the order is for another number of examples, the batch cannot be shared among the processes, or
-        `start` is negative. Reading errors, which name the example, come from the iterator.
+      UserError: if the order is for another number of examples, the batch cannot be divided among the processes, or
+        `start` is negative. Reading errors, which name the example, are raised by the iterator.
     """
     import grain
 
@@ -261,7 +265,7 @@ def host_batches(
 
 @dataclasses.dataclass(frozen=True)
 class _ReadDraw:
-    """Draw number -> letterboxed example; a class rather than a closure, so that worker processes can have it."""
+    """Maps a draw number to a letterboxed example; not a closure, so that it can be sent to worker processes."""
 
     source: Source
     order: Order
@@ -280,12 +284,12 @@ class _ReadDraw:
 
 
 def stack_views(views: Sequence[Mapping[str, np.ndarray]]) -> Batch:
-    """A batch of what `letterbox_example` gives, with each one's `index`."""
+    """Stacks results of `letterbox_example`, each with its `index`, into a batch."""
     return Batch(**{name: np.stack([view[name] for view in views]) for name in views[0]})
 
 
 def check_example(example: Example, count: int, max_points: int, with_mask: bool) -> None:
-    """Refuses an example with `count` targets in one square, more than `max_points`, or without a mask it needs."""
+    """Refuses an example with more than `max_points` targets in a square (`count`), or without a required mask."""
     if count > max_points:
         raise UserError(f"{example.name} has {count} targets, more than max_points={max_points}")
     if with_mask and example.mask is None:
@@ -293,10 +297,10 @@ def check_example(example: Example, count: int, max_points: int, with_mask: bool
 
 
 def as_depth(canvas: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
-    """An image as uint8 or uint16; 8-bit values times 257 mean the same in [0, 1] as 16-bit ones.
+    """Returns an image as uint8 or uint16; multiplied by 257, 8-bit values keep their meaning in [0, 1].
 
     Raises:
-      UserError: if a 16-bit image, which is named, meets dtype uint8.
+      UserError: if dtype is uint8 for a 16-bit image; the message contains `name`.
     """
     if canvas.dtype == dtype:
         return canvas
@@ -306,7 +310,7 @@ def as_depth(canvas: np.ndarray, dtype: np.dtype, name: str) -> np.ndarray:
 
 
 def _ensure_absl_flags() -> None:
-    """grain's workers read absl flags, which nobody has parsed where irjax is used as a library."""
+    """Marks the absl flags as parsed: grain's workers read them, and a program that uses irjax may not parse them."""
     from absl import flags
 
     if not flags.FLAGS.is_parsed():

@@ -1,4 +1,4 @@
-"""Images of a data set at one size, whatever their own: some papers resize everything first."""
+"""Resizing of all images of a data set to one size, as some papers do first."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import dataclasses
 
 import numpy as np
 
-from irjax.ops.regions import points_from_mask, resize_mask
+from irjax.ops.regions import points_from_mask
+from irjax.ops.resize import resize_mask, resize_square
 from irjax.types import Example, Source
 
 
 @dataclasses.dataclass(frozen=True)
 class ResizedSource:
-    """The examples of a source resized to a square, their sides apart (an `irjax.types.Source`).
+    """The examples of a source resized to a square, without keeping the aspect ratio (an `irjax.types.Source`).
 
-    Images are resized bilinearly, masks by the pixel under each new centre, and points are the centroids of what is
-    left of the mask; without masks they move with the pixels' areas.
+    Images are resized bilinearly, masks by nearest neighbour (the pixel under each new centre). Points are the
+    centroids of the resized mask; without a mask, (x, y) becomes ((x, y) + 0.5) * scale - 0.5.
 
     Attributes:
       source: the examples.
@@ -29,7 +30,7 @@ class ResizedSource:
         return len(self.source)
 
     def __getitem__(self, index: int) -> Example:
-        """Example `index`; IndexError outside the source."""
+        """Returns example `index`; raises IndexError if it is outside the source."""
         example = self.source[index]
         if example.mask is None:
             scale = np.float32(self.size) / np.array(example.image.shape[::-1], np.float32)
@@ -51,10 +52,7 @@ class ResizedSource:
 
 
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:
-    """An image [H, W] uint8 or uint16 as [size, size] of its type, bilinear; Pillow averages where it shrinks."""
-    from PIL import Image
-
+    """Resizes an image [H, W] uint8 or uint16 to [size, size], bilinearly; Pillow averages when it shrinks an image."""
     if image.shape == (size, size):
         return image
-    resized = Image.fromarray(image.astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR)
-    return np.clip(np.rint(np.asarray(resized)), 0, np.iinfo(image.dtype).max).astype(image.dtype)
+    return np.clip(np.rint(resize_square(image, size)), 0, np.iinfo(image.dtype).max).astype(image.dtype)

@@ -1,4 +1,4 @@
-"""Sources of examples: opening, joining, comparing and naming them."""
+"""Sources of examples: opening, concatenating, comparing and naming them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import itertools
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from irjax.data import images, layouts
+from irjax.data import layouts
 from irjax.data.resized import ResizedSource
 from irjax.errors import FileError, UserError, check_folder
+from irjax.io import images
 from irjax.types import Example, Source
 
 DRAWN = ("draw_train", "draw_val", "draw_test")
@@ -27,11 +29,11 @@ DRAWN = ("draw_train", "draw_val", "draw_test")
 class TfdsSource:
     """One split of a data set that `irjax.datasets.build` prepared (an `irjax.types.Source`).
 
-    Examples equal those of the folder it was built from. It is picklable: files are opened where it is used.
+    Its examples equal those of the folder it was built from. It can be pickled, since files are opened on first use.
 
     Attributes:
       directory: the folder with dataset_info.json.
-      split: the split's name there.
+      split: the split's name in that data set.
     """
 
     directory: str
@@ -41,7 +43,7 @@ class TfdsSource:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Example:
-        """Reads example `index`; IndexError outside the source, UserError for a record that cannot be decoded."""
+        """Reads example `index`; raises IndexError outside the source, UserError if the record cannot be decoded."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"index {index} of {len(self)} examples")
         with self._reading():
@@ -52,7 +54,7 @@ class TfdsSource:
             name=name,
             image=images.decode_image(record["image"], where),
             points=np.asarray(record["points"], np.float32).reshape(-1, 2),
-            mask=images.decode_mask(record["mask"], where)[0],
+            mask=images.decode_mask_file(record["mask"], where)[0],
         )
 
     @functools.cached_property
@@ -67,17 +69,17 @@ class TfdsSource:
         return np.dtype(self._builder.info.features["image"].np_dtype)
 
     @functools.cached_property
-    def _builder(self):
+    def _builder(self) -> Any:
         import tensorflow_datasets as tfds
 
         with self._reading():
             return tfds.builder_from_directory(self.directory)
 
     @functools.cached_property
-    def _records(self):
+    def _records(self) -> Any:
         import tensorflow_datasets as tfds
 
-        # TFDS decodes 16-bit images only with OpenCV; irjax reads the stored files as it reads folders.
+        # TFDS needs OpenCV to decode 16-bit images; irjax decodes the stored files as it does for folders.
         raw = {"image": tfds.decode.SkipDecoding(), "mask": tfds.decode.SkipDecoding()}
         with self._reading():
             return self._builder.as_data_source(split=self.split, decoders=raw)
@@ -88,7 +90,7 @@ class TfdsSource:
             yield
         except UserError:
             raise
-        except Exception as error:  # of damaged files TFDS raises what it likes
+        except Exception as error:  # TFDS raises arbitrary exceptions for damaged files
             raise FileError(
                 f"{self.directory}: not a readable prepared data set ({type(error).__name__}: {error})"
             ) from error
@@ -99,7 +101,7 @@ class TfdsSource:
 
 @dataclasses.dataclass(frozen=True)
 class Concatenation:
-    """Several sources one after another, under their own names (an `irjax.types.Source`)."""
+    """Several sources one after another, with the names of their examples kept (an `irjax.types.Source`)."""
 
     sources: tuple[Source, ...]
 
@@ -107,12 +109,12 @@ class Concatenation:
         return self._ends[-1]
 
     def __getitem__(self, index: int) -> Example:
-        """Reads example `index`; IndexError outside the source."""
+        """Reads example `index`; raises IndexError if it is outside the source."""
         source, offset = self.locate(index)
         return source[offset]
 
     def locate(self, index: int) -> tuple[Source, int]:
-        """The source that holds example `index`, and the index there."""
+        """Returns the source that holds example `index`, and its index there."""
         size = len(self)
         if not -size <= index < size:
             raise IndexError(f"index {index} of {size} examples")
@@ -145,7 +147,7 @@ class MemorySource:
         return len(self.examples)
 
     def __getitem__(self, index: int) -> Example:
-        """Example `index`; IndexError outside the source."""
+        """Returns example `index`; raises IndexError if it is outside the source."""
         return self.examples[index]
 
     @property
@@ -161,12 +163,12 @@ class MemorySource:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """Some examples of a source under names of their own (an `irjax.types.Source`).
+    """Selected examples of a source under new names (an `irjax.types.Source`).
 
     Attributes:
       source: the examples.
-      indices: which of them, in order.
-      names: what they are called here.
+      indices: indices of the selected examples, in order.
+      names: their new names.
     """
 
     source: Source
@@ -177,7 +179,7 @@ class Selection:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Example:
-        """Reads example `index`; IndexError outside the selection."""
+        """Reads example `index`; raises IndexError if it is outside the selection."""
         return dataclasses.replace(self.source[self.indices[index]], name=self.names[index])
 
     @property
@@ -198,15 +200,17 @@ def open_source(
     """Opens one split of a folder in a published layout or of a prepared TFDS data set.
 
     Args:
-      root: the folder. A TFDS data set may lie below it (ROOT/[CONFIG/]VERSION/dataset_info.json), if only one does.
-      split: a split's name. For a prepared data set "val" means TFDS's "validation", and a published list's name such
-        as "train_full" means "train" of the config "full". "draw_train", "draw_val" and "draw_test" are drawn by the
-        seed from the images of all splits together; where two images have one name, their folders (or their splits)
-        come in front of it.
-      layout: one of `layouts.LAYOUTS`, "tfds", or "auto" to find out.
-      seed: of the draw that carves a validation split where a folder has none, and of "draw_train" and its like.
-      fraction: of the train list that the carved validation split takes.
-      shares: of "draw_train", "draw_val" and "draw_test", in any unit.
+      root: the folder. A TFDS data set may lie below it (ROOT/[CONFIG/]VERSION/dataset_info.json), if there is only
+        one.
+      split: name of the split. For a prepared data set, "val" means TFDS's "validation", and the name of a published
+        list such as "train_full" means "train" of the config "full". "draw_train", "draw_val" and "draw_test" are drawn
+        with the seed from the images of all splits together; if several images have the same name, the names of their
+        folders (or of their splits) are prepended.
+      layout: one of `layouts.LAYOUTS`, "tfds", or "auto" to detect it.
+      seed: seed of the draw that carves a validation split where a folder has none, and of the draw of "draw_train",
+        "draw_val" and "draw_test".
+      fraction: fraction of the train list that the carved validation split takes.
+      shares: relative sizes of "draw_train", "draw_val" and "draw_test", in any unit.
 
     Raises:
       MissingFileError: if the folder does not exist.
@@ -219,9 +223,9 @@ def open_source(
     if not prepared:
         if split not in DRAWN:
             return layouts.open_layout(root, split, layout, seed=seed, fraction=fraction)
-        parts = [layouts.open_layout(root, name, layout) for name in layouts.list_splits(root, layout)]
-        files = [os.path.relpath(file, root) for part in parts for file in part.images]
-        return _drawn(parts, files, split, shares, seed)
+        published = [layouts.open_layout(root, name, layout) for name in layouts.list_splits(root, layout)]
+        files = [os.path.relpath(file, root) for part in published for file in part.images]
+        return _drawn(published, files, split, shares, seed)
     if len(prepared) > 1:
         raise UserError(f"{root} holds several prepared data sets; name one of {', '.join(map(str, prepared))}")
     source = TfdsSource(directory=str(prepared[0]), split=split)
@@ -240,7 +244,7 @@ def open_source(
 
 
 def _drawn(parts: Sequence[Source], files: Sequence[str], split: str, shares: Sequence[float], seed: int) -> Selection:
-    """One of `DRAWN` from all examples of some parts; an example that is in several has the same file there."""
+    """Returns one of `DRAWN` from the examples of all parts; an example in several parts has the same file in each."""
     whole = Concatenation(tuple(parts))
     rows = {file: row for row, file in reversed(list(enumerate(files)))}
     alike = collections.Counter(whole.names[row] for row in rows.values())
@@ -253,19 +257,17 @@ def _drawn(parts: Sequence[Source], files: Sequence[str], split: str, shares: Se
 
 
 def concatenate(sources: Sequence[Source]) -> Source:
-    """Joins sources, keeping the names of their examples.
+    """Concatenates sources, keeping the names of their examples.
 
     Raises:
-      UserError: if there is no source, or one of them has a name twice. Data sets number their images alike, so a name
-        may be in several sources.
+      UserError: if there is no source, or one of them has a name twice. Several sources may have the same name, since
+        data sets number their images alike.
     """
     sources = tuple(sources)
     if not sources:
         raise UserError("there is no source to concatenate")
     for number, source in enumerate(sources):
-        if len(set(source.names)) < len(source.names):
-            seen: set[str] = set()
-            twice = next(name for name in source.names if name in seen or seen.add(name))
+        if (twice := layouts.first_repeated(source.names)) is not None:
             raise UserError(f"source {number} has the name {twice} twice")
     return sources[0] if len(sources) == 1 else Concatenation(sources)
 
@@ -278,10 +280,10 @@ def check_disjoint(train: Source, val: Source, *, by_content: bool = False) -> N
     Args:
       train: training examples.
       val: validation examples.
-      by_content: also read every image and compare the pixels, whatever the names.
+      by_content: also read every image and compare the pixels, regardless of the names.
 
     Raises:
-      UserError: with the shared names.
+      UserError: if there are shared examples; the message lists their names.
     """
     places: dict[str, list[int]] = {}
     for index, name in enumerate(train.names):
@@ -304,18 +306,18 @@ def check_disjoint(train: Source, val: Source, *, by_content: bool = False) -> N
 
 
 def split_hash(source: Source) -> str:
-    """SHA-256 over the names in their order: equal for the same examples in the same order, however stored."""
+    """Returns the SHA-256 of the names in order: equal for the same examples in the same order, however stored."""
     return hashlib.sha256("\n".join(source.names).encode()).hexdigest()
 
 
 def _prepared(root: pathlib.Path) -> list[pathlib.Path]:
-    """The folders with dataset_info.json at or up to three levels (name, config, version) below the root."""
+    """Returns the folders with dataset_info.json at or up to three levels (name, config, version) below the root."""
     patterns = ("/".join(["*"] * depth + ["dataset_info.json"]) for depth in range(4))
     return sorted(path.parent for pattern in patterns for path in root.glob(pattern))
 
 
 def _origin(source: Source, index: int) -> object:
-    """What tells data sets apart: the folder an example lies in."""
+    """Returns what identifies the data set of an example: the folder that contains it, or else the type of source."""
     if isinstance(source, Concatenation):
         return _origin(*source.locate(index))
     if isinstance(source, Selection):

@@ -1,14 +1,14 @@
-"""Synthetic infrared scenes with exactly known point targets: what irjax runs on when no data are at hand.
+"""Synthetic infrared scenes with exactly known point targets, used when no data set is given.
 
-A scene is made in the order in which a camera makes it: radiance of a background and of distractors, blur by the
-optics, sensor noise and defects (all in `irjax.data.clutter`), then point targets through the same optics. A target
-has a stated signal-to-clutter ratio (SCR):
+A scene follows the imaging chain of a camera: radiance of a background and of distractors, blur by the optics, sensor
+noise and defects (all in `irjax.data.clutter`), then point targets blurred by the same optics. Each target has a given
+signal-to-clutter ratio (SCR):
 
     SCR = largest contribution of the target to any one pixel / local clutter
     local clutter = standard deviation of the scene without targets, noise included, in the square of
-        2 * scr_radius + 1 px about the pixel nearest to the target, cut at the image border
+        2 * scr_radius + 1 px around the pixel nearest to the target, clipped at the image border
 
-`InjectedSource` puts the same targets into real images.
+`InjectedSource` adds the same kind of targets to real images.
 """
 
 from __future__ import annotations
@@ -20,114 +20,23 @@ import numpy as np
 import scipy.special
 
 from irjax.data import clutter
+from irjax.data.clutter import SceneConfig
 from irjax.errors import UserError
 from irjax.ops.keys import purpose_generator
 from irjax.types import Example, Source
 
-# A target's Gaussian is cut where it is far below one level even of a 16-bit image.
+# The Gaussian of a target is truncated where it is far below one gray level, even in a 16-bit image.
 _SUPPORT_SIGMAS = 6.0
 _PLACEMENT_TRIES = 60
 
 
 @dataclasses.dataclass(frozen=True)
-class SceneConfig:
-    """What scenes look like. Every (low, high) is a closed range, drawn from uniformly per scene or per target.
-
-    Lengths are in px, radiances in fractions of the full scale (255 or 65535).
-
-    Attributes:
-      height: rows of a scene; at least 32.
-      width: columns of a scene; at least 32.
-      bits: 8 or 16, giving uint8 or uint16 images.
-      targets: number of targets per scene. Fewer are placed where no room is left for them.
-      scr: signal-to-clutter ratio of a target; the module's docstring defines it.
-      scr_radius: half-side of the square in which local clutter is measured.
-      min_contrast: least peak of a target injected into a real image, as a fraction of that image's range (brightest -
-        darkest pixel), and never below 4 grey levels. In smooth skies, where the clutter deviation is near 0, it counts
-        instead of scr. 98 of 100 targets of SIRST-v2 and NUDT-SIRST exceed their surroundings by 0.13 of the range.
-      psf_sigma: standard deviation of the optics' Gaussian point spread function, drawn per scene.
-      target_extent: standard deviation of the target's own extent, added in quadrature to psf_sigma, drawn per target.
-      min_distance: least distance between two targets.
-      margin: least distance of a target from the image border.
-      mask_fraction: a pixel is in the mask where a target's contribution exceeds this fraction of its largest one.
-      backgrounds: kinds drawn from with equal probability, out of cloud, sea, ground and urban.
-      cloud_exponent: a of the 1/f^a power spectrum of cloud shapes.
-      sea_exponent: a of the waves.
-      ground_exponent: a of the ground's rough texture.
-      urban_exponent: a of the texture of streets and walls.
-      contrast: standard deviation of the background's radiance.
-      level: mean of the background's radiance.
-      distractors: number of distractors per scene (blobs, cloud fragments, bars, corners, glint crowds).
-      distractor_amplitude: radiance of a distractor before the optics.
-      defects: number of dead or hot pixels per scene.
-      gain_noise: relative deviation of the pixels' gain.
-      line_noise: deviation of the column offsets; row offsets get a random part of it.
-      shot_noise: deviation of the shot noise at full scale; it falls with the root of the radiance.
-      read_noise: deviation of the read noise.
-    """
-
-    height: int = 256
-    width: int = 256
-    bits: int = 8
-    targets: tuple[int, int] = (0, 8)
-    scr: tuple[float, float] = (3.0, 10.0)
-    scr_radius: int = 10
-    min_contrast: float = 0.08
-    psf_sigma: tuple[float, float] = (0.65, 1.2)
-    target_extent: tuple[float, float] = (0.0, 1.3)
-    min_distance: float = 12.0
-    margin: float = 3.0
-    mask_fraction: float = 0.25
-    backgrounds: tuple[str, ...] = ("cloud", "sea", "ground", "urban")
-    cloud_exponent: tuple[float, float] = (2.8, 3.4)
-    sea_exponent: tuple[float, float] = (1.8, 2.6)
-    ground_exponent: tuple[float, float] = (2.2, 2.8)
-    urban_exponent: tuple[float, float] = (2.0, 2.6)
-    contrast: tuple[float, float] = (0.03, 0.09)
-    level: tuple[float, float] = (0.2, 0.55)
-    distractors: tuple[int, int] = (1, 6)
-    distractor_amplitude: tuple[float, float] = (0.04, 0.2)
-    defects: tuple[int, int] = (0, 3)
-    gain_noise: tuple[float, float] = (0.0, 0.01)
-    line_noise: tuple[float, float] = (0.0, 0.006)
-    shot_noise: tuple[float, float] = (0.004, 0.015)
-    read_noise: tuple[float, float] = (0.005, 0.012)
-
-    def __post_init__(self):
-        if self.bits not in (8, 16):
-            raise UserError(f"SceneConfig.bits must be 8 or 16, got {self.bits}")
-        if min(self.height, self.width) < 32:
-            raise UserError(f"SceneConfig needs height and width of at least 32, got {self.height} and {self.width}")
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name == "backgrounds" or not isinstance(value, tuple):
-                continue
-            if len(value) != 2 or not 0 <= value[0] <= value[1]:
-                raise UserError(f"SceneConfig.{field.name} must be (low, high) with 0 <= low <= high, got {value}")
-        unknown = [kind for kind in self.backgrounds if kind not in clutter.BACKGROUNDS]
-        if unknown or not self.backgrounds:
-            known = ", ".join(clutter.BACKGROUNDS)
-            raise UserError(f"SceneConfig.backgrounds must name some of {known}; got {self.backgrounds}")
-        if self.psf_sigma[0] < 0.3:
-            raise UserError(f"SceneConfig.psf_sigma must be at least 0.3 px, got {self.psf_sigma}")
-        if not 0.0 < self.mask_fraction < 1.0:
-            raise UserError(f"SceneConfig.mask_fraction must lie between 0 and 1, got {self.mask_fraction}")
-        if self.scr_radius < 1 or not 0.0 <= self.margin < min(self.height, self.width) / 2:
-            raise UserError(f"SceneConfig.scr_radius {self.scr_radius} or margin {self.margin} does not fit the scene")
-
-    @property
-    def dtype(self) -> np.dtype:
-        """The type of the images: uint8 or uint16."""
-        return np.dtype(np.uint8 if self.bits == 8 else np.uint16)
-
-
-@dataclasses.dataclass(frozen=True)
 class Targets:
-    """Targets as they were placed into one image.
+    """The targets placed into one image.
 
     Attributes:
       points: [K, 2] float32, (x, y) in px: the exact sub-pixel positions.
-      scr: [K] float32, signal-to-clutter ratios as drawn; larger in effect where a least peak was asked for.
+      scr: [K] float32, signal-to-clutter ratios as drawn; the actual ratio is larger where a minimum peak applied.
       sigmas: [K] float32, standard deviation in px of each target's Gaussian, before integration over pixels.
       radiance: [H, W] float32, the sum of all contributions, in the units of the image.
       mask: [H, W] bool.
@@ -141,17 +50,17 @@ class Targets:
 
 
 def gaussian_target(x: float, y: float, sigma: float, height: int, width: int) -> tuple[slice, slice, np.ndarray]:
-    """A point seen through a Gaussian point spread function, integrated over the area of each pixel.
+    """Renders a point with a Gaussian point spread function, integrated over the area of each pixel.
 
     Args:
       x: column of the point in px.
       y: row of the point in px.
       sigma: standard deviation of the Gaussian in px.
-      height: rows of the image, at which the patch is cut.
+      height: rows of the image, at whose border the patch is clipped.
       width: columns of the image.
 
     Returns:
-      The rows and columns the target covers, and its values there [h, w] float32, scaled to a largest value of 1.
+      The rows and columns that the target covers, and its values there [h, w] float32, scaled to a maximum of 1.
     """
 
     def profile(centre: float, size: int) -> tuple[slice, np.ndarray]:
@@ -167,7 +76,7 @@ def gaussian_target(x: float, y: float, sigma: float, height: int, width: int) -
 
 
 def local_clutter(image: np.ndarray, x: float, y: float, radius: int) -> float:
-    """Standard deviation of `image` [H, W] in the square of 2 * radius + 1 px about the pixel nearest to (x, y)."""
+    """Returns the standard deviation of `image` [H, W] in a square of 2 * radius + 1 px around the pixel at (x, y)."""
     row, column = math.floor(y + 0.5), math.floor(x + 0.5)
     square = image[max(row - radius, 0) : row + radius + 1, max(column - radius, 0) : column + radius + 1]
     return float(square.std(dtype=np.float64))
@@ -181,7 +90,7 @@ def _is_free(
     discs: np.ndarray,
     occupied: np.ndarray | None,
 ) -> bool:
-    """Whether (x, y) is far enough from the placed points, outside all discs [N, 3] and clear of occupied pixels."""
+    """Returns whether (x, y) is far enough from placed points and occupied pixels, and outside all discs [N, 3]."""
     if any(math.hypot(x - other_x, y - other_y) < min_distance for other_x, other_y in points):
         return False
     if np.any((discs[:, 0] - x) ** 2 + (discs[:, 1] - y) ** 2 < discs[:, 2] ** 2):
@@ -204,20 +113,20 @@ def place_targets(
     avoid: np.ndarray | None = None,
     occupied: np.ndarray | None = None,
 ) -> Targets:
-    """Draws targets and finds room for them in an image, without changing it.
+    """Draws targets and positions for them in an image, which is not changed.
 
-    A position is refused where it is too near to another target, in a disc of `avoid`, near a pixel of `occupied`, or
-    where the target would saturate; after 60 refusals the target is left out.
+    A position is rejected if it is too near to another target, in a disc of `avoid` or near a pixel of `occupied`, or
+    if the target would saturate there; after 60 rejections the target is left out.
 
     Args:
       rng: the source of all randomness.
       config: counts, ratios, sizes and distances.
       image: [H, W] float32, the scene without the targets, in any units.
-      psf_sigma: standard deviation of the optics in px.
+      psf_sigma: standard deviation of the optics' point spread function in px.
       full_scale: the largest value an image can hold, in the units of `image`.
-      least_peak: largest contribution of a target to one pixel where local clutter asks for less.
-      avoid: [N, 3] (x, y, radius) in px, discs no target may lie in; None for none.
-      occupied: [H, W] bool, pixels of targets that are there already; None for none.
+      least_peak: minimum of the largest contribution of a target to one pixel, where the local clutter gives less.
+      avoid: [N, 3] (x, y, radius) in px, discs in which no target may lie; None for none.
+      occupied: [H, W] bool, pixels of targets that are already in the image; None for none.
 
     Returns:
       The placed targets.
@@ -226,10 +135,12 @@ def place_targets(
     discs = np.zeros((0, 3), np.float32) if avoid is None else avoid
     span = np.maximum(np.array([width, height]) - 1.0 - 2.0 * config.margin, 0.0)
     radiance, mask = np.zeros((height, width), np.float32), np.zeros((height, width), bool)
-    points, ratios, sigmas = [], [], []
+    points: list[tuple[float, float]] = []
+    ratios: list[float] = []
+    sigmas: list[float] = []
     for _ in range(int(rng.integers(config.targets[0], config.targets[1] + 1))):
         scr, sigma = rng.uniform(*config.scr), math.hypot(psf_sigma, rng.uniform(*config.target_extent))
-        # Rounded to float32 first, so that the reported point is exactly where the target is.
+        # Rounded to float32 first, so that the returned point is the exact position of the target.
         candidates = (config.margin + span * rng.random((_PLACEMENT_TRIES, 2))).astype(np.float32)
         for x, y in candidates.tolist():
             if not _is_free(x, y, config.min_distance, points, discs, occupied):
@@ -264,17 +175,17 @@ def _scene_name(seed: int, index: int) -> str:
 
 
 def compose(config: SceneConfig, seed: int, index: int) -> tuple[np.ndarray, Targets]:
-    """The parts of a scene before they are added and rounded, for those who want the truth behind the image.
+    """Returns the parts of a scene before they are added and rounded, which gives the ground truth of the image.
 
     Args:
-      config: what scenes look like.
-      seed: of the data set; not negative.
-      index: of the scene in the data set; not negative.
+      config: parameters of the scenes.
+      seed: seed of the data set; not negative.
+      index: index of the scene in the data set; not negative.
 
     Returns:
       The scene without targets [H, W] float32 in [0, 1], noise included, and the targets in the same units.
     """
-    # Three independent streams: other targets leave the background as it is, and the reverse.
+    # Three independent streams, so that changing the targets does not change the background, and vice versa.
     scene_rng, sensor_rng, target_rng = _generator(seed, index).spawn(3)
     psf_sigma = float(target_rng.uniform(*config.psf_sigma))
     radiance, distractors = clutter.render(scene_rng, config, psf_sigma)
@@ -284,18 +195,18 @@ def compose(config: SceneConfig, seed: int, index: int) -> tuple[np.ndarray, Tar
 
 
 def synthesize(config: SceneConfig, seed: int, index: int) -> Example:
-    """Makes one scene. The same arguments give the same bytes, whatever was made before.
+    """Generates one scene. The same arguments give the same bytes, independently of earlier calls.
 
     Args:
-      config: what scenes look like.
-      seed: of the data set; not negative.
-      index: of the scene in the data set; not negative.
+      config: parameters of the scenes.
+      seed: seed of the data set; not negative.
+      index: index of the scene in the data set; not negative.
 
     Returns:
       An example with a uint8 or uint16 image, the exact sub-pixel target positions and the target mask.
 
     Raises:
-      UserError: a negative seed or index.
+      UserError: if the seed or the index is negative.
     """
     scene, targets = compose(config, seed, index)
     dtype = config.dtype
@@ -311,11 +222,11 @@ def _position(index: int, length: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class SyntheticSource:
-    """Scenes 0 to num_examples - 1 of a seed, made when they are asked for (an `irjax.types.Source`).
+    """Scenes 0 to num_examples - 1 of a seed, generated on access (an `irjax.types.Source`).
 
     Attributes:
-      config: what scenes look like.
-      seed: another seed gives unrelated scenes: use different ones for training, validation and test.
+      config: parameters of the scenes.
+      seed: different seeds give unrelated scenes; use different ones for training, validation and test.
       num_examples: length of the source.
     """
 
@@ -323,18 +234,18 @@ class SyntheticSource:
     seed: int = 0
     num_examples: int = 1000
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.num_examples < 0 or self.seed < 0:
             raise UserError(f"seed and num_examples must not be negative, got {self.seed} and {self.num_examples}")
 
     @property
     def names(self) -> tuple[str, ...]:
-        """`synthetic_s0_00042` is scene 42 of seed 0."""
+        """The name of every scene, in order; `synthetic_s0_00042` is scene 42 of seed 0."""
         return tuple(_scene_name(self.seed, index) for index in range(self.num_examples))
 
     @property
     def dtype(self) -> np.dtype:
-        """The type of every scene."""
+        """The type of every image."""
         return self.config.dtype
 
     def __len__(self) -> int:
@@ -345,11 +256,11 @@ class SyntheticSource:
 
 
 def inject(example: Example, config: SceneConfig, rng: np.random.Generator) -> Example:
-    """Adds synthetic targets to a real image, with peaks from the local clutter of that image.
+    """Adds synthetic targets to a real image, with peaks relative to the local clutter of that image.
 
     Args:
-      example: an image of at least 32 x 32 px, uint8 or uint16, with or without targets of its own. Its points stay
-        first; new targets keep `min_distance` from them and half of it from its mask.
+      example: an image of at least 32 x 32 px, uint8 or uint16, with or without targets of its own. Its points come
+        first in the result; new targets keep `min_distance` from them and half of it from its mask.
       config: `targets`, `scr`, `scr_radius`, `min_contrast`, `psf_sigma`, `target_extent`, `min_distance`, `margin` and
         `mask_fraction` are used.
       rng: the source of all randomness.
@@ -359,7 +270,7 @@ def inject(example: Example, config: SceneConfig, rng: np.random.Generator) -> E
       points without a mask.
 
     Raises:
-      UserError: the image is of another type, too small, or not two-dimensional.
+      UserError: if the image is of another type, too small, or not two-dimensional.
     """
     image = example.image
     if image.ndim != 2 or min(image.shape) < 32 or image.dtype not in (np.uint8, np.uint16):
@@ -396,9 +307,9 @@ class InjectedSource:
 
     Attributes:
       backgrounds: real images; example i uses image i modulo their number.
-      config: what targets look like; see `inject` for the fields that count.
-      seed: example i is a function of (seed, i) and its background alone.
-      num_examples: length; None for as many as there are backgrounds.
+      config: parameters of the targets; see `inject` for the fields that are used.
+      seed: example i depends only on (seed, i) and on its background.
+      num_examples: length of the source; None for the number of backgrounds.
     """
 
     backgrounds: Source
@@ -406,7 +317,7 @@ class InjectedSource:
     seed: int = 0
     num_examples: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.seed < 0 or (self.num_examples is not None and self.num_examples < 0):
             raise UserError(f"seed and num_examples must not be negative, got {self.seed} and {self.num_examples}")
         if len(self.backgrounds) == 0 and self.num_examples != 0:
@@ -414,7 +325,7 @@ class InjectedSource:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The background's name with the seed and the number of the example."""
+        """The name of every example, in order: that of its background, with the seed and the index."""
         own = self.backgrounds.names
         return tuple(f"{own[i % len(own)]}_injected_s{self.seed}_{i:05d}" for i in range(len(self)))
 

@@ -1,4 +1,4 @@
-"""Large images as windows: a source whose examples are overlapping squares at the images' own resolution."""
+"""Windows of large images: a source whose examples are overlapping squares at the images' own resolution."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from irjax.types import Example, Source
 
 
 def cut_example(example: Example, size: int, overlap: int) -> list[Example]:
-    """The windows of one image, named ``NAME@x,y``.
+    """Cuts an image into windows, named ``NAME@x,y``.
 
-    A window's targets are those whose centroid is a pixel of it; its mask also has what it sees of others, and of
-    their mirror images where the image is smaller than a window.
+    The targets of a window are those whose centroid lies in one of its pixels. Its mask also contains parts of other
+    targets, and of their mirror images where the image is smaller than a window.
 
     Args:
       example: the image.
-      size: side S of a window in pixels; a shorter side of an image is centred between its mirror images.
-      overlap: least overlap of neighbours in pixels.
+      size: side S of a window in pixels; an image with a shorter side is centred and padded by mirroring.
+      overlap: minimum overlap of neighbouring windows in pixels.
     """
-    origins = window_origins(*example.image.shape, size, overlap)
+    height, width = example.image.shape
+    origins = window_origins(height, width, size, overlap)
     images = cut_windows(example.image, size, overlap)
     masks = [None] * len(images) if example.mask is None else cut_windows(example.mask, size, overlap)
     windows = []
     for (x, y), image, mask in zip(origins.tolist(), images, masks, strict=True):
-        points = np.asarray(example.points, np.float32).reshape(-1, 2) - np.float32([x, y])
+        points = np.asarray(example.points, np.float32).reshape(-1, 2) - np.array([x, y], np.float32)
         windows.append(Example(f"{example.name}@{x},{y}", image, points[in_window(points, size)], mask))
     return windows
 
@@ -41,8 +42,8 @@ class WindowSource:
 
     Attributes:
       source: the images.
-      size: side S of a window in pixels; a shorter side of an image is centred between its mirror images.
-      overlap: least overlap of neighbours in pixels.
+      size: side S of a window in pixels; an image with a shorter side is centred and padded by mirroring.
+      overlap: minimum overlap of neighbouring windows in pixels.
     """
 
     source: Source
@@ -53,7 +54,7 @@ class WindowSource:
         return len(self._places)
 
     def __getitem__(self, index: int) -> Example:
-        """Cuts window `index`; IndexError outside the source."""
+        """Cuts window `index`; raises IndexError if it is outside the source."""
         number, which, _ = self._places[index]
         return cut_example(self._read(number), self.size, self.overlap)[which]
 
@@ -69,16 +70,17 @@ class WindowSource:
 
     @functools.cached_property
     def _places(self) -> list[tuple[int, int, str]]:
-        """Image, window of it, and name; reads every image once for its size."""
+        """Index of the image, index of the window in it, and name; reads every image once for its size."""
         places = []
         for number, name in enumerate(self.source.names):
-            origins = window_origins(*self._read(number).image.shape, self.size, self.overlap)
+            height, width = self._read(number).image.shape
+            origins = window_origins(height, width, self.size, self.overlap)
             places += [(number, which, f"{name}@{x},{y}") for which, (x, y) in enumerate(origins)]
         return places
 
     @functools.cached_property
     def _read(self) -> Callable[[int], Example]:
-        # Windows of one image follow each other.
+        # Consecutive windows are usually from the same image.
         return functools.lru_cache(maxsize=16)(self.source.__getitem__)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -86,7 +88,7 @@ class WindowSource:
 
 
 def as_windows(source: Source, size: int, overlap: int) -> Source:
-    """The windows of a source; of a concatenation, the concatenation of its parts' windows."""
+    """Returns the windows of a source; for a concatenation, the concatenation of the windows of its parts."""
     if isinstance(source, Concatenation):
         return Concatenation(tuple(WindowSource(part, size, overlap) for part in source.sources))
     return WindowSource(source, size, overlap)

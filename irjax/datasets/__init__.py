@@ -1,1 +1,1 @@
-"""TFDS builders of published data sets, one folder each in TFDS's own convention; `build.build` prepares them."""
+"""TFDS builders of published data sets, one folder each by TFDS's convention; `build.build` prepares them."""

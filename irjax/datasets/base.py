@@ -1,7 +1,7 @@
-"""What the builders of all IRSTD data sets share: features, and records made from a folder in its published layout.
+"""Base class of all data set builders: features, and records made from a folder in its published layout.
 
-A builder states its layouts, its splits and how many images were published; everything else is here. TensorFlow is not
-needed: images go into the records as files, not as arrays.
+A builder states its layouts, its splits and the published number of images; everything else is here. TensorFlow is not
+needed, since images are stored in the records as files, not as arrays.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import os
 import pathlib
 import warnings
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from irjax.data import folders, images, layouts, sources
+from irjax.data import folders, layouts, sources
 from irjax.data.licences import LICENCES
 from irjax.errors import UsageError, UserError
+from irjax.io import images
 from irjax.ops import regions
 from irjax.types import Example, Source
 
@@ -29,26 +31,26 @@ class IrstdConfig(tfds.core.BuilderConfig):
     """One configuration of a data set.
 
     Attributes:
-      lists: what follows "train", "val" and "test" in the layout's names of its splits; the first that is there counts.
-      layouts: the layouts in which its lists are published; none: those of the builder.
+      lists: suffixes of "train", "val" and "test" in the layout's names of its splits; the first that exists is used.
+      layouts: the layouts in which its lists are published; if empty, those of the builder.
     """
 
     lists: tuple[str, ...] = ("",)
     layouts: tuple[str, ...] = ()
 
 
-class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]  # untyped
     """Base class of the builders.
 
     Class attributes that a builder sets:
       HOMEPAGE: where the data set is published.
-      FOLDER: how the publication's folder must lie, for the error when it does not.
+      FOLDER: the files that the publication's folder must contain, for the error if it does not.
       LAYOUTS: those of `layouts.LAYOUTS` in which it is published; the first that fits the folder is read.
-      LISTS: as `IrstdConfig.lists`, where there are no configurations.
-      INSIDE: folders of the publication in which the data may lie one level deeper.
-      PUBLISHED: configuration ("" where there are none) -> a sum of splits such as "train+validation" -> how many
-        images were published. Another number is prepared all the same, with a warning that states both.
-      NEEDS_SOURCE: False where no published folder is read.
+      LISTS: as `IrstdConfig.lists`, if there are no configurations.
+      INSIDE: subfolders of the publication that may contain the data, one level deeper.
+      PUBLISHED: configuration ("" if there are none) -> a sum of splits such as "train+validation" -> published number
+        of images. If another number is found, the data set is prepared with a warning that states both numbers.
+      NEEDS_SOURCE: False if no published folder is read.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -69,16 +71,16 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             cls.MANUAL_DOWNLOAD_INSTRUCTIONS = f"{where} {cls.FOLDER}."
 
     def __init__(self, *, source: str | os.PathLike | None = None, **kwargs):
-        """Also takes the folder of the publication, so that the features can state its images' depth."""
+        """Also takes the folder of the publication, so that the features can state the bit depth of its images."""
         self._source = None if source is None else pathlib.Path(source)
         super().__init__(**kwargs)
 
     @classmethod
     def config_for(cls, name: str) -> tfds.core.BuilderConfig | None:
-        """The configuration of a name; the first one, or None where there are none, for "".
+        """Returns the configuration of a name; for "", the first one, or None if there are none.
 
         Raises:
-          UserError: if there is no such configuration; the message lists those there are.
+          UserError: if there is no such configuration; the message lists the existing ones.
         """
         known = {config.name: config for config in cls.BUILDER_CONFIGS}
         if not name:
@@ -105,7 +107,7 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             ),
             homepage=self.HOMEPAGE,
             license=LICENCES.get(self.name),
-            disable_shuffling=True,  # the order of the published lists
+            disable_shuffling=True,  # keeps the order of the published lists
             metadata=tfds.core.MetadataDict(),
         )
 
@@ -117,19 +119,20 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @functools.cached_property
     def _sources(self) -> dict[str, Source]:
-        return self.open_splits(self._source, self.builder_config)
+        # `_source` is None only for a builder that reads no folder.
+        return self.open_splits(cast("pathlib.Path", self._source), self.builder_config)
 
     @classmethod
     def open_splits(cls, root: str | os.PathLike, config: tfds.core.BuilderConfig | None = None) -> dict[str, Source]:
-        """TFDS split -> what the publication's folder has for it.
+        """Opens the splits of the publication's folder, by the names that TFDS gives them.
 
         Args:
           root: the folder of the publication.
-          config: one of the builder's configurations, None where it has none.
+          config: one of the builder's configurations, None if it has none.
 
         Raises:
-          UserError: if the folder is in none of the layouts or has none of the splits; the message says where the data
-            are and how they must lie. Also if a split is malformed (see `layouts.open_layout`).
+          UserError: if the folder is in none of the layouts or has none of the splits; the message says where to get
+            the data and which files are required. Also if a split is malformed (see `layouts.open_layout`).
         """
         root = pathlib.Path(root)
         root = next((root / name for name in cls.INSIDE if (root / name).is_dir()), root)
@@ -167,6 +170,7 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             if mask_file and images.has_gray(mask_file):
                 gray.append(name)
             boxes, areas = _regions_at(example)
+            assert example.mask is not None  # checked by `_regions_at`
             image_file = source.images[index] if isinstance(source, layouts.FolderSource) else None
             yield (
                 name,
@@ -188,7 +192,7 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         self.info.metadata.setdefault("gray_masks", {})[split] = len(gray)
 
     def _counts(self, found: Mapping[str, Source]) -> dict[str, int]:
-        """What `PUBLISHED` speaks of -> how many images there are."""
+        """Returns the number of images by the split names that `PUBLISHED` uses."""
         return {split: len(source) for split, source in found.items()}
 
     def _compare_counts(self, found: Mapping[str, int]) -> None:
@@ -204,10 +208,10 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def _regions_at(example: Example) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes [K, 4] and areas [K] of the mask's regions, in the order of the example's points.
+    """Returns boxes [K, 4] and areas [K] of the mask's regions, in the order of the example's points.
 
     Raises:
-      UserError: if the points and the regions of the mask are not the same targets.
+      UserError: if there is no mask, or the points and the regions of the mask are not the same targets.
     """
     if example.mask is None:
         raise UserError(f"{example.name}: points without a mask; a prepared data set has both")
@@ -223,14 +227,14 @@ def _regions_at(example: Example) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _as_gray_png(path: str | None, image: np.ndarray) -> bytes:
-    """The file itself where it is a gray PNG already, else the same values as one."""
+    """Returns the file itself if it is a gray PNG, else a PNG with the same values."""
     data = images.read_bytes(path) if path else b""
     is_gray_png = data[:8] == b"\x89PNG\r\n\x1a\n" and data[25] == 0 and data[24] in (8, 16)
     return data if is_gray_png else _png(image)
 
 
 def _png(image: np.ndarray) -> bytes:
-    """[H, W] uint8 or uint16 as a PNG file; lossless."""
+    """Encodes [H, W] uint8 or uint16 as a PNG file, without loss."""
     from PIL import Image
 
     buffer = io.BytesIO()

@@ -8,8 +8,12 @@ import os
 import pathlib
 import shutil
 import tempfile
+from typing import TYPE_CHECKING
 
 from irjax.errors import MissingFileError, UsageError, UserError, writing
+
+if TYPE_CHECKING:
+    from irjax.datasets.base import IrstdBuilder
 
 BUILDERS = (
     "sirst_v1",
@@ -26,11 +30,11 @@ BUILDERS = (
 )
 
 
-def builder_class(name: str) -> type:
-    """The builder of a data set, by the name of its folder here.
+def builder_class(name: str) -> type[IrstdBuilder]:
+    """Returns the builder of a data set, by the name of its folder here.
 
     Raises:
-      UsageError: if there is none; the message lists those there are.
+      UsageError: if there is none; the message lists the existing ones.
     """
     if name not in BUILDERS:
         raise UsageError(f"there is no builder {name!r}; there are {', '.join(BUILDERS)}")
@@ -40,25 +44,24 @@ def builder_class(name: str) -> type:
 def build(
     name: str, source: str | os.PathLike | None, out_dir: str | os.PathLike, *, overwrite: bool = False
 ) -> pathlib.Path:
-    """Prepares one data set. Until it is complete nothing appears under its final name.
+    """Prepares one data set. Nothing appears under its final name until it is complete.
 
     Args:
-      name: a builder's name, with a configuration where it has several: "nudt_sirst", "sirst_v2/full", "sirst_v2/v1".
-        Without one the first configuration is taken.
+      name: a builder's name, with a configuration if it has several: "nudt_sirst", "sirst_v2/full", "sirst_v2/v1".
+        Without one, the first configuration is used.
       source: the folder of the publication; None for "synthetic", which has none.
-      out_dir: where the data set goes, as OUT_DIR/NAME/[CONFIG/]VERSION.
-      overwrite: replace a data set that is there already.
+      out_dir: the parent folder; the data set is written to OUT_DIR/NAME/[CONFIG/]VERSION.
+      overwrite: replace an existing data set.
 
     Returns:
       The folder of the prepared data set, to be opened with `irjax.data.open_source` or `tfds.builder_from_directory`.
 
     Raises:
-      MissingFileError: if the source does not exist; the message says where the data are published and how they must
-        lie.
-      UsageError: if there is no such builder, or a source is given or not against what it needs.
+      MissingFileError: if the source does not exist; the message says where to get the data and which files are
+        required.
+      UsageError: if there is no such builder, a required source is missing, or a builder without source is given one.
       FileError: if `out_dir` cannot be written.
-      UserError: if the source is malformed (the message names the file), or the data set is there
-        already and `overwrite` is off.
+      UserError: if the source is malformed (the message names the file), or the data set exists and `overwrite` is off.
     """
     import tensorflow_datasets as tfds
 

@@ -1,1 +1,1 @@
-"""Experiments: recipe and run, one module a method; `python -m irjax.experiments.spire`."""
+"""Experiments: recipes and runs, one module per method; `python -m irjax.experiments.spire`."""

@@ -1,4 +1,4 @@
-"""Ablations: every variant with every seed, and tables of what came out."""
+"""Ablations: trains every variant with every seed and writes tables of the results."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ from typing import Any
 import numpy as np
 
 from irjax.errors import UserError
-from irjax.reports.files import plain, read_json, write_json, write_text
+from irjax.io.files import json_values, read_json, write_json, write_text
 from irjax.reports.tables import markdown_table
-from irjax.training.configs import changed, differences
+from irjax.training.configs import differences, replace_parts
 
 Figures = Mapping[str, Mapping[str, Any]]
+Change = Callable[[Any], Any]  # maps a base config to a variant of it
+
+
+def change(**parts: Any) -> Change:
+    """Returns a function that changes some fields of a config: ``change(model={"width": 16})``."""
+    return lambda base: replace_parts(base, **parts)
 
 
 def ablate(
@@ -25,19 +31,19 @@ def ablate(
     columns: Sequence[str],
     titles: Sequence[str] = ("validation",),
 ) -> str:
-    """Trains every variant with every seed and tables the mean and deviation over the seeds.
+    """Trains every variant with every seed and tabulates mean and standard deviation over the seeds.
 
-    A finished run is kept in its own directory and not repeated, so that an interrupted ablation goes on under the same
-    flags; one that was not measured on all that is now asked for is measured again.
+    A finished run is kept in its own directory and not repeated, so an interrupted ablation continues under the same
+    flags. A finished run that was not measured on all requested sets of images is measured again.
 
     Args:
       variants: {name: config with a `loop.seed`}.
-      seeds: at least one. Of one seed the tables show the intervals of its figures instead of a deviation.
-      run_one: trains a config in a directory and returns, for each set of images it was measured on, ``{title:
+      seeds: at least one. With one seed the tables show the intervals of its figures instead of a deviation.
+      run_one: trains a config in a directory and returns, for each set of images that it was measured on, ``{title:
         {"metrics": {name: value}, "intervals": {name: (low, high)}}}``; intervals may be absent.
-      folder: where the runs, ablation.json and ablation.md go.
-      columns: metrics in the tables; those that a set of images has.
-      titles: of the sets of images to table, which `run_one` returns, perhaps with others.
+      folder: folder for the runs, ablation.json and ablation.md.
+      columns: metrics in the tables; a table shows those that its set of images has.
+      titles: sets of images to tabulate; `run_one` returns these, and may return others.
 
     Returns:
       A table for each title, as Markdown.
@@ -72,14 +78,14 @@ def _result(
     titles: Sequence[str],
 ) -> Figures:
     file = run / "result.json"
-    config = changed(config, loop={"seed": seed})
+    config = replace_parts(config, loop={"seed": seed})
     done = read_json(file) if file.exists() else None
     if done and (other := differences(done["config"], config)):
         raise UserError(
             f"{file} is of another config ({'; '.join(other[:4])}): give the same flags to go on, or another --run"
         )
     if not done or not set(titles) <= set(done["figures"]):
-        done = {"config": plain(dataclasses.asdict(config)), "figures": plain(run_one(config, run))}
+        done = {"config": json_values(dataclasses.asdict(config)), "figures": json_values(run_one(config, run))}
         write_json(file, done)
     return done["figures"]
 

@@ -1,49 +1,59 @@
-"""The command that the experiments of all methods share: recipes, training, testing, ablations, shipping weights."""
+"""The command shared by the experiments of all methods: recipes, training, test, ablations, shipped weights."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import functools
+import importlib
+import inspect
 import pathlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-import jax
-import numpy as np
-
 from irjax.data.hard import HardSource
+from irjax.data.splits import DataConfig, in_memory
+from irjax.detector.loading import load
 from irjax.errors import UsageError, UserError, stopping
-from irjax.experiments.ablation import ablate
-from irjax.experiments.common import ROUNDING_IMAGES, card, largest_difference, settled, tophat_reference
-from irjax.inference import CONFIG_FILE, Detector, load
-from irjax.reports.files import write_json
+from irjax.evaluation.detectors import (
+    MASK_PROTOCOLS,
+    evaluate_detector,
+    masks_summary,
+    points_summary,
+    tophat_reference,
+)
+from irjax.experiments.ablation import Change, ablate
+from irjax.experiments.run import RunConfig, train
+from irjax.experiments.ship import figures_of, ship
+from irjax.io.files import write_json
+from irjax.methods.detector_config import CONFIG_FILE
+from irjax.methods.method import Method
+from irjax.methods.registry import BUILT_IN, find_method, register_from
 from irjax.training.allocator import keep_freed_memory
-from irjax.training.configs import changed
-from irjax.training.data import DataConfig, in_memory
-from irjax.training.loop import Result
+from irjax.training.configs import LoopConfig, replace_parts
+from irjax.training.loop import TrainedRun
+from irjax.training.optimizers import OptimizerConfig
 from irjax.training.parallel import use_all_cores
 from irjax.types import Source
-from irjax.weights import on_disk, save_weights
 
-_LENGTHS = ("minutes", "steps", "epochs")  # of a run; the first goes with none of the others
+_LENGTHS = ("minutes", "steps", "epochs")  # of a run; the first excludes the others
 
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """What a command takes beside the method's config: ``class Command(Flags, Config)`` with its `config_class`.
+    """The flags of a command besides the method's config: ``class Command(Flags, Config)`` with its `config_class`.
 
     Attributes:
       recipe: sets the other flags' defaults.
-      run: directory of the run; an interrupted run of the same flags goes on. Default: runs/METHOD-RECIPE-seedSEED.
+      run: directory of the run; an interrupted run of the same flags is resumed. Default: runs/METHOD-RECIPE-seedSEED.
       eval_only: test a run directory, a .pth, a .safetensors or the name of shipped weights, instead of training.
-      test: splits to test on, one for all folders or one for each; of one folder, with `ship` or `ablation`, any number
-        one by one. Default: 400 synthetic scenes, or the validation split of the folders given.
+      test: splits to test on, one for all folders or one for each. With one folder and `ship` or `ablation`, any number
+        of splits, each tested separately. Default: 400 synthetic scenes, or the validation split of the given folders.
       protocol: `irstd-hard` tests on the images whose targets all have at most 20 pixels at 256x256, resized to that.
-      ship: with a run as `eval_only`: write its weights to this .safetensors file, with a card that says how they were
-        made and their figures on each of the test splits.
+      ship: with a run as `eval_only`: write its weights to this .safetensors file, with a card that states how they
+        were made and their figures on each of the test splits.
       ablation: train the variants of one of the paper's ablations instead.
       seeds: seeds of the ablation.
     """
@@ -61,49 +71,83 @@ class Flags:
 
     @property
     def config(self) -> Any:
-        """The part that a run depends on."""
+        """The part of the flags that a run depends on."""
         names = [field.name for field in dataclasses.fields(self.config_class)]
         return self.config_class(**{name: getattr(self, name) for name in names})
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A method as its command sees it.
+    """A method with everything its command needs.
 
     Attributes:
-      name: of the method and of the module in `irjax.experiments`.
-      command: the dataclass of its flags.
-      recipes: {name: function that gives a config}; one is called ``quick``.
-      train: trains or resumes a config in a run directory.
-      test: ``(detector, source, folder, title=...) -> report``; prints and writes it. The report has ``images``,
-        ``metrics`` and ``intervals``.
-      summary: ``(report, detector, top-hat's figures) -> lines``: what the command prints at its end.
-      ablation: ``(name, base config) -> {variant: config}``.
+      method: the method to train.
+      title: the name of the method as it is printed.
+      config: the dataclass that a run depends on.
+      recipes: {name: function that returns a config}; one is called ``quick``. The first line of its docstring is
+        shown.
+      ablations: {name: {variant: change of a base config}}.
       columns: validation metrics, and metrics of a test's report, in the ablations' tables.
-      settle: ``run directory -> detector, facts for the card``: the weights as they are shipped.
-      dtype: type of shipped weights on disk.
-      untested: what to print instead of testing a run of a config that finds no targets; "" of others.
+      protocols: mask protocols in a test's report; its metrics and intervals are those of the first.
+      train_stages: trains or resumes a config in a run directory, for methods that need more than one run.
+      untested: message to print instead of testing, for a config whose run finds no targets; "" for others.
     """
 
-    name: str
-    command: type[Flags]
+    method: Method
+    title: str
+    config: type[RunConfig]
     recipes: Mapping[str, Callable[[], Any]]
-    train: Callable[[Any, pathlib.Path], Result]
-    test: Callable[..., dict[str, Any]]
-    summary: Callable[[dict[str, Any], Detector, dict[str, float]], Sequence[str]]
-    ablation: Callable[[str, Any], Mapping[str, Any]]
-    columns: Sequence[str]
-    settle: Callable[[pathlib.Path], tuple[Detector, dict[str, Any]]] = settled
-    dtype: str = "float32"
+    ablations: Mapping[str, Mapping[str, Change]] = dataclasses.field(default_factory=dict)
+    columns: Sequence[str] = ("miou", "niou", "pd", "fa", "IoU", "nIoU", "Pd", "Fa")
+    protocols: Sequence[str] = MASK_PROTOCOLS
+    train_stages: Callable[[Any, pathlib.Path], TrainedRun] | None = None
     untested: Callable[[Any], str] = lambda config: ""
 
     @property
     def program(self) -> str:
-        """How the command is called."""
-        return f"python -m irjax.experiments.{self.name}"
+        """The command line that starts the command."""
+        own = self.method.name in BUILT_IN
+        return f"python -m irjax.experiments.{self.method.name}" if own else f"irjax train {self.method.name}"
+
+    @functools.cached_property
+    def command(self) -> type[Flags]:
+        """The dataclass of the command's flags: those of `Flags` and of the config."""
+        choices = [("recipe", Literal[*self.recipes], "quick"), ("ablation", Literal["", *self.ablations], "")]
+        own = {"config_class": self.config}
+        command = dataclasses.make_dataclass("Command", choices, bases=(Flags, self.config), namespace=own, frozen=True)
+        recipes = "; ".join(f"{name}: {_first_line(recipe)}" for name, recipe in self.recipes.items())
+        command.__doc__ = (
+            f"Trains {self.title}, selects the checkpoint on validation, tests it, and prints where the files are.\n\n"
+            "Attributes:\n  recipe: sets the other flags' defaults. Without data.root, all train on synthetic scenes. "
+            + recipes
+        )
+        return command
+
+    def train(self, config: Any, run: pathlib.Path) -> TrainedRun:
+        """Trains or resumes a run; its directory can then be given to `irjax.load`.
+
+        Args:
+          config: everything the run depends on.
+          run: the run directory.
+        """
+        return self.train_stages(config, run) if self.train_stages else train(self.method, config, run)
+
+    def ablation(self, name: str, base: Any) -> dict[str, Any]:
+        """Returns the variants of an ablation as {name in the table: config}.
+
+        Args:
+          name: name of the ablation.
+          base: the config that all variants share.
+
+        Raises:
+          UserError: if there is no such ablation, or it is not compatible with the base.
+        """
+        if name not in self.ablations:
+            raise UserError(f"there is no ablation {name!r}; there are {tuple(self.ablations)}")
+        return {variant: change(base) for variant, change in self.ablations[name].items()}
 
     def parse(self, arguments: Sequence[str]) -> Flags:
-        """The command line; the recipe sets the defaults of the other flags."""
+        """Parses the command line; the recipe sets the defaults of the other flags."""
         import tyro
 
         first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -112,27 +156,34 @@ class Experiment:
             first.add_argument(f"--loop.{length}", dest=length, nargs="?", const="")
         given = first.parse_known_args(arguments)[0]
         name = given.recipe
-        name = name if name in self.recipes else "quick"  # refused below; a default would not be checked
+        name = (
+            name if name in self.recipes else "quick"
+        )  # an unknown name is refused by tyro below, which does not check defaults
         recipe = self.recipes[name]()
         lengths = [length for length in _LENGTHS if getattr(given, length) is not None]
         if "minutes" in lengths:
             if lengths != ["minutes"]:
                 raise UsageError(f"--loop.minutes and --loop.{lengths[1]} exclude each other")
-            recipe = changed(recipe, loop={"steps": 0})
+            recipe = replace_parts(recipe, loop={"steps": 0})
         default = self.command(**vars(recipe), recipe=name)
         return tyro.cli(self.command, args=list(arguments), default=default, prog=self.program)
 
     def main(self, arguments: Sequence[str] | None = None) -> None:
-        """Runs the command; errors that a user can mend become one line, as those of `irjax.cli`."""
+        """Runs the command; errors that a user can correct become one line, like those of `irjax.cli`."""
+        arguments = sys.argv[1:] if arguments is None else arguments
         with stopping():
-            _run(self, self.parse(sys.argv[1:] if arguments is None else arguments))
+            _run(self, self.parse(arguments), f"{self.program} {' '.join(arguments)}")
 
 
-def _run(experiment: Experiment, command: Flags) -> None:
+def _first_line(function: Callable[..., Any]) -> str:
+    return (inspect.getdoc(function) or "").partition("\n")[0].rstrip(".")
+
+
+def _run(experiment: Experiment, command: Flags, line: str) -> None:
     keep_freed_memory()
     begin = time.perf_counter()
     config = command.config
-    name = f"{experiment.name}-{command.recipe}"
+    name = f"{experiment.method.name}-{command.recipe}"
     if not command.eval_only:
         use_all_cores()
     if command.ablation:
@@ -141,14 +192,14 @@ def _run(experiment: Experiment, command: Flags) -> None:
         folder = pathlib.Path(command.run or f"runs/{name}-ablation-{command.ablation}")
         variants = experiment.ablation(command.ablation, config)
         _check_roots(command)
-        tests = tests_of(command.data, command.test, command.protocol) if command.test else {}
+        tests = tests_of(config.data, command.test, command.protocol) if command.test else {}
         run_one = functools.partial(_figures, experiment, tests)
         print(ablate(variants, command.seeds, run_one, folder, experiment.columns, ("validation", *tests)))
         print(f"runs and tables: {folder}")
         return
 
     if command.ship:
-        _ship(experiment, command)
+        _ship(experiment, command, line)
         return
     source, what = _test_source(command)
     if command.eval_only:
@@ -165,72 +216,43 @@ def _run(experiment: Experiment, command: Flags) -> None:
             return
         detector, folder = load(run), run / "test"
 
-    report = experiment.test(detector, source, folder, title=command.eval_only or name)
+    title = command.eval_only or name
+    report = evaluate_detector(detector, source, folder, title=title, protocols=experiment.protocols)
     reference = tophat_reference(source)
     write_json(folder / "tophat.json", reference)
     print(f"tested on {what}")
-    print("\n".join(f"  {line}" for line in experiment.summary(report, detector, reference)))
+    summary = masks_summary if experiment.method.masks else points_summary
+    print("\n".join(f"  {line}" for line in summary(experiment.title, report, detector, reference)))
     if not command.eval_only:
         print(f"weights and log: {run}  (irjax.load({str(run)!r}))")
     print(f"predictions, curves, worst images: {folder}")
     print(f"took {(time.perf_counter() - begin) / 60:.1f} minutes")
 
 
-def _ship(experiment: Experiment, command: Flags) -> None:
-    run = pathlib.Path(command.eval_only)
-    if not command.data.root or not (run / CONFIG_FILE).is_file():
+def _ship(experiment: Experiment, command: Flags, line: str) -> None:
+    run, data = pathlib.Path(command.eval_only), command.config.data
+    if not data.root or not (run / CONFIG_FILE).is_file():
         raise UsageError("--ship needs a run directory as --eval-only, and --data.root for the figures of its card")
-    tests = tests_of(command.data, command.test or command.data.val, command.protocol)
-    print(ship(experiment, run, tests, command.ship, f"{experiment.program} {' '.join(sys.argv[1:])}"))
-
-
-def ship(
-    experiment: Experiment, run: pathlib.Path, tests: Mapping[str, Source], path: str | pathlib.Path, command: str
-) -> pathlib.Path:
-    """Writes a run's weights with a card that says how they were made and their figures.
-
-    Args:
-      experiment: of the method.
-      run: the run directory.
-      tests: {data set and split: images} for the figures; none: the card says that they are to be measured.
-      path: of the .safetensors.
-      command: that is run, for the card.
-
-    Returns:
-      The path.
-    """
-    detector, facts = experiment.settle(run)
-    # The figures are those of the weights as they are written.
-    stored = on_disk(detector.variables, experiment.dtype)
-    written = dataclasses.replace(detector, variables=jax.tree.map(lambda x: x.astype(np.float32), stored))
-    figures = _test_each(experiment, tests, written, run)
-    if tests and experiment.dtype != "float32":
-        rounding = max(largest_difference(detector, written, source) for source in tests.values())
-        facts = {**facts, "rounding": rounding}
-        print(
-            f"{experiment.dtype} on disk changes probabilities by {rounding:.1g} at most, "
-            f"on up to {ROUNDING_IMAGES} images of each split"
-        )
-    about = card(run, facts, figures or "not measured where they were trained", command)
-    return save_weights(path, detector.variables, detector.config, about, dtype=experiment.dtype)
+    tests = tests_of(data, command.test or data.val, command.protocol)
+    print(ship(run, tests, command.ship, protocols=experiment.protocols, command=line))
 
 
 def _figures(
     experiment: Experiment, tests: Mapping[str, Source], config: Any, run: pathlib.Path
 ) -> dict[str, dict[str, Any]]:
-    """Trains one variant of an ablation: its figures on validation and on the tests."""
+    """Trains one variant of an ablation and returns its figures on validation and on the tests."""
     validation = {"validation": {"metrics": experiment.train(config, run).best}}
-    return {**validation, **(_test_each(experiment, tests, load(run), run) if tests else {})}
+    return {**validation, **(figures_of(load(run), tests, run, experiment.protocols) if tests else {})}
 
 
 def tests_of(data: DataConfig, splits: Sequence[str], protocol: str = "") -> dict[str, Source]:
-    """{data set and split: source}: one split for all folders, one for each, or several of one folder.
+    """Returns {data set and split: source}: one split for all folders, one for each, or several of one folder.
 
     Raises:
-      UsageError: if there are neither as many splits as folders, nor one of either.
+      UsageError: if the numbers of splits and folders differ and neither is one.
     """
     roots = data.root
-    splits = splits * len(roots) if len(splits) == 1 else splits
+    splits = tuple(splits) * len(roots) if len(splits) == 1 else splits
     roots = roots * len(splits) if len(roots) == 1 else roots
     if len(roots) != len(splits):
         raise UsageError(f"--test names {len(splits)} splits for {len(roots)} folders: give one or all")
@@ -244,7 +266,7 @@ def tests_of(data: DataConfig, splits: Sequence[str], protocol: str = "") -> dic
 
 
 def _under(protocol: str, source: Source) -> Source:
-    """The images that the protocol takes."""
+    """Returns the images that the protocol selects."""
     if not protocol:
         return source
     hard = HardSource(source)
@@ -253,22 +275,8 @@ def _under(protocol: str, source: Source) -> Source:
     return hard
 
 
-def _test_each(
-    experiment: Experiment, tests: Mapping[str, Source], detector: Detector, run: pathlib.Path
-) -> dict[str, dict[str, Any]]:
-    """Images, metrics and intervals of a detector on each test; of protocols but the first as `NAME (PROTOCOL)`."""
-    figures = {}
-    for what, source in tests.items():
-        report = experiment.test(detector, source, run / f"test-{what.replace(' ', '-')}", title=what)
-        figures[what] = {name: dict(report[name]) for name in ("metrics", "intervals")} | {"images": report["images"]}
-        for protocol, part in list(report.get("protocols", {}).items())[1:]:
-            for name in ("metrics", "intervals"):
-                figures[what][name] |= {f"{metric} ({protocol})": value for metric, value in part[name].items()}
-    return figures
-
-
 def _check_roots(command: Flags) -> None:
-    if command.test and not command.data.root:
+    if command.test and not command.config.data.root:
         raise UsageError(f"--test {' '.join(command.test)} names splits of data sets; say where they are: --data.root")
 
 
@@ -287,3 +295,34 @@ def _test_source(command: Flags) -> tuple[Source, str]:
         source = _under(command.protocol, source)
         what = f"the {len(source)} images that {command.protocol} takes of {what}"
     return source, what
+
+
+def experiment_of(name: str) -> Experiment:
+    """Returns the experiment of a method.
+
+    Args:
+      name: name of the method, or ``MODULE:ATTRIBUTE``, which is registered first.
+
+    Raises:
+      UserError: if there is no such method.
+    """
+    method = register_from(name) if ":" in name else find_method(name)
+    if method.name in BUILT_IN:
+        return importlib.import_module(f"irjax.experiments.{method.name}").EXPERIMENT
+    return _made_for(method)
+
+
+def _made_for(method: Method) -> Experiment:
+    parts = [(name, part, dataclasses.field(default_factory=part)) for name, part in method.parts.items()]
+    config = dataclasses.make_dataclass("Config", parts, bases=(RunConfig,), frozen=True)
+    config.__doc__ = "Everything a run depends on; saved with it."
+
+    def quick() -> RunConfig:
+        """Synthetic scenes of 256x256, AdamW, averaged weights."""
+        return config(
+            data=DataConfig(size=256, synthetic_train=1000, synthetic_val=60),
+            optimizer=OptimizerConfig(warmup_epochs=0.5, clip_norm=1.0),
+            loop=LoopConfig(steps=1000, batch_size=8, eval_epochs=2, averaging=0.99),
+        )
+
+    return Experiment(method, method.name, config, {"quick": quick})

@@ -1,11 +1,11 @@
-"""Trains what ships: the networks one after the other, each for its share of a time, on whatever device there is.
+"""Trains the weights that ship: the networks in sequence, each for its share of the given time, on any device.
 
     python -m irjax.experiments.weights --data.root SIRST-v2 NUDT-SIRST IRSTD-1K --minutes 600
 
-Each leaves in OUT its run directories, NAME.safetensors with its card, NAME.png with its learning curve; and there is
-one table, weights.md. Given again the command goes on where it was stopped; with more minutes, from where the learning
-rate began to fall. Programs are compiled side by side before the first network's time begins, and kept in OUT/programs.
-It needs no tyro, no grain and no tensorflow-datasets.
+For each network, OUT receives its run directories, NAME.safetensors with its card, and NAME.png with its learning
+curve; one table of all, weights.md, is written as well. Repeating the command resumes where it was stopped; with more
+minutes, it continues from where the learning rate began to fall. Programs are compiled in parallel before the first
+network's time begins, and kept in OUT/programs. The module needs no tyro, no grain and no tensorflow-datasets.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from typing import Any
 
 import jax
 
+from irjax.detector.weights import load_weights
 from irjax.errors import UsageError, stopping
 from irjax.experiments import adsnet, mshnet, na_irstd, spire
-from irjax.experiments.command import Experiment, ship, tests_of
+from irjax.experiments.command import Experiment, tests_of
+from irjax.experiments.ship import ship
+from irjax.io.files import write_text
 from irjax.reports.curves import plot_learning
-from irjax.reports.files import write_text
 from irjax.reports.tables import markdown_table, plain_table
 from irjax.training.allocator import keep_freed_memory
-from irjax.training.configs import changed
+from irjax.training.configs import replace_parts
 from irjax.training.parallel import use_all_cores
-from irjax.weights import load_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,12 +42,12 @@ class Training:
     """How one network is trained.
 
     Attributes:
-      experiment: of its method.
-      stages: recipe -> share of its time, on a CPU: small crops first, which cost least, then nearly whole windows.
-      batch_size: on an accelerator, of whole canvases or windows in bfloat16, in one stage.
-      select: the metric that chooses its checkpoints.
+      experiment: experiment of its method.
+      stages: recipe -> fraction of its time, on a CPU: first small crops, which cost least, then nearly whole windows.
+      batch_size: batch size on an accelerator, with whole canvases or windows in bfloat16, in one stage.
+      select: the metric that selects its checkpoints.
       shown: metrics of the table.
-      narrow: what makes the network small enough to try the command itself.
+      narrow: options that make the network small enough to test the command itself.
     """
 
     experiment: Experiment
@@ -57,10 +58,10 @@ class Training:
     narrow: Mapping[str, Any]
 
 
-MOMENT = 1e-3  # minutes; a run of so many takes one dispatch
+MOMENT = 1e-3  # minutes; a run of this length takes one dispatch
 _POINTS, _MASKS = ("F1", "Precision", "Recall", "Fa"), ("IoU", "nIoU", "Pd", "Fa")
 _TWO_STAGES = {"sirst": 0.75, "sirst-tune": 0.25}
-# Batches are as many pixels as keep a large GPU busy: 8 million of SPIRE's cheap ones, a quarter of that of others'.
+# Batches are large enough to keep a large GPU busy: 8 million pixels for SPIRE, which is cheap, a quarter for others.
 TRAININGS = {
     "spire-sirst": Training(spire.EXPERIMENT, _TWO_STAGES, 32, "f1", _POINTS, {"width": 16}),
     "mshnet-sirst": Training(mshnet.EXPERIMENT, _TWO_STAGES, 32, "miou", _MASKS, {"widths": (4, 8), "depths": (1, 1)}),
@@ -72,7 +73,7 @@ TRAININGS = {
 
 
 def stages(training: Training, command: argparse.Namespace, minutes: float) -> dict[str, Any]:
-    """The configs of a network's stages by the names of their runs; `initial` is not set."""
+    """Returns the configs of a network's stages by the names of their runs; `initial` is not set."""
     data = {
         "root": tuple(command.root),
         "layout": command.layout,
@@ -90,13 +91,13 @@ def stages(training: Training, command: argparse.Namespace, minutes: float) -> d
     for recipe, share in shares.items():
         config = training.experiment.recipes[recipe]()
         if command.narrow:
-            config = changed(config, model=training.narrow, data={"size": 128}, loop={"steps_per_dispatch": 1})
-        configs[recipe] = changed(config, data=data, loop={**loop, "minutes": share * minutes}, augment=augment)
+            config = replace_parts(config, model=training.narrow, data={"size": 128}, loop={"steps_per_dispatch": 1})
+        configs[recipe] = replace_parts(config, data=data, loop={**loop, "minutes": share * minutes}, augment=augment)
     return configs
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parses the command line."""
     parser = argparse.ArgumentParser("python -m irjax.experiments.weights", description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("--data.root", dest="root", nargs="+", required=True, metavar="DIR", help="folders of the data sets")
@@ -104,22 +105,22 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--data.train", dest="train", nargs="+", default=("train_full", "train", "train"), metavar="SPLIT",
         help="splits to train on, one or as many as folders (default: for SIRST-v2, NUDT-SIRST, IRSTD-1K)")  # fmt: skip
     add("--data.val", dest="val", nargs="+", default=("val_full", "val", "val"), metavar="SPLIT",
-        help="splits to choose the checkpoints on, likewise")  # fmt: skip
-    add("--minutes", type=float, default=600, metavar="M", help="of all networks together (default: %(default)g)")
+        help="splits to select the checkpoints on, likewise")  # fmt: skip
+    add("--minutes", type=float, default=600, metavar="M", help="time of all networks together (default: %(default)g)")
     add("--only", nargs="+", choices=list(TRAININGS), default=list(TRAININGS), metavar="NAME",
         help=f"networks to train, of {', '.join(TRAININGS)}")  # fmt: skip
     add("--initial", choices=("random", "shipped"), default="random",
         help="weights to start from: random ones, or those that ship under the same name")  # fmt: skip
     add("--no-validation", dest="validation", action="store_false",
-        help="keep the last weights instead of choosing; for data without validation images")  # fmt: skip
+        help="keep the last weights instead of selecting; for data without validation images")  # fmt: skip
     add("--out", type=pathlib.Path, default=pathlib.Path("runs/weights"), metavar="DIR", help="(default: %(default)s)")
-    add("--seed", type=int, default=0, metavar="N", help="of everything random (default: %(default)s)")
-    add("--like", choices=("cpu", "gpu"), help="train as on such a device (default: the one there is)")
-    add("--batch", type=int, default=0, metavar="B", help="examples a step (default: each network's own)")
+    add("--seed", type=int, default=0, metavar="N", help="seed of all random numbers (default: %(default)s)")
+    add("--like", choices=("cpu", "gpu"), help="train as on this kind of device (default: the present one)")
+    add("--batch", type=int, default=0, metavar="B", help="examples in a step (default: each network's own)")
     add(
         "--narrow",
         action="store_true",
-        help="small networks and canvases, which are worth nothing: to try the command itself",
+        help="small networks and canvases, only for testing the command itself",
     )
     command = parser.parse_args(list(arguments))
     if not command.minutes > 0:
@@ -130,15 +131,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def compile_side_by_side(command: argparse.Namespace) -> None:
-    """Compiles the steps of the trainings that are to begin, each in a thread; JAX finds the programs in OUT/programs.
+    """Compiles the steps of the trainings that have not begun, each in a thread; programs are cached in OUT/programs.
 
-    Each is trained for a moment in a folder that is thrown away.
+    Each is trained for a moment in a temporary folder.
     """
     jax.config.update("jax_compilation_cache_dir", str(command.out.absolute() / "programs"))
 
     def moment(training: Training, config: Any) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            training.experiment.train(changed(config, loop={"validate": False}), pathlib.Path(folder) / "run")
+            training.experiment.train(replace_parts(config, loop={"validate": False}), pathlib.Path(folder) / "run")
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
         running = [
@@ -152,7 +153,7 @@ def compile_side_by_side(command: argparse.Namespace) -> None:
 
 
 def train_one(name: str, command: argparse.Namespace, minutes: float) -> dict[str, Any]:
-    """Trains a network or goes on with it; writes its weights, card and learning curve; gives the card."""
+    """Trains or resumes a network and writes its weights, card and learning curve; returns the card."""
     training, start = TRAININGS[name], name if command.initial == "shipped" else ""
     folder = command.out / name
     for recipe, config in stages(training, command, minutes).items():
@@ -164,12 +165,15 @@ def train_one(name: str, command: argparse.Namespace, minutes: float) -> dict[st
     learning_curve(folder, training.select, command.out / f"{name}.png")
     tests = tests_of(config.data, config.data.val) if command.validation else {}
     line = f"python -m irjax.experiments.weights {' '.join(sys.argv[1:])}"
-    return load_weights(ship(training.experiment, run, tests, command.out / f"{name}.safetensors", line))[2]
+    path = command.out / f"{name}.safetensors"
+    return load_weights(ship(run, tests, path, protocols=training.experiment.protocols, command=line))[2]
 
 
 def learning_curve(folder: pathlib.Path, metric: str, path: pathlib.Path) -> None:
-    """Draws the loss of a network's stages, one after the other, and the metric that chooses their checkpoints."""
-    loss, chosen, begin = ([], []), ([], []), 0.0
+    """Plots the loss of a network's stages in sequence, and the metric that selects their checkpoints."""
+    loss: tuple[list[float], list[float]] = ([], [])
+    chosen: tuple[list[float], list[float]] = ([], [])
+    begin = 0.0
     for log in sorted(folder.rglob("metrics.jsonl"), key=lambda path: path.stat().st_mtime):
         lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
         for line in lines:
@@ -182,7 +186,7 @@ def learning_curve(folder: pathlib.Path, metric: str, path: pathlib.Path) -> Non
 
 
 def table(cards: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: the figures of each network on each data set, with intervals."""
+    """Returns header and rows: the figures of each network on each data set, with intervals."""
     header, rows = ["weights", "images", "step", "figures"], []
     for name, card in cards.items():
         figures = card["validation"]

@@ -1,4 +1,4 @@
-"""From the files of one format to the files of another: what `irjax labels` does."""
+"""Conversion of annotation files from one format to another, as done by `irjax labels`."""
 
 from __future__ import annotations
 
@@ -11,33 +11,35 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from irjax.data.images import IMAGE_SUFFIXES, read_bytes, read_image, read_mask
 from irjax.errors import FileError, MissingFileError, UsageError, UserError, check_folder, reading, writing
-from irjax.labels import formats
-from irjax.labels.targets import POINT_RULES, ImageLabels, Labels, box_centres, label_mask, name_rng, point_mask
+from irjax.io import formats
+from irjax.io.files import whole_folder
+from irjax.io.images import IMAGE_SUFFIXES, read_bytes, read_image, read_mask
+from irjax.io.names import core, stem
+from irjax.labels.targets import POINT_RULES, label_mask, name_rng, point_mask
+from irjax.ops.boxes import box_centres
 from irjax.ops.regions import find_regions
-from irjax.reports.files import whole_folder
-from irjax.reports.names import core, stem
+from irjax.types import ImageLabels, Labels
 
 FORMATS = ("points", "coco", "yolo", "voc", "masks")
 KINDS = ("masks", "dataset", "coco", "yolo", "voc", "points")
 
-_ENDINGS = {"points": ".csv", "coco": ".json"}  # the formats that are one file; the others are folders
+_ENDINGS = {"points": ".csv", "coco": ".json"}  # formats that are a single file; the others are folders
 _FOLDER_KINDS = {"masks": IMAGE_SUFFIXES, "yolo": (".txt",), "voc": (".xml",)}
-_NO_LABELS = ("classes.txt",)  # what labelling programs put beside YOLO's files
+_NO_LABELS = ("classes.txt",)  # files that labelling programs write beside YOLO's
 
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """What was converted.
+    """Summary of a conversion.
 
     Attributes:
-      kind: what the source was, one of `KINDS`.
+      kind: kind of the source, one of `KINDS`.
       images: number of images.
       empty: number of images without a target.
       targets: number of targets.
-      rules: {how masks were made binary (see `irjax.data.read_mask`): number of masks}.
-      notes: what was lost or changed on the way, one sentence each.
+      rules: {rule that made masks binary (see `irjax.data.read_mask`): number of masks}.
+      notes: what was lost or changed by the conversion, one sentence each.
     """
 
     kind: str
@@ -64,17 +66,17 @@ def convert(
       out: a new .csv file for "points", a new .json file for "coco"; a new or empty folder for "yolo" and "voc" (a file
         for each image) and "masks" (a PNG with 0 and 255 for each image).
       to: one of `FORMATS`.
-      kind: what the source is, or "auto" to find out.
-      radius: of the discs of "masks", in pixels; 0 marks one pixel for each target.
-      **options: of `read_labels`.
+      kind: kind of the source, or "auto" to detect it.
+      radius: radius of the discs of "masks", in pixels; 0 marks one pixel for each target.
+      **options: options of `read_labels`.
 
     Returns:
-      Counts, the rules that made masks binary, and what the target format could not hold.
+      Counts, the rules that made masks binary, and what the output format could not represent.
 
     Raises:
-      MissingFileError: if there is no source.
+      MissingFileError: if the source does not exist.
       FileError: if `out` cannot be written.
-      UserError: if an argument or a file is wrong; the message names it. Nothing is written then.
+      UserError: if an argument or a file is invalid; the message names it. Nothing is written in this case.
     """
     out = pathlib.Path(out)
     _check_out(out, to)
@@ -92,11 +94,11 @@ def convert(
 
 
 def find_kind(source: str | os.PathLike) -> str:
-    """Says which of `KINDS` a file or folder is.
+    """Returns which of `KINDS` a file or folder is.
 
     Raises:
       MissingFileError: if it does not exist.
-      UserError: if it is none, or a folder with files of several kinds; the message says what was found.
+      UserError: if it is of no kind, or a folder with files of several kinds; the message says what was found.
     """
     from irjax.data import detect_layout
 
@@ -143,21 +145,21 @@ def read_labels(
     Args:
       source: the file or folder.
       kind: one of `KINDS`.
-      split: of a data set.
-      layout: of a data set.
-      points: where the point of a target of a mask is: see `irjax.labels.label_mask`.
-      seed: of points that are drawn; those of an image depend on the seed and its name alone.
-      connectivity: of the targets of a mask, 8 or 4.
-      images: folder of the images that "yolo" and "points" annotate, which do not say how large they are. All its
-        images are taken, those without annotation as images without targets.
-      box_convention: of "voc", "voc" or "sirst_v2": see `irjax.labels.parse_voc`.
+      split: split of a data set.
+      layout: layout of a data set.
+      points: rule that gives the point of each target of a mask, see `irjax.labels.label_mask`.
+      seed: seed of points that are drawn; the points of an image depend only on the seed and its name.
+      connectivity: connectivity of the targets of a mask, 8 or 4.
+      images: folder of the images that "yolo" and "points" annotate, since these formats do not state image sizes. All
+        of its images are read; those without annotation have no targets.
+      box_convention: for kind "voc", "voc" or "sirst_v2"; see `irjax.labels.parse_voc`.
 
     Returns:
       The targets of each image.
 
     Raises:
       MissingFileError: if there is no such file or folder.
-      UserError: if an argument or a file is wrong; the message names it.
+      UserError: if an argument or a file is invalid; the message names it.
     """
     if kind not in KINDS:
         raise UsageError(f"the source must be one of {', '.join(KINDS)}, got {kind!r}")
@@ -244,7 +246,7 @@ def _read_yolo(folder: pathlib.Path, sizes: Mapping[str, tuple[int, int]] | None
 
 
 def _files(folder: pathlib.Path, kind: str) -> list[pathlib.Path]:
-    """The files of a kind in a folder: visible, with its endings, sorted."""
+    """Returns the files of a kind in a folder by their suffix, without hidden files, sorted."""
     with reading(folder):
         entries = list(folder.iterdir())
     found = (path for path in entries if path.suffix.lower() in _FOLDER_KINDS[kind] and path.is_file())
@@ -252,7 +254,7 @@ def _files(folder: pathlib.Path, kind: str) -> list[pathlib.Path]:
 
 
 def _named(folder: pathlib.Path, kind: str, simplify: Callable[[str], str] = core) -> dict[str, pathlib.Path]:
-    """{name of the image: file}, without ending and without the suffixes of masks."""
+    """Returns {name of the image: file}; names have neither file endings nor mask suffixes."""
     check_folder(folder)
     found: dict[str, pathlib.Path] = {}
     for path in _files(folder, kind):
@@ -266,10 +268,11 @@ def _named(folder: pathlib.Path, kind: str, simplify: Callable[[str], str] = cor
 
 
 def _image_size(path: pathlib.Path) -> tuple[int, int]:
-    """(height, width), from the header alone where Pillow reads it."""
+    """Returns (height, width), from the header alone if Pillow can read it."""
     from PIL import Image
 
-    with contextlib.suppress(Exception), Image.open(path) as image:  # of a damaged file Pillow raises what it likes
+    # Pillow raises arbitrary exceptions for damaged files.
+    with contextlib.suppress(Exception), Image.open(path) as image:
         return image.size[::-1]
     return read_image(path).shape
 
@@ -278,10 +281,10 @@ def _image_size(path: pathlib.Path) -> tuple[int, int]:
 
 
 def write_labels(out: str | os.PathLike, images: Sequence[ImageLabels], to: str, *, radius: float = 0.0) -> list[str]:
-    """Writes annotations, the whole of them or nothing; arguments and errors as `convert`.
+    """Writes annotations, completely or not at all; arguments and errors are those of `convert`.
 
     Returns:
-      What the format could not hold, one sentence each.
+      What the format could not represent, one sentence each.
     """
     out = pathlib.Path(out)
     _check_out(out, to)
@@ -319,7 +322,7 @@ def _write_masks(folder: pathlib.Path, images: Sequence[ImageLabels], radius: fl
 
 
 def _check_out(out: pathlib.Path, to: str) -> None:
-    """Refuses what could not be written, before anything is read."""
+    """Refuses an output that could not be written, before anything is read."""
     if to not in FORMATS:
         raise UsageError(f"the format must be one of {', '.join(FORMATS)}, got {to!r}")
     ending = _ENDINGS.get(to)

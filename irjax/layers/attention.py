@@ -1,4 +1,4 @@
-"""Attention over channels and over positions, as CBAM has it; shared by the segmentation networks."""
+"""Channel and spatial attention in the form of CBAM, shared by the segmentation networks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ SPATIAL_KINDS = ("plain", *KINDS)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_along(x: jax.Array, axis: int) -> jax.Array:
-    """The maximum along an axis, kept with length 1; places that share it share its gradient.
+    """Returns the maximum along an axis, which keeps length 1; tied positions share its gradient equally.
 
-    The rule of `jnp.max` looks for places equal to the maximum. Where the compiler computes x anew for that, and rounds
-    it otherwise, there are none, and the gradient is 0 / 0; here x is computed once, and none divides by none.
+    The gradient rule of `jnp.max` compares x with the maximum. If the compiler recomputes x for that comparison with
+    other rounding, no position is equal and the gradient is 0 / 0. Here x is computed once, and the divisor is
+    at least 1.
     """
     return jnp.max(x, axis, keepdims=True)
 
@@ -43,54 +44,55 @@ max_along.defvjp(_max_forward, _max_backward)
 
 
 class ChannelAttention(nn.Module):
-    """Gates of the channels [B, 1, 1, C] from their global mean and maximum through one shared two-layer network.
+    """Computes channel gates [B, 1, 1, C] from the global mean and maximum through one shared two-layer network.
 
     Attributes:
-      reduction: factor by which the inner layer is narrower; it has at least one channel.
-      dtype: of the gates, which are computed in float32.
+      reduction: ratio of the input channels to the inner layer's channels, of which there is at least one.
+      dtype: dtype of the gates; None for that of x. They are computed in float32.
 
     Source: Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018.
     """
 
     reduction: int = 16
-    dtype: Any = jnp.float32
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The gates of x [B, H, W, C]."""
+        """Returns the gates of x [B, H, W, C]."""
         squeeze = Conv(max(x.shape[-1] // self.reduction, 1), name="squeeze")
         excite = Conv(x.shape[-1], name="excite")
         flat = x.reshape(x.shape[0], -1, 1, x.shape[-1])
         pooled = [jnp.mean(flat, 1, keepdims=True, dtype=jnp.float32), max_along(flat, 1)]
-        return nn.sigmoid(sum(excite(nn.relu(squeeze(value))) for value in pooled)).astype(self.dtype)
+        return nn.sigmoid(sum(excite(nn.relu(squeeze(value))) for value in pooled)).astype(self.dtype or x.dtype)
 
 
 class SpatialAttention(nn.Module):
-    """Gates of the positions [B, H, W, 1] from the mean and the maximum over the channels, through one convolution.
+    """Computes spatial gates [B, H, W, 1] from the mean and maximum over the channels through one convolution.
 
     Attributes:
       kind: `plain` (a free kernel), or one of `irjax.layers.gaussian_pinwheel.KINDS`.
       size: side of the kernel, odd.
       orient: see `GaussianPinwheelConv`.
       free_weight: see `GaussianPinwheelConv`.
-      dtype: of the gates, which are computed in float32: two planes cost little, and a mean is not rounded.
+      dtype: dtype of the gates; None for that of x. They are computed in float32: two planes cost little, and the mean
+        is not rounded.
     """
 
     kind: str = "plain"
     size: int = 7
     orient: str = "learned"
     free_weight: bool = True
-    dtype: Any = jnp.float32
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The gates of x [B, H, W, C]."""
+        """Returns the gates of x [B, H, W, C]."""
         if self.kind not in SPATIAL_KINDS:
             raise UserError(f"unknown spatial attention {self.kind!r}; known: {', '.join(SPATIAL_KINDS)}")
-        pooled = [jnp.mean(x, -1, keepdims=True, dtype=jnp.float32), max_along(x, -1).astype(jnp.float32)]
-        pooled = jnp.concatenate(pooled, axis=-1)
+        planes = [jnp.mean(x, -1, keepdims=True, dtype=jnp.float32), max_along(x, -1).astype(jnp.float32)]
+        pooled = jnp.concatenate(planes, axis=-1)
         if self.kind == "plain":
             response = Conv(1, self.size, name="conv")(pooled)
         else:
             response = GaussianPinwheelConv(self.kind, self.size, self.free_weight, self.orient, name="conv")(pooled)
-        return nn.sigmoid(response).astype(self.dtype)
+        return nn.sigmoid(response).astype(self.dtype or x.dtype)

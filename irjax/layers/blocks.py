@@ -1,31 +1,34 @@
-"""Blocks that several networks have."""
+"""Blocks shared by several networks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from irjax.layers.conv import Conv, DepthwiseConv
+from irjax.layers.conv import Conv, DepthwiseConv, conv
 from irjax.layers.norm import BatchNorm
+
+# Constructor of a layer. Blocks take the constructors of their layers, with a network's common options bound.
+ModuleDef = Callable[..., Any]
 
 
 class ConvNorm(nn.Module):
-    """Convolution, batch normalisation, and ReLU if asked: [B, H, W, C] to [B, H', W', features].
+    """Convolution, batch normalisation and optional ReLU: [B, H, W, C] to [B, H', W', features].
 
     Attributes:
       features: number of output channels.
       size: side of the kernel, odd.
-      stride: of the convolution.
+      stride: stride of the convolution.
       relu: whether a ReLU follows.
-      depthwise: one kernel a channel; `features` must then equal C.
-      axis_name: device axis to synchronise the statistics over.
-      dtype: type of the computation.
+      depthwise: use a depthwise convolution; `features` must then equal C.
+      axis_name: device axis over which the batch statistics are synchronised.
+      dtype: dtype of the computation.
       scale_init: initializer of the normalisation's scale.
-      folded: the normalisation is part of the kernel and a bias, for prediction: see `fold`.
+      folded: the normalisation is part of the kernel and a bias, for prediction; see `fold_norm`.
     """
 
     features: int
@@ -39,20 +42,27 @@ class ConvNorm(nn.Module):
     folded: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool, order: Sequence[int] | None = None) -> jax.Array:
-        """Applies the block to x [B, H, W, C], whose channels are in this `order` (not for a depthwise one)."""
-        common = {"use_bias": self.folded, "dtype": self.dtype, "name": "conv"}
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        train: bool,
+        order: Sequence[int] | None = None,
+        conv: Callable[[jax.Array, jax.Array, int], jax.Array] = conv,
+    ) -> jax.Array:
+        """Applies the block to x [B, H, W, C]; `order` and `conv` are those of `Conv`, not for a depthwise one."""
+        common: dict[str, Any] = {"use_bias": self.folded, "dtype": self.dtype, "name": "conv"}
         if self.depthwise:
             x = DepthwiseConv(self.size, self.stride, **common)(x)
         else:
-            x = Conv(self.features, self.size, self.stride, **common)(x, order=order)
+            x = Conv(self.features, self.size, self.stride, **common)(x, order=order, conv=conv)
         if not self.folded:
             x = BatchNorm(axis_name=self.axis_name, scale_init=self.scale_init, name="norm")(x, train=train)
         return nn.relu(x) if self.relu else x
 
 
-def fold(kernel: jax.Array, norm: Mapping[str, jax.Array], stats: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """A convolution without bias and the batch normalisation after it, in prediction, as one convolution.
+def fold_norm(kernel: jax.Array, norm: Mapping[str, jax.Array], stats: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """Merges a convolution without bias and the batch normalisation after it into one convolution, for prediction.
 
     Args:
       kernel: [k, k, C, D].
@@ -69,19 +79,20 @@ def fold(kernel: jax.Array, norm: Mapping[str, jax.Array], stats: Mapping[str, j
 def fold_batch_norm(variables: Mapping[str, Any]) -> dict[str, Any]:
     """Moves the scale of every batch normalisation into the convolution before it, for inference.
 
-    The structure stays, so the same module takes the result: each norm is left with its shift alone.
+    The structure is preserved, so the same module accepts the result; each normalisation is left with only its shift.
 
     Args:
-      variables: ``{"params": ..., "batch_stats": ...}`` in which a convolution ``conv`` stands beside its ``norm``.
+      variables: ``{"params": ..., "batch_stats": ...}`` in which each convolution ``conv`` is a sibling of its
+        ``norm``.
 
     Returns:
-      New variables with equal outputs (to rounding) for ``train=False``; not meant for training.
+      New variables with equal outputs (up to rounding) for ``train=False``; not meant for training.
     """
 
     def fold_all(params: Mapping[str, Any], stats: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         new_params, new_stats = dict(params), dict(stats)
         if "conv" in params and "norm" in params:
-            whole = fold(params["conv"]["kernel"], params["norm"], stats["norm"])
+            whole = fold_norm(params["conv"]["kernel"], params["norm"], stats["norm"])
             ones = jnp.ones_like(whole["bias"])
             new_params["conv"] = {**params["conv"], "kernel": whole["kernel"]}
             new_params["norm"] = {"scale": ones, "bias": whole["bias"]}
@@ -96,19 +107,19 @@ def fold_batch_norm(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class SqueezeExcitation(nn.Module):
-    """Channel gates from the global mean: two 1x1 layers, ReLU and sigmoid.
+    """Scales channels by gates from the global mean: two 1x1 layers with ReLU and sigmoid.
 
     Attributes:
-      reduction: factor by which the inner layer is narrower; it has at least one channel.
-      use_bias: of both layers.
-      dtype: of the result; the gates are computed in float32.
+      reduction: ratio of the input channels to the inner layer's channels, of which there is at least one.
+      use_bias: whether both layers have a bias.
+      dtype: dtype of the result; None for that of x. The gates are computed in float32.
 
     Source: Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018.
     """
 
     reduction: int = 4
     use_bias: bool = False
-    dtype: Any = jnp.float32
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -116,4 +127,4 @@ class SqueezeExcitation(nn.Module):
         gate = jnp.mean(x.astype(jnp.float32), axis=(1, 2), keepdims=True)
         gate = nn.relu(Conv(max(x.shape[-1] // self.reduction, 1), use_bias=self.use_bias, name="squeeze")(gate))
         gate = nn.sigmoid(Conv(x.shape[-1], use_bias=self.use_bias, name="excite")(gate))
-        return (x * gate).astype(self.dtype)
+        return (x * gate).astype(self.dtype or x.dtype)

@@ -1,9 +1,9 @@
 """Kernels shaped like a small target: a Gaussian window, a rotated pinwheel, and the pinwheel-shaped convolution.
 
 Only the abstract of "Revisiting the Scale Loss Function and Gaussian-Shape Convolution for Infrared Small Target
-Detection" (arXiv 2604.09991) was at hand. The window and the rotated mask are a reconstruction, from that abstract and
-from the public repository ECTCV, taken to be its code; where the two leave a choice, or the code contradicts its
-intent, the choice is irjax's and said so. `PinwheelConv` is the published PConv ("Pinwheel-shaped Convolution and
+Detection" (arXiv 2604.09991) was available. The window and the rotated mask are a reconstruction from that abstract and
+from the public repository ECTCV, assumed to be its code. Where both leave a choice, or the code contradicts its intent,
+the choice is irjax's and documented as such. `PinwheelConv` is the published PConv ("Pinwheel-shaped Convolution and
 Scale-based Dynamic Loss for Infrared Small Target Detection", AAAI 2025), the baseline.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -26,11 +27,11 @@ from irjax.layers.norm import BatchNorm
 MIN_SIGMA, MAX_SIGMA = 0.3, 10.0  # pixels
 INITIAL_SIGMA = 1.5
 KINDS = ("gaussian", "gaussian_pinwheel", "gaussian_pinwheel_rotated")
-_BANK = 4  # orientations of `orient="bank"`
+_BANK = 4  # number of orientations with `orient="bank"`
 
 
 def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets (u, v) of the cells from the centre, each [size, size], u to the right, v down."""
+    """Returns the offsets (u, v) of the cells from the centre, each [size, size]; u points right, v down."""
     if size < 1 or size % 2 == 0:
         raise UserError(f"a window has an odd side, got {size}")
     offset = np.arange(size) - size // 2
@@ -38,10 +39,10 @@ def _grid(size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gaussian_window(log_sigma: jax.Array, size: int = 7) -> jax.Array:
-    """exp(-(u^2 + v^2) / 2 sigma^2), largest value 1.
+    """Computes exp(-(u^2 + v^2) / 2 sigma^2), whose largest value is 1.
 
     Args:
-      log_sigma: scalar; sigma = exp(log_sigma), kept within [0.3, 10] pixels.
+      log_sigma: scalar; sigma = exp(log_sigma), clipped to [0.3, 10] pixels.
       size: side of the window, odd.
 
     Returns:
@@ -55,53 +56,54 @@ def gaussian_window(log_sigma: jax.Array, size: int = 7) -> jax.Array:
 def pinwheel_mask(
     theta: jax.Array, *, size: int = 7, lines: int = 2, width: float = 0.75, temperature: float = 0.25
 ) -> jax.Array:
-    """A pinwheel of straight arms through the centre: exactly 0 or 1 forwards, smooth in its angle backwards.
+    """Computes a pinwheel of straight arms through the centre: binary in the forward pass, differentiable in its angle.
 
-    A cell is on where it is nearer than `width` to one of the lines at theta + k pi / lines, and inside the disc of
-    radius size / 2. The gradient is that of a sigmoid in place of both steps (a straight-through estimator).
+    A cell is 1 if it is nearer than `width` to one of the lines at theta + k pi / lines and inside the disc of radius
+    size / 2, and exactly 0 otherwise. The gradient is that of sigmoids in place of both steps (a straight-through
+    estimator).
 
     Args:
       theta: scalar angle in radians, from the x axis towards y (down).
       size: side of the window, odd.
-      lines: through the centre, hence twice as many arms; the mask repeats after pi / lines.
+      lines: number of lines through the centre, half the number of arms; the mask has period pi / lines.
       width: half width of an arm in pixels.
-      temperature: of the sigmoids, in pixels; gradients grow erratic below 0.2.
+      temperature: temperature of the sigmoids in pixels; gradients become erratic below 0.2.
 
     Returns:
       [size, size] float32.
 
     Note:
-      Two lines (four arms, as PConv), width 0.75 and temperature 0.25 are irjax's choice. ECTCV turns eight arms by
-      steps of 45 degrees, which are the period of its mask, so that its kernels are all alike, and its disc never
-      reaches the outer ring of cells.
+      Two lines (four arms, as in PConv), width 0.75 and temperature 0.25 are irjax's choice. ECTCV rotates eight arms
+      by steps of 45 degrees, the period of its mask, so that all its kernels are alike, and its disc never reaches the
+      outer ring of cells.
     """
     if lines < 1 or width <= 0 or temperature <= 0:
         raise UserError(f"need lines >= 1, width > 0, temperature > 0; got {lines}, {width}, {temperature}")
     u, v = _grid(size)
     angles = jnp.asarray(theta, jnp.float32) + np.pi / lines * np.arange(lines, dtype=np.float32)
-    # One line after the other: the rule of `jnp.min` fails as that of `irjax.layers.attention.max_along` tells.
+    # Not `jnp.min`, whose gradient can be 0 / 0; see `irjax.layers.attention.max_along`.
     distance = functools.reduce(jnp.minimum, [jnp.abs(jnp.cos(angle) * v - jnp.sin(angle) * u) for angle in angles])
     radius, reach = np.hypot(u, v), size / 2
     hard = ((distance < width) & (radius < reach)).astype(jnp.float32)
     soft = jax.nn.sigmoid((reach - radius) / temperature) * jax.nn.sigmoid((width - distance) / temperature)
-    # In this order the forward value is exact: soft - soft is zero, whatever it rounds to.
+    # In this order the forward value is exact, because soft - soft is exactly zero.
     return hard + (soft - lax.stop_gradient(soft))
 
 
 def window(kind: str, log_sigma: jax.Array, theta: jax.Array, size: int = 7) -> jax.Array:
-    """The normalised window of a kernel: it sums to one.
+    """Computes the window of a kernel, normalised to sum to one.
 
     Args:
-      kind: `gaussian`, or `gaussian_pinwheel` and `gaussian_pinwheel_rotated`, which are also cut to a pinwheel.
-      log_sigma: scalar.
-      theta: scalar in radians; of no meaning for `gaussian`.
+      kind: `gaussian`, or `gaussian_pinwheel` and `gaussian_pinwheel_rotated`, which multiply it by a pinwheel mask.
+      log_sigma: scalar; see `gaussian_window`.
+      theta: scalar angle in radians; ignored for `gaussian`.
       size: side of the window, odd.
 
     Returns:
       [size, size] float32.
 
     Raises:
-      UserError: if there is no such kind.
+      UserError: if the kind is unknown.
     """
     if kind not in KINDS:
         raise UserError(f"unknown window {kind!r}; known: {', '.join(KINDS)}")
@@ -112,18 +114,18 @@ def window(kind: str, log_sigma: jax.Array, theta: jax.Array, size: int = 7) -> 
 
 
 class GaussianPinwheelConv(nn.Module):
-    """Convolution [B, H, W, C] to [B, H, W, 1] whose kernel is windowed by a Gaussian and, if asked, a pinwheel.
+    """Convolution [B, H, W, C] to [B, H, W, 1] whose kernel has a Gaussian window and, optionally, a pinwheel mask.
 
-    Parameters: ``log_sigma`` (), ``theta`` () where the pinwheel turns, ``kernel`` [k, k, C, 1] with `free_weight`.
+    Parameters: ``log_sigma`` (), ``theta`` () if the pinwheel rotates, ``kernel`` [k, k, C, 1] with `free_weight`.
 
     Attributes:
-      kind: one of `KINDS`: without pinwheel, with a fixed one, with one whose angle is learned.
+      kind: one of `KINDS`: without pinwheel, with a fixed pinwheel, or with a pinwheel whose angle is learned.
       size: k, odd.
-      free_weight: a learned weight for every cell under the window, at first 1, so that training starts from the window
-        itself. Without it the kernel is the window alone, as in ECTCV; then contrast cannot be learned.
-      orient: `learned`: one angle a layer. `bank`: of 4 turns of the pinwheel the one with the strongest response at
-        each pixel, which follows single targets instead of the data set's mean.
-      dtype: type of the computation; parameters stay float32.
+      free_weight: learn a weight for every cell under the window, initially 1, so that training starts from the window
+        itself. Without it the kernel is the window alone, as in ECTCV, and cannot learn contrast.
+      orient: `learned` learns one angle per layer. `bank` takes, at each pixel, the strongest response of 4 rotations
+        of the pinwheel, which follows single targets instead of the data set's mean.
+      dtype: dtype of the computation; parameters are float32.
     """
 
     kind: str = "gaussian_pinwheel_rotated"
@@ -134,7 +136,7 @@ class GaussianPinwheelConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Applies the convolution to x [B, H, W, C]; zeros outside."""
+        """Applies the convolution to x [B, H, W, C] with zero padding."""
         if self.orient not in ("learned", "bank"):
             raise UserError(f"orient must be 'learned' or 'bank', got {self.orient!r}")
         channels = x.shape[-1]
@@ -158,7 +160,7 @@ class GaussianPinwheelConv(nn.Module):
 
 
 class PinwheelConv(nn.Module):
-    """Pinwheel-shaped convolution: four asymmetrically padded strips, joined by a 2x2: [B, H, W, C] to [B, H, W, D].
+    """Pinwheel-shaped convolution: four asymmetrically padded strips joined by a 2x2, [B, H, W, C] to [B, H, W, D].
 
     Two strips, 1xk and kx1, are each used twice with the padding on opposite sides; every convolution is followed by
     batch normalisation and SiLU.
@@ -166,15 +168,15 @@ class PinwheelConv(nn.Module):
     Attributes:
       features: D, a multiple of 4.
       size: k.
-      axis_name: device axis to synchronise the statistics over.
-      dtype: type of the computation; parameters stay float32.
+      norm: constructor of normalisations.
+      dtype: dtype of the computation; parameters are float32.
 
     Source: Yang et al., AAAI 2025 (PConv); paddings as in its published code.
     """
 
     features: int
     size: int = 3
-    axis_name: str | None = None
+    norm: Callable[..., nn.Module] = BatchNorm
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -183,7 +185,7 @@ class PinwheelConv(nn.Module):
         if self.features % 4:
             raise UserError(f"a pinwheel-shaped convolution needs a multiple of 4 features, got {self.features}")
         k, strip = self.size, self.features // 4
-        common = {"axis_name": self.axis_name, "dtype": self.dtype}
+        common = {"make_norm": self.norm, "dtype": self.dtype}
         across = _PaddedConv(strip, (1, k), name="across", **common)
         down = _PaddedConv(strip, (k, 1), name="down", **common)
         parts = [
@@ -197,15 +199,15 @@ class PinwheelConv(nn.Module):
 
 
 class _PaddedConv(nn.Module):
-    """Convolution with given padding ((top, bottom), (left, right)), batch normalisation, SiLU."""
+    """Convolution with padding ((top, bottom), (left, right)), batch normalisation and SiLU."""
 
     features: int
     size: tuple[int, int]
-    axis_name: str | None
+    make_norm: Callable[..., nn.Module]
     dtype: Any
 
     def setup(self) -> None:
-        self.norm = BatchNorm(axis_name=self.axis_name)
+        self.norm = self.make_norm()
 
     @nn.compact
     def __call__(self, x: jax.Array, padding: Any, *, train: bool) -> jax.Array:

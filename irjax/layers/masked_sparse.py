@@ -1,19 +1,20 @@
-"""Convolutions over some patches of a map: the submanifold rule in three forms with the same weights.
+"""Convolutions over some patches of a map: the submanifold rule in three forms that share their weights.
 
 A map [B, H, W, C] is a grid of square patches of p x p sites, and a mask says which are kept. Convolutions see zeros at
-dropped sites, and give zeros there: what is active stays so, and nothing else becomes so. A stack of convolutions is
+dropped sites and output zeros there, so that the set of active sites does not change. A stack of convolutions is
 written once, against a domain:
 
     def stack(x, domain):
         x = domain.clear(nn.relu(norm(domain.conv(x, kernel1))))
         return domain.clear(nn.relu(norm(domain.conv(x, kernel2))))
 
-    masked_dense(stack, x, mask)                # all sites are computed; gradients reach the mask: training
-    gather_sparse(stack, x, indices, patch)     # only kept patches are computed, shapes are static: prediction
-    dense_literal(stack, x, mask)               # only the stack's input is masked: the ablation
+    masked_dense(stack, x, mask)                # computes all sites; gradients reach the mask: training
+    gather_sparse(stack, x, indices, patch)     # computes only kept patches; shapes are static: prediction
+    dense_literal(stack, x, mask)               # masks only the stack's input: the ablation
 
-The first two agree everywhere, the third where the neighbourhood of a site is kept. Normalisations must be those of
-prediction in the comparison: a batch's statistics differ between all sites and the kept ones.
+The first two agree everywhere, the third agrees where the neighbourhood of a site is kept. To compare them,
+normalisations must use their running statistics, because the statistics of a batch differ between all sites and the
+kept ones.
 
 Source: ADSNet (doi 10.1109/ACCESS.2024.3373436) convolves densely in training and with submanifold sparse convolutions
 (Graham et al., CVPR 2018) in prediction; the static gather and the masks between layers are irjax's own.
@@ -31,6 +32,7 @@ import numpy as np
 from jax import lax
 
 from irjax.errors import UserError
+from irjax.layers import cpu
 from irjax.layers.conv import conv
 from irjax.ops.patches import expand_mask, gather_patches, grid_of, mask_side, rows_of_sites, take_rows
 
@@ -40,8 +42,8 @@ Stack = Callable[[jax.Array, Any], jax.Array]
 # --- domains ----------------------------------------------------------------------------------------------------------
 
 
-# A domain holds what a stack works on: `enter` takes it from a map, `leave` makes a map of it, `restrict` is zero at
-# dropped sites, `clear` is what a stack calls between its layers.
+# A domain defines the arrays that a stack works on: `enter` converts a map to such an array and `leave` converts it
+# back, `restrict` sets dropped sites to zero, and a stack calls `clear` between its layers.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,32 +52,32 @@ class WholeMap:
 
     Attributes:
       mask: [B, H, W, 1], 1 at kept sites, or None where nothing is dropped.
-      literal: mask what enters alone, not between layers.
+      literal: mask only the input of a stack, not the values between its layers.
     """
 
     mask: jax.Array | None = None
     literal: bool = False
 
-    def conv(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        """Convolution [B, H, W, C] to [B, H, W, D], kernel [k, k, C, D], k odd, zeros outside the map."""
-        return conv(x, kernel)
+    def conv(self, x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+        """Convolves [B, H, W, C] to [B, H, W, D] with a kernel [k, k, C, D], k odd, stride 1 and zero padding."""
+        return conv(x, kernel, stride)
 
     def restrict(self, x: jax.Array) -> jax.Array:
-        """Zero at dropped sites."""
+        """Sets dropped sites to zero."""
         return x if self.mask is None else x * self.mask.astype(x.dtype)
 
     enter = restrict
 
     def clear(self, x: jax.Array) -> jax.Array:
-        """Zero at dropped sites: biases revive them otherwise. The literal form lets them."""
+        """Sets dropped sites, which biases make nonzero, to zero, except in the literal form."""
         return x if self.literal else self.restrict(x)
 
     def leave(self, x: jax.Array) -> jax.Array:
-        """The map itself: where it is zero twice, it has no gradient."""
+        """Returns x, already a map; masking it again would remove the mask's gradient at dropped sites."""
         return x
 
     def fill(self, x: jax.Array, value: float) -> jax.Array:
-        """The map with this value at dropped sites."""
+        """Returns the map with `value` at dropped sites."""
         return x if self.mask is None else self.mask * x + (1 - self.mask) * value
 
 
@@ -84,78 +86,62 @@ class KeptPatches:
     """The kept patches of a map: arrays [B, K, p, p, C].
 
     Attributes:
-      indices: [B, K] int32, distinct in a row.
+      indices: [B, K] int32, distinct in each row.
       grid: rows and columns of patches, static.
     """
 
     indices: jax.Array
     grid: tuple[int, int]
 
-    def conv(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        """Convolution [B, K, p, p, C] to [B, K, p, p, D], kernel [k, k, C, D], k odd, zeros at dropped patches."""
+    def conv(self, x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+        """Convolves [B, K, p, p, C] to [B, K, p, p, D] with a kernel [k, k, C, D], k odd; dropped patches are zero.
+
+        Raises:
+          UserError: if the stride is not 1.
+        """
+        if stride != 1:
+            raise UserError(f"a convolution of kept patches has stride 1, got {stride}")
         side, reach = x.shape[2], kernel.shape[0] // 2
         if not reach:
             return jnp.einsum("nkhwc,cd->nkhwd", x, kernel[0, 0])
         sites = rows_of_sites(self.indices, self.grid, side)
         rows = gather_patches(sites[..., None], self.indices, side, reach, fill=x.size // x.shape[-1])[..., 0]
-        return lax.platform_dependent(x, rows, kernel, cpu=_conv_by_rows, default=_conv_of_patches)
+        return cpu.by_platform(x, rows, kernel, cpu=cpu.conv_of_rows, default=_conv_of_patches)
 
     def enter(self, x: jax.Array) -> jax.Array:
-        """The kept patches of a map [B, H, W, C]."""
+        """Returns the kept patches of a map [B, H, W, C]."""
         return gather_patches(x, self.indices, x.shape[1] // self.grid[0])
 
     def restrict(self, x: jax.Array) -> jax.Array:
-        """All there is is kept."""
+        """Returns x unchanged: all patches that it holds are kept."""
         return x
 
     clear = restrict
 
     def leave(self, x: jax.Array) -> jax.Array:
-        """The map [B, H, W, C] with these patches, zero elsewhere."""
+        """Returns the map [B, H, W, C] with these patches and zeros elsewhere."""
         return take_rows(x, rows_of_sites(self.indices, self.grid, x.shape[2]))
 
     def fill(self, x: jax.Array, value: float) -> jax.Array:
-        """The map with these patches, and this value elsewhere."""
+        """Returns the map with these patches and `value` elsewhere."""
         return self.leave(x - value) + value
 
 
 def _conv_of_patches(x: jax.Array, rows: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Patches [B, K, p, p, C], the rows of each with what lies around [B, K, p + 2 r, p + 2 r], and a kernel."""
+    """Convolves patches [B, K, p, p, C]; `rows` [B, K, p + 2 r, p + 2 r] lists the sites in and around each."""
     wide = take_rows(x, rows.reshape(-1, *rows.shape[2:]))
     y = lax.conv_general_dilated(wide, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     return y.reshape(*x.shape[:-1], -1)
-
-
-def _conv_by_rows(x: jax.Array, rows: jax.Array, kernel: jax.Array) -> jax.Array:
-    """The same as products of matrices that fit in cache.
-
-    XLA's CPU convolutions of many tiny images are slow, its gathers of rows fast.
-    """
-    size, side = kernel.shape[0], x.shape[2]
-    taps = [rows[:, :, i : i + side, j : j + side] for i in range(size) for j in range(size)]
-    taps = jnp.stack(taps, axis=-1).reshape(-1, size * size)
-    chunks = _chunks(taps.shape[0])
-    flat = kernel.reshape(-1, kernel.shape[-1])
-    product = lambda rows: take_rows(x, rows).reshape(rows.shape[0], -1) @ flat  # noqa: E731
-    if chunks == 1:
-        return product(taps).reshape(*x.shape[:-1], -1)
-    return lax.map(product, taps.reshape(chunks, -1, size * size)).reshape(*x.shape[:-1], -1)
-
-
-def _chunks(sites: int, most: int = 2048) -> int:
-    """Into how many equal parts to cut these sites: parts of at most 2,048, or a little less, or all in one."""
-    least = -(-sites // most)
-    return next((n for n in range(least, min(4 * least, sites) + 1) if sites % n == 0), 1)
 
 
 # --- the three forms --------------------------------------------------------------------------------------------------
 
 
 def masked_dense(stack: Stack, x: jax.Array, mask: jax.Array) -> jax.Array:
-    """A stack of convolutions under a mask, all sites computed.
+    """Applies a stack of convolutions under a mask, computing all sites.
 
     Args:
-      stack: ``(x, domain) -> y``, see the module's docstring; the last thing it does is to clear.
+      stack: ``(x, domain) -> y``, see the module's docstring; it calls `domain.clear` last.
       x: [B, H, W, C].
       mask: [B, h, w] of square patches; 1 keeps, 0 drops. Gradients reach it.
 
@@ -163,18 +149,18 @@ def masked_dense(stack: Stack, x: jax.Array, mask: jax.Array) -> jax.Array:
       [B, H, W, D], zero at dropped sites.
 
     Raises:
-      UserError: if the mask's patches do not divide the map into squares.
+      ValueError: if the mask's patches do not divide the map into squares.
     """
     return _through(stack, x, WholeMap(expand_mask(mask, mask_side(x, mask))))
 
 
 def gather_sparse(stack: Stack, x: jax.Array, indices: jax.Array, patch: int) -> jax.Array:
-    """The same on the kept patches alone; arguments as for `masked_dense`, but for the patches.
+    """Applies a stack of convolutions to the kept patches only, with the result of `masked_dense`.
 
     Args:
-      stack: as there.
+      stack: as for `masked_dense`.
       x: [B, H, W, C].
-      indices: [B, K] of kept patches, distinct in a row.
+      indices: [B, K] of kept patches, distinct in each row.
       patch: p, side of a patch in sites.
 
     Returns:
@@ -183,11 +169,11 @@ def gather_sparse(stack: Stack, x: jax.Array, indices: jax.Array, patch: int) ->
     Raises:
       UserError: if the patches do not divide the map.
     """
-    return _through(stack, x, KeptPatches(indices, grid_of(*x.shape[1:3], patch)))
+    return _through(stack, x, KeptPatches(indices, grid_of(x.shape[1], x.shape[2], patch)))
 
 
 def dense_literal(stack: Stack, x: jax.Array, mask: jax.Array) -> jax.Array:
-    """The stack on the masked map, without masks between its layers; arguments as for `masked_dense`.
+    """Applies a stack to the masked map without masks between its layers; arguments as for `masked_dense`.
 
     Returns:
       [B, H, W, D]; not zero at dropped sites.
@@ -203,12 +189,12 @@ def _through(stack: Stack, x: jax.Array, domain: WholeMap | KeptPatches) -> jax.
 
 
 def gumbel_keep(logits: jax.Array, keys: jax.Array | None, temperature: float = 1.0) -> jax.Array:
-    """Hard decisions with the gradient of soft ones: straight-through Gumbel-softmax.
+    """Makes binary decisions that have the gradient of soft ones: straight-through Gumbel-softmax.
 
     Args:
       logits: [B, h, w, 2], of keeping and of dropping.
-      keys: one for each image, or None for no noise.
-      temperature: of the softmax.
+      keys: one key for each image, or None for no noise.
+      temperature: temperature of the softmax.
 
     Returns:
       [B, h, w], exactly 0 or 1.
@@ -224,10 +210,10 @@ def gumbel_keep(logits: jax.Array, keys: jax.Array | None, temperature: float = 
 
 
 def kept_number(cells: int, dropped: float) -> int:
-    """How many of the cells stay when this fraction is dropped.
+    """Returns how many cells are kept when the fraction `dropped` is dropped.
 
     Raises:
-      UserError: if the fraction is not in [0, 1), or none stays.
+      UserError: if the fraction is not in [0, 1), or no cell is kept.
     """
     if not 0 <= dropped < 1 or round(cells * (1 - dropped)) < 1:
         raise UserError(f"the fraction of dropped patches must be in [0, 1) and leave one of {cells}, got {dropped}")
@@ -235,6 +221,6 @@ def kept_number(cells: int, dropped: float) -> int:
 
 
 def scores_of(logits: jax.Array, kept: jax.Array | None = None) -> jax.Array:
-    """Decision logits [B, h, w, 2] as scores [B, h, w] to rank patches by; minus infinity where `kept` is 0."""
+    """Converts decision logits [B, h, w, 2] to ranking scores [B, h, w]; minus infinity where `kept` is 0."""
     scores = (logits[..., 0] - logits[..., 1]).astype(jnp.float32)
     return scores if kept is None else jnp.where(kept > 0, scores, -np.inf)

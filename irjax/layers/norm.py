@@ -1,4 +1,4 @@
-"""Normalisation, and batch normalisation with PyTorch's bookkeeping, synchronised over devices."""
+"""Layer and group normalisation, and batch normalisation with PyTorch's running statistics across devices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-# By default flax takes the variance as E[x^2] - E[x]^2, which leaves no digit of it where |mean| / deviation is 1,000.
+# By default flax computes the variance as E[x^2] - E[x]^2, which has no correct digit at |mean| / deviation = 1,000.
 LayerNorm = functools.partial(nn.LayerNorm, use_fast_variance=False)
 GroupNorm = functools.partial(nn.GroupNorm, use_fast_variance=False)
 
@@ -21,9 +21,9 @@ class BatchNorm(nn.Module):
     ``batch_stats`` holds ``mean``, ``var`` [C].
 
     Attributes:
-      momentum: share of the old running average (PyTorch's ``1 - momentum``).
+      momentum: weight of the old running average (PyTorch's ``1 - momentum``).
       epsilon: added to the variance.
-      axis_name: name of a mapped device axis to synchronise over, or None.
+      axis_name: name of the mapped device axis over which the statistics are synchronised, or None.
       scale_init: initializer of the scale.
     """
 
@@ -34,14 +34,14 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalises x [B, H, W, C] with the batch's statistics (train) or the running ones."""
+        """Normalises x [B, H, W, C] with the batch's statistics if `train`, else with the running ones."""
         shape = (x.shape[-1],)
         scale = self.param("scale", self.scale_init, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), shape, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         if train:
-            # Squares of values far from zero would cancel: they are taken of differences from one near the mean.
+            # Squares of values far from zero would cancel, so a value near the mean is subtracted first.
             middle = x[:, x.shape[1] // 2, x.shape[2] // 2].astype(jnp.float32)
             centre = jax.lax.stop_gradient(jnp.mean(middle, 0))
             wide = x.astype(jnp.float32) - centre
@@ -59,6 +59,6 @@ class BatchNorm(nn.Module):
                 running_var.value = keep * running_var.value + (1 - keep) * var * (count / max(count - 1, 1))
         else:
             mean, var = running_mean.value, running_var.value
-        # In float32 to the end: scale and shift rounded to the type of x would be wrong by their rounding everywhere.
+        # Float32 until the end: rounding scale and shift to the dtype of x would add a constant error everywhere.
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         return (x.astype(jnp.float32) * factor + (bias - mean * factor)).astype(x.dtype)

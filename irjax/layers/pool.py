@@ -1,4 +1,4 @@
-"""Pooling whose gradient XLA runs fast on the CPU."""
+"""Pooling with a gradient that XLA runs fast on the CPU."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import jax.numpy as jnp
 
 @jax.custom_vjp
 def max_pool2(x: jax.Array) -> jax.Array:
-    """The maximum of each 2x2 block.
+    """Computes the maximum of each 2x2 block.
 
     Args:
       x: [B, H, W, C] floating point, H and W even.
 
     Returns:
-      [B, H / 2, W / 2, C]. The gradient goes to the first place of a block that holds the maximum, by rows, as in
-      PyTorch.
+      [B, H / 2, W / 2, C]. The gradient goes to the first position, in row-major order, that holds the maximum of a
+      block, as in PyTorch.
 
     Raises:
       ValueError: if a side is odd.
 
     Note:
-      The derivative rule is for reverse mode. It has no scatter: on the CPU the gradient of `flax.linen.max_pool` takes
-      7 times as long.
+      The derivative is defined for reverse mode only. It uses no scatter: on the CPU the gradient of
+      `flax.linen.max_pool` takes 7 times as long.
     """
     return jnp.max(_blocks(x), axis=(2, 4))
 

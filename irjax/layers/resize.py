@@ -1,8 +1,8 @@
 """Bilinear upsampling without gather or scatter, with aligned corners and with half-pixel centres.
 
-With aligned corners, as PyTorch's ``Upsample(align_corners=True)``, output pixel j of m samples the input at
-j (n - 1) / (m - 1), so that the corner pixels keep their values; `jax.image.resize` has only half-pixel centres, and
-makes two matrix products of them. All is computed in float32 and rounded once.
+With aligned corners, as in PyTorch's ``Upsample(align_corners=True)``, output pixel j of m samples the input at
+j (n - 1) / (m - 1), so that the corner pixels keep their values. `jax.image.resize` has only half-pixel centres, and
+computes them by two matrix products. All values are computed in float32 and rounded once.
 """
 
 from __future__ import annotations
@@ -11,16 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from irjax.ops.resize import linear_weights
+
 
 def upsample_aligned(x: jax.Array, factor: int) -> jax.Array:
-    """Bilinear upsampling with aligned corners.
+    """Upsamples bilinearly with aligned corners.
 
     Args:
       x: [B, H, W, C] floating point.
-      factor: 1 or more.
+      factor: at least 1.
 
     Returns:
-      [B, factor H, factor W, C], of the same type.
+      [B, factor H, factor W, C], of the same dtype.
 
     Raises:
       ValueError: if the factor is below 1.
@@ -34,7 +36,7 @@ def upsample_aligned(x: jax.Array, factor: int) -> jax.Array:
 
 
 def _double(x: jax.Array, axis: int) -> jax.Array:
-    """Twice as long along an axis, from the pixel itself and its neighbours: no gather, and no scatter in the gradient.
+    """Doubles the length of an axis from each pixel and its neighbours, without gather or, in the gradient, scatter.
 
     With 2n samples of n, sample 2k lies k / (2n - 1) before pixel k, and 2k + 1 lies (n - 1 - k) / (2n - 1) after it.
     """
@@ -47,7 +49,7 @@ def _double(x: jax.Array, axis: int) -> jax.Array:
 
 
 def _interleave(x: jax.Array, axis: int, before: np.ndarray | float, after: np.ndarray | float) -> jax.Array:
-    """Twice as long along an axis: each pixel moved by these shares towards its neighbours; the border repeats."""
+    """Doubles an axis: shifts each pixel by these fractions towards its two neighbours; the border repeats."""
     size = x.shape[axis]
     first, last = jax.lax.slice_in_dim(x, 0, 1, axis=axis), jax.lax.slice_in_dim(x, size - 1, size, axis=axis)
     previous = jnp.concatenate([first, jax.lax.slice_in_dim(x, 0, size - 1, axis=axis)], axis)
@@ -57,18 +59,18 @@ def _interleave(x: jax.Array, axis: int, before: np.ndarray | float, after: np.n
 
 
 def upsample_double(x: jax.Array) -> jax.Array:
-    """Bilinear upsampling by two with half-pixel centres: [B, H, W, C] to [B, 2 H, 2 W, C], of the same type."""
+    """Upsamples bilinearly by two with half-pixel centres: [B, H, W, C] to [B, 2 H, 2 W, C], of the same dtype."""
     return _interleave(_interleave(x.astype(jnp.float32), 1, 0.25, 0.25), 2, 0.25, 0.25).astype(x.dtype)
 
 
 def _resample(x: jax.Array, axis: int, factor: int) -> jax.Array:
-    """The general case as a product with a matrix; meant for maps of few channels."""
+    """Upsamples an axis by a matrix product, for any factor; meant for maps with few channels."""
     weights = aligned_weights(x.shape[axis], factor * x.shape[axis]).astype(np.float32)
-    # By default, accelerators round the factors of a product to fewer bits.
+    # By default accelerators round the operands of a product to fewer bits.
     return jnp.moveaxis(jnp.tensordot(weights, x, ([1], [axis]), precision=jax.lax.Precision.HIGHEST), 0, axis)
 
 
 def aligned_weights(size: int, out: int) -> np.ndarray:
-    """The matrix [out, size] float64 of linear interpolation with aligned corners."""
+    """Returns the matrix [out, size] float64 of linear interpolation with aligned corners."""
     position = np.arange(out) * ((size - 1) / max(out - 1, 1))
-    return np.maximum(1 - np.abs(position[:, None] - np.arange(size)), 0)
+    return linear_weights(position, size)

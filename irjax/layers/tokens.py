@@ -1,4 +1,4 @@
-"""Attention between sets of tokens, and where tokens lie."""
+"""Attention between sets of tokens, and position encodings."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from irjax.errors import UserError
+from irjax.layers import cpu
 
 
 def sine_positions(height: int, width: int, channels: int, *, step: float = 1.0, longest: float = 1e4) -> np.ndarray:
-    """Sines and cosines of the places of a lattice, for attention to tell near from far.
+    """Returns the sine position encoding of a grid, by which attention can use distances.
 
     Args:
       height: rows of sites.
       width: columns of sites.
       channels: a multiple of 4: a quarter each for sine and cosine of y and of x.
-      step: from one site to the next in pixels; the centre of the first one lies at (step - 1) / 2, so that lattices of
-        different strides over the same pixels agree.
-      longest: the wavelengths rise from 2 pi to below 2 pi times this, in pixels.
+      step: distance between neighbouring sites in pixels; the centre of the first site lies at (step - 1) / 2, so that
+        grids of different strides over the same pixels agree.
+      longest: the wavelengths rise from 2 pi to below 2 pi times this value, in pixels.
 
     Returns:
-      [height width, channels] float32, the sites by rows.
+      [height width, channels] float32, the sites in row-major order.
 
     Raises:
-      UserError: if the channels are no multiple of 4.
+      UserError: if the number of channels is not a multiple of 4.
 
     Source: Vaswani et al., "Attention Is All You Need", 2017, for each axis.
     """
@@ -45,13 +45,13 @@ def sine_positions(height: int, width: int, channels: int, *, step: float = 1.0,
 
 
 class _Projection(nn.Module):
-    """A kernel [C, heads d] as [heads, C, d] in the type of the computation, and a float32 bias [heads, 1, d] or 0.
+    """Holds a kernel [C, heads d], returned as [heads, C, d] in `dtype`, and a float32 bias [heads, 1, d] or 0.
 
     Attributes:
       heads: number of heads.
       width: heads d.
       use_bias: whether there is a bias.
-      dtype: type of the computation.
+      dtype: dtype of the computation.
     """
 
     heads: int
@@ -61,7 +61,7 @@ class _Projection(nn.Module):
 
     @nn.compact
     def __call__(self, channels: int) -> tuple[jax.Array, jax.Array | float]:
-        """The kernel and bias for inputs of this many channels."""
+        """Returns the kernel and bias for inputs with this many channels."""
         size = self.width // self.heads
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (channels, self.width), jnp.float32)
         kernel = kernel.reshape(channels, self.heads, size).swapaxes(0, 1).astype(self.dtype)
@@ -72,37 +72,33 @@ class _Projection(nn.Module):
 
 
 _scored = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-_IN_CACHE = 2**20  # scores that fit in it
+_IN_CACHE = 2**20  # number of scores that fit in cache
 
 
 def _attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """Values [..., N, d] summed by how well queries [..., M, d] and keys [..., N, d] agree: [..., M, d]."""
+    """Averages values [..., N, d], weighted by the softmax of queries [..., M, d] times keys [..., N, d]."""
 
     def whole(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         shares = nn.softmax(_scored("...md,...nd->...mn", q, k)).astype(v.dtype)
         return jnp.einsum("...mn,...nd->...md", shares, v)
 
-    def one_by_one(*given: jax.Array) -> jax.Array:
-        flat = tuple(x.reshape(-1, *x.shape[-2:]) for x in given)
-        return lax.map(jax.checkpoint(lambda one: whole(*one)), flat).reshape(q.shape)
-
     if q.size // q.shape[-1] * k.shape[-2] <= _IN_CACHE:
         return whole(q, k, v)
-    # One by one, the scores never leave the cache, on the way back neither: a third and two thirds of the time.
-    return lax.platform_dependent(q, k, v, cpu=one_by_one, default=whole)
+    # One by one the scores stay in cache: a third of the time forward, two thirds of the time backward.
+    return cpu.by_platform(q, k, v, cpu=functools.partial(cpu.one_by_one, whole), default=whole)
 
 
 class Attention(nn.Module):
     """Scaled dot-product attention with several heads: queries [..., M, C] and keys [..., N, D] to [..., M, features].
 
     Attributes:
-      features: of the result.
-      width: channels of queries, keys and values inside, of all heads together; 0: as many as `features`.
+      features: number of output channels.
+      width: total number of channels of queries, keys and values in all heads; 0 means `features`.
       heads: number of heads; divides the width.
-      use_bias: of the projections, but that of the keys, whose bias the softmax takes away.
-      absorb: where it takes fewer multiply-adds, as with few queries and many keys, apply the kernels of keys and
-        values to the queries and to the sums of the values; the same function.
-      dtype: type of the computation; the softmax and the parameters are float32.
+      use_bias: whether the projections have a bias; that of the keys has none, because the softmax cancels it.
+      absorb: apply the kernels of keys and values to the queries and to the weighted sums of the values where that
+        takes fewer multiply-adds, as with few queries and many keys; the function is the same.
+      dtype: dtype of the computation; the softmax and the parameters are float32.
     """
 
     features: int
@@ -121,19 +117,19 @@ class Attention(nn.Module):
         *,
         positions: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> jax.Array:
-        """Attends.
+        """Computes the attention.
 
         Args:
           queries: [..., M, C].
           keys: [..., N, D].
-          values: [..., N, E]; the keys if None.
-          positions: [M, width / heads] and [N, width / heads], added to every head's queries and keys.
+          values: [..., N, E]; None to use the keys.
+          positions: [M, width / heads] and [N, width / heads], added to the queries and keys of every head.
 
         Returns:
           [..., M, features].
 
         Raises:
-          UserError: if the heads do not divide the width.
+          UserError: if the number of heads does not divide the width.
         """
         width = self.width or self.features
         if width % self.heads:
@@ -146,7 +142,7 @@ class Attention(nn.Module):
         kernel_v, bias_v = _Projection(use_bias=self.use_bias, name="value", **own)(values.shape[-1])
         here, there = (0.0, None) if positions is None else (jnp.asarray(x, jnp.float32) for x in positions)
 
-        # The heads come before the sites: the products then need no transposed copies.
+        # The axis of heads precedes that of sites, so that the products need no transposed copies.
         q = jnp.einsum("...mc,hcd->...hmd", queries, kernel_q) + bias_q + here
         q = (q * (width // self.heads) ** -0.5).astype(self.dtype)
         if self.absorb and self._absorbs(width, queries, keys, values):
@@ -158,7 +154,7 @@ class Attention(nn.Module):
             k = jnp.einsum("...nc,hcd->...hnd", keys, kernel_k)
             v = jnp.einsum("...nc,hcd->...hnd", values, kernel_v)
             mixed = _attend(q, k if there is None else (k + there).astype(self.dtype), v)
-        # Shares sum to 1: what is added to every value is added to their sum.
+        # The weights sum to 1, so a bias added to every value can be added to their sum.
         mixed = jnp.moveaxis(mixed + bias_v, -3, -2)
         out = nn.Dense(self.features, use_bias=self.use_bias, dtype=self.dtype, name="out")
         return out(mixed.reshape(*mixed.shape[:-2], width))
@@ -173,10 +169,10 @@ class Mlp(nn.Module):
     """Dense layers with a nonlinearity between them: [..., C] to [..., widths[-1]].
 
     Attributes:
-      widths: of the layers.
-      activation: between them.
-      use_bias: of every layer.
-      dtype: type of the computation.
+      widths: number of output channels of each layer.
+      activation: nonlinearity between the layers.
+      use_bias: whether the layers have a bias.
+      dtype: dtype of the computation.
     """
 
     widths: tuple[int, ...]

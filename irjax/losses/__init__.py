@@ -1,4 +1,4 @@
-"""Losses: per-example values [B]; the caller reduces."""
+"""Losses: one value [B] per example, not reduced over the batch."""
 
 from irjax.losses.heatmap import heatmap_mse
 from irjax.losses.scale import location_loss, scale_dynamic_loss, scale_iou_loss, scale_weight

@@ -9,11 +9,11 @@ from irjax.errors import UserError
 
 
 def heatmap_mse(heatmap: jax.Array, target: jax.Array) -> jax.Array:
-    """Twice the mean squared error over the map, in float32.
+    """Computes twice the mean squared error over the map, in float32.
 
     Args:
       heatmap: [B, H, W] predicted.
-      target: [B, H, W] wanted.
+      target: [B, H, W] ground truth.
 
     Returns:
       [B] float32.
@@ -22,7 +22,7 @@ def heatmap_mse(heatmap: jax.Array, target: jax.Array) -> jax.Array:
       UserError: if the shapes differ.
 
     Source: SPIRE (arXiv 2604.05363), Section 3.2, says "pixel-wise regression"; the squared error and the factor 2 are
-      those of its published code.
+    those of its published code.
     """
     if heatmap.shape != target.shape:
         raise UserError(f"heatmap and target differ in shape: {heatmap.shape} and {target.shape}")

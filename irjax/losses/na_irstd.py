@@ -1,8 +1,9 @@
-"""The losses of Na-IRSTD: the masks, the relevance of the patches, and how good a selection of patches is.
+"""Losses of Na-IRSTD for the masks and the relevance of patches, and counts of how well patches were selected.
 
 Source: Na-IRSTD (arXiv 2605.05804), Section III-B: cross-entropy plus Dice (Equations 14 to 16), and cross-entropy with
-the relevance of each patch (Equation 12). The weights of Equation 14 are lost in the text at hand; equal ones, what the
-cross-entropy is divided by, the loss of the coarse logits and the sum for training in one stage are irjax's own.
+the relevance of each patch (Equation 12). The weights of Equation 14 are missing from the available text. Equal
+weights, the divisor of the cross-entropy, the loss of the coarse logits and the sum for training in one stage are
+irjax's own.
 """
 
 from __future__ import annotations
@@ -22,19 +23,20 @@ CROSS_ENTROPIES = ("pixels", "targets")
 
 
 def mask_loss(outputs: Any, target: jax.Array, *, cross_entropy: str = "pixels") -> jax.Array:
-    """Cross-entropy plus Dice over all pixels, of the final and of the coarse logits, all with weight 1.
+    """Computes cross-entropy plus Dice over all pixels, of the final and of the coarse logits, all with weight 1.
 
     Args:
       outputs: `irjax.models.na_irstd.NaIrstdOutputs`.
       target: [B, H, W] bool; a site of the coarse logits is a target where one of its pixels is.
-      cross_entropy: what its sum is divided by: the number of ``pixels``, or that of ``targets``' pixels, at least 32
-        (of sites as many as 32 pixels are). With few target pixels the first is next to nothing beside Dice.
+      cross_entropy: divisor of the summed cross-entropy: the number of ``pixels``, or the number of target pixels
+        (``targets``), at least 32 (for sites, the number that covers 32 pixels). With few target pixels the first is
+        negligible beside Dice.
 
     Returns:
-      [B] float32. Dice is of each image, with 1 pixel added to both areas.
+      [B] float32. Dice is computed for each image, with 1 pixel added to both areas.
 
     Raises:
-      UserError: if there is no such divisor.
+      UserError: if the divisor is unknown.
     """
     if cross_entropy not in CROSS_ENTROPIES:
         raise UserError(f"cross_entropy must be one of {CROSS_ENTROPIES}, got {cross_entropy!r}")
@@ -51,7 +53,7 @@ def mask_loss(outputs: Any, target: jax.Array, *, cross_entropy: str = "pixels")
 
 
 def score_loss(outputs: Any, relevance: jax.Array) -> jax.Array:
-    """Cross-entropy of the patches' scores with their relevance, the mean over the patches (and stages).
+    """Computes the cross-entropy of the patches' scores with their relevance, averaged over patches and stages.
 
     Args:
       outputs: `irjax.models.na_irstd.NaIrstdOutputs`.
@@ -61,7 +63,7 @@ def score_loss(outputs: Any, relevance: jax.Array) -> jax.Array:
       [B] float32, in nats.
 
     Raises:
-      UserError: if there are no scores, or they are of other patches.
+      UserError: if there are no scores, or they belong to other patches.
     """
     if outputs.scores is None:
         raise UserError("the loss of the scores needs a native branch, and this network has none")
@@ -77,13 +79,13 @@ def na_irstd_loss(
     score_weight: float = 1.0,
     cross_entropy: str = "pixels",
 ) -> jax.Array:
-    """The loss of training in one stage: that of the masks plus that of the scores.
+    """Computes the loss of training in one stage: the loss of the masks plus that of the scores.
 
     Args:
       outputs: `irjax.models.na_irstd.NaIrstdOutputs`.
       target: [B, H, W] bool.
       relevance: [B, h, w] in [0, 1]; None leaves the scores out, as in the second of two stages.
-      score_weight: of the scores' loss.
+      score_weight: weight of the scores' loss.
       cross_entropy: as for `mask_loss`.
 
     Returns:
@@ -96,25 +98,25 @@ def na_irstd_loss(
     return loss if relevance is None else loss + score_weight * score_loss(outputs, relevance)
 
 
-def selection_counts(masks: Sequence[jax.Array], target: jax.Array) -> jax.Array:
-    """How well selections meet the patches with targets, to be summed over images.
+def selection_counts(selected: Sequence[jax.Array], target: jax.Array) -> jax.Array:
+    """Counts how well the selected patches match the patches with targets, to be summed over images.
 
-    With the sums (both, selected, true), the paper's coverage is both / selected, which true / selected limits, and
-    the recall both / true.
+    With the sums (both, selected, true), the paper's coverage is both / selected, which is at most true / selected, and
+    the recall is both / true.
 
     Args:
-      masks: each selection, one or one a stage: [B, h, w], 1 selected.
+      selected: masks [B, h, w] of the selected patches, 1 where selected: one, or one per stage.
       target: [B, H, W] bool.
 
     Returns:
-      [B, S, 3] float32 for each selection: selected patches with target pixels, selected ones, and all with target
-      pixels.
+      [B, S, 3] float32 for each selection: number of selected patches with target pixels, of selected patches, and of
+      patches with target pixels.
 
     Raises:
       UserError: if nothing was selected.
     """
-    if not masks:
+    if not selected:
         raise UserError("counting the selection needs a native branch, and this network has none")
-    both, true = jnp.moveaxis(target_patch_recall(masks, target), -1, 0)
-    selected = jnp.stack([jnp.sum(mask, axis=(1, 2)) for mask in masks], axis=1)
-    return jnp.stack([both, selected, true], axis=-1)
+    both, true = jnp.moveaxis(target_patch_recall(selected, target), -1, 0)
+    number = jnp.stack([jnp.sum(patches, axis=(1, 2)) for patches in selected], axis=1)
+    return jnp.stack([both, number, true], axis=-1)

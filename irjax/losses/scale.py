@@ -1,10 +1,10 @@
-"""Losses that weigh the soft IoU by how far the predicted area is from the true one.
+"""Losses that weight the soft IoU by the difference between the predicted and the true area.
 
 `variance` is the scale-sensitive loss of MSHNet (Liu et al., CVPR 2024, and its published code). The other variants are
 a reconstruction of "Revisiting the Scale Loss Function and Gaussian-Shape Convolution for Infrared Small Target
-Detection" (arXiv 2604.09991), of which only the abstract was at hand, from that abstract and the public repository
-ECTCV taken to be its code; `mobius` is irjax's own. With m the smaller and M the larger of the areas a (predicted) and
-g (true), and s = |a - g| / (a + g), the weights are
+Detection" (arXiv 2604.09991), of which only the abstract was available, from that abstract and the public repository
+ECTCV, assumed to be its code; `mobius` is irjax's own. With m the smaller and M the larger of the areas a (predicted)
+and g (true), and s = |a - g| / (a + g), the weights are
 
     variance  (m + V) / (M + V), V = (a - g)^2 / 4: mixes pixels with squared pixels, so it depends on the scale
     ratio     m / M                            = (1 - s) / (1 + s)
@@ -12,9 +12,9 @@ g (true), and s = |a - g| / (a + g), the weights are
     diff      m / (M + over (a-g)+ + under (g-a)+), at over = under = 1 (1 - s) / (1 + 3 s)
     mobius    (3 m + M) / (3 M + m)            = (2 - s) / (2 + s)
 
-Two things to know (both tested). The gradients of `ratio` and `diff` vanish as a -> 0, so training needs a warm phase
-with the plain IoU. And a background pixel has the gradient (w I / U) (1 / U - w' / w), with w' = dw / da: a variant
-with w' / w > 1 / U rewards false alarms while a < g, as `ratio` always does.
+Two properties matter for training (both are tested). The gradients of `ratio` and `diff` vanish as a -> 0, so training
+needs a warm phase with the plain IoU. A background pixel has the gradient (w I / U) (1 / U - w' / w), with
+w' = dw / da: a variant with w' / w > 1 / U rewards false alarms while a < g, as `ratio` always does.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _TINY = 1e-8
 def scale_weight(
     pred_area: jax.Array, true_area: jax.Array, variant: str, *, over: float = 1.0, under: float = 1.0
 ) -> jax.Array:
-    """The factor on the IoU, 1 where the areas agree.
+    """Computes the factor on the IoU, which is 1 where the areas agree.
 
     Args:
       pred_area: soft predicted area in pixels, any shape, non-negative.
       true_area: true area in pixels, of the same shape.
       variant: one of `VARIANTS`.
-      over: how much `diff` minds a prediction that is too large; not negative.
-      under: how much it minds one that is too small; not negative.
+      over: penalty of `diff` for a prediction that is too large; non-negative.
+      under: penalty of `diff` for a prediction that is too small; non-negative.
 
     Returns:
       Of the same shape, float32 in [0, 1]; 1 where there is no true target, whose loss is left to the IoU.
@@ -55,7 +55,7 @@ def scale_weight(
     a, g = jnp.asarray(pred_area, jnp.float32), jnp.asarray(true_area, jnp.float32)
     has_target = g > 0
     g = jnp.where(has_target, g, 1.0)
-    # Where, not minimum and maximum: at a = g those share the gradient out, and every variant has a kink there anyway.
+    # `where`, because `minimum` and `maximum` split the gradient at a = g, where every variant has a kink anyway.
     small, large = jnp.where(a < g, a, g), jnp.where(a < g, g, a)
     gap = large - small
     if variant == "variance":
@@ -72,7 +72,7 @@ def scale_weight(
 
 
 def location_loss(logits: jax.Array, target: jax.Array, *, form: str = "centroid") -> jax.Array:
-    """How far the soft centroid is from the true one, in polar coordinates about the image's first pixel.
+    """Computes the distance of the soft centroid from the true one, in polar coordinates about the image's first pixel.
 
     1 - min(r, r*) / max(r, r*) + (4 / pi^2) (angle - angle*)^2.
 
@@ -88,7 +88,8 @@ def location_loss(logits: jax.Array, target: jax.Array, *, form: str = "centroid
     Raises:
       UserError: if the form is unknown or the shapes differ.
 
-    Source: the location-sensitive loss of Liu et al., CVPR 2024; x / W and y / H from 0, as its code has them.
+    Source: the location-sensitive loss of Liu et al., CVPR 2024; the coordinates x / W and y / H start at 0, as in its
+    code.
     """
     if form not in LOCATIONS:
         raise UserError(f"unknown location loss {form!r}; known: {', '.join(LOCATIONS)}")
@@ -97,14 +98,14 @@ def location_loss(logits: jax.Array, target: jax.Array, *, form: str = "centroid
     x, y = jnp.arange(width) / width, (jnp.arange(height) / height)[:, None]
 
     def polar(mass: jax.Array) -> tuple[jax.Array, jax.Array]:
-        scale = mass.shape[-1] * mass.shape[-2]
+        scale: jax.Array | int = mass.shape[-1] * mass.shape[-2]
         if form == "centroid":
             scale = jnp.maximum(jnp.sum(mass, (-2, -1)), _TINY)
         cx, cy = jnp.sum(x * mass, (-2, -1)) / scale, jnp.sum(y * mass, (-2, -1)) / scale
         return jnp.sqrt(cx**2 + cy**2 + _TINY), jnp.arctan(cy / (cx + _TINY))
 
     has_target = jnp.any(target > 0, axis=(-2, -1))
-    # Without a target the angle's gradient would be that of 0 / 0; such images take part with any other mass.
+    # Without a target the angle's gradient would be that of 0 / 0, so the mass of such images is replaced by ones.
     radius, angle = polar(jax.nn.sigmoid(logits))
     true_radius, true_angle = polar(jnp.where(has_target[:, None, None], target, 1.0))
     shorter = jnp.minimum(radius, true_radius) / (jnp.maximum(radius, true_radius) + _TINY)
@@ -121,19 +122,19 @@ def weighted_iou(
     under: float = 1.0,
     smooth: float = 0.0,
 ) -> jax.Array:
-    """The scale weight times the soft IoU.
+    """Computes the scale weight times the soft IoU.
 
     Args:
       logits: [B, H, W].
       target: [B, H, W] in [0, 1].
       variant: one of `VARIANTS`, or None for the plain IoU.
       over: see `scale_weight`.
-      under: see there.
+      under: see `scale_weight`.
       smooth: pixels added to intersection and union.
 
     Returns:
-      [B] float32. For an image without target 1 / (1 + a), which falls with every predicted pixel: the IoU itself is 0
-      there whatever is predicted, and has no gradient.
+      [B] float32. For an image without target it is 1 / (1 + a), which falls with every predicted pixel: the IoU itself
+      is 0 there for any prediction and has no gradient.
     """
     both, predicted, true = areas(logits, target)
     has_target = true > 0
@@ -152,14 +153,14 @@ def scale_iou_loss(
     location: str | None = None,
     smooth: float = 0.0,
 ) -> jax.Array:
-    """One minus the weighted soft IoU, plus the location loss if asked.
+    """Computes one minus the weighted soft IoU, plus an optional location loss.
 
     Args:
       logits: [B, H, W].
       target: [B, H, W] in [0, 1].
-      variant: of the weight, one of `VARIANTS`; None: the plain IoU, as in the warm phase.
-      over: how much `diff` minds a prediction that is too large: the signed difference of the areas.
-      under: how much it minds one that is too small.
+      variant: variant of the weight, one of `VARIANTS`; None for the plain IoU, as in the warm phase.
+      over: penalty of `diff` for a prediction that is too large, by the signed difference of the areas.
+      under: penalty of `diff` for a prediction that is too small.
       location: None, `centroid` or `official` (`location_loss`).
       smooth: pixels added to intersection and union.
 
@@ -169,7 +170,7 @@ def scale_iou_loss(
     Raises:
       UserError: if a name is unknown or the shapes differ.
 
-    Source: `variance` with `official` is the loss of MSHNet's published code; the rest see the module's text.
+    Source: `variance` with `official` is the loss of MSHNet's published code; for the rest see the module's docstring.
     """
     value = 1 - weighted_iou(logits, target, variant, over=over, under=under, smooth=smooth)
     return value if location is None else value + location_loss(logits, target, form=location)
@@ -186,20 +187,21 @@ def scale_dynamic_loss(
     delta: float = 0.5,
     shared: bool = False,
 ) -> jax.Array:
-    """The scale-based dynamic loss on masks: larger targets lean on the IoU, smaller ones on the location.
+    """Computes the scale-based dynamic loss on masks, which weights the IoU more for larger targets.
 
-    (1 + b) (1 - w IoU) + (1 - b) location, with b = min(delta g R / 81, delta), R = 512^2 / (H W), g the true area.
+    For smaller targets it weights the location more: (1 + b) (1 - w IoU) + (1 - b) location, with
+    b = min(delta g R / 81, delta), R = 512^2 / (H W), g the true area.
 
     Args:
       logits: [B, H, W].
       target: [B, H, W] in [0, 1].
-      variant: of the weight, or None.
+      variant: variant of the weight, or None for the plain IoU.
       over: see `scale_weight`.
-      under: see there.
+      under: see `scale_weight`.
       location: form of the location loss.
       delta: largest b.
-      shared: one b for the batch, the mean over its images, as the published code has it. Then an image's loss depends
-        on the others', which `False` avoids.
+      shared: use one b for the batch, the mean over its images, as in the published code. The loss of an image then
+        depends on the other images, which `False` avoids.
 
     Returns:
       [B] float32.
@@ -208,7 +210,7 @@ def scale_dynamic_loss(
       UserError: if a name is unknown or the shapes differ.
 
     Source: Yang et al., "Pinwheel-shaped Convolution and Scale-based Dynamic Loss for Infrared Small Target Detection",
-      AAAI 2025.
+    AAAI 2025.
     """
     height, width = logits.shape[-2:]
     true = areas(logits, target)[2]

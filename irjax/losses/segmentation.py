@@ -1,4 +1,4 @@
-"""Losses on target masks: per-image values [B] in float32 from logits and masks."""
+"""Losses on target masks: values [B] in float32, one per image, from logits and masks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import jax.numpy as jnp
 
 from irjax.errors import UserError
 
-# A target's area, about. With fewer, images without targets would weigh more than all others in a cross-entropy by
-# positives, which does not discount, as the focal loss does, the many pixels that are nearly right.
+# About the area of a target. With fewer pixels, images without targets would outweigh all others in a cross-entropy
+# divided by the number of positives, because, unlike the focal loss, it does not discount pixels that are nearly right.
 FEWEST_PIXELS = 32
 
 
 def checked(logits: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Both as float32.
+    """Returns both arrays as float32.
 
     Raises:
       UserError: if they are not both [B, H, W].
@@ -24,7 +24,7 @@ def checked(logits: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]
 
 
 def areas(logits: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Soft areas in pixels: intersection, prediction and truth.
+    """Computes the soft areas of intersection, prediction and target in pixels.
 
     Args:
       logits: [B, H, W].
@@ -40,7 +40,7 @@ def areas(logits: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array, j
 
 
 def soft_iou(logits: jax.Array, target: jax.Array, *, smooth: float = 1.0) -> jax.Array:
-    """One minus the soft intersection over union.
+    """Computes one minus the soft intersection over union.
 
     Args:
       logits: [B, H, W].
@@ -58,18 +58,18 @@ def soft_iou(logits: jax.Array, target: jax.Array, *, smooth: float = 1.0) -> ja
 
 
 def dice(logits: jax.Array, target: jax.Array, *, smooth: float = 1.0) -> jax.Array:
-    """One minus the soft Dice coefficient; arguments and result as for `soft_iou`."""
+    """Computes one minus the soft Dice coefficient; arguments and result as for `soft_iou`."""
     both, predicted, true = areas(logits, target)
     return 1 - (2 * both + smooth) / (predicted + true + smooth)
 
 
 def binary_cross_entropy(logits: jax.Array, target: jax.Array, *, positive_weight: float = 1.0) -> jax.Array:
-    """Mean cross-entropy over the pixels.
+    """Computes the mean cross-entropy over the pixels.
 
     Args:
       logits: [B, H, W].
       target: [B, H, W] in [0, 1].
-      positive_weight: factor on the target pixels' part.
+      positive_weight: factor on the term of the target pixels.
 
     Returns:
       [B] float32, in nats.
@@ -83,13 +83,13 @@ def binary_cross_entropy(logits: jax.Array, target: jax.Array, *, positive_weigh
 
 
 def focal(logits: jax.Array, target: jax.Array, *, alpha: float = 0.25, gamma: float = 2.0) -> jax.Array:
-    """Mean focal loss over the pixels.
+    """Computes the mean focal loss over the pixels.
 
     Args:
       logits: [B, H, W].
       target: [B, H, W] in [0, 1].
-      alpha: weight of target pixels, 1 - alpha that of the others.
-      gamma: how much sure pixels are discounted.
+      alpha: weight of target pixels; the others have 1 - alpha.
+      gamma: exponent by which confident pixels are discounted.
 
     Returns:
       [B] float32, in nats.
@@ -106,5 +106,5 @@ def focal(logits: jax.Array, target: jax.Array, *, alpha: float = 0.25, gamma: f
 
 
 def by_positives(values: jax.Array, target: jax.Array, *, least: float = 1) -> jax.Array:
-    """Means over pixels as sums divided by the number of positives, at least `least`: [B] and [B, H, W] to [B]."""
+    """Converts means over pixels [B] to sums over max(number of positives in `target` [B, H, W], `least`): [B]."""
     return values * target[0].size / jnp.maximum(jnp.sum(target, axis=(1, 2)), least)

@@ -1,4 +1,4 @@
-"""Metrics that mean one thing each: protocols by name, exact counts, optimal matching, intervals.
+"""Detection metrics: named evaluation protocols, exact counts, optimal matching and bootstrap intervals.
 
 Examples:
   >>> evaluate(maps, masks, protocols=("irjax", "centroid"))  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""Regions as the metrics need them: only their pixels, points and areas."""
+"""Connected regions as the metrics use them: pixels, centroids and areas."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from irjax.ops.regions import find_regions
 
 @dataclasses.dataclass(frozen=True)
 class Blobs:
-    """The K regions of one mask, with N pixels together.
+    """The K regions of one mask, which have N pixels in total.
 
     Attributes:
-      points: [K, 2] float64 (x, y) in pixels, centroids.
+      points: [K, 2] float64, centroids (x, y) in pixels.
       areas: [K] int64 in pixels.
-      index: [N] int64, the pixels in the flattened image.
-      owner: [N] int64, the region of each pixel.
+      index: [N] int64, indices of the pixels in the flattened image.
+      owner: [N] int64, index of the region that each pixel belongs to.
     """
 
     points: np.ndarray
@@ -29,25 +29,26 @@ class Blobs:
         return len(self.areas)
 
     def only(self, kept: np.ndarray) -> Blobs:
-        """The regions with True in `kept` [K] bool."""
+        """Returns the regions that are True in `kept`, [K] bool."""
         inside = kept[self.owner]
         number = np.cumsum(kept) - 1
         return Blobs(self.points[kept], self.areas[kept], self.index[inside], number[self.owner[inside]])
 
     def peaks(self, scores: np.ndarray) -> np.ndarray:
-        """The highest score [H, W] of each region, [K] in the type of `scores`."""
+        """Returns the maximum of `scores` [H, W] over each region: [K], in the dtype of `scores`."""
         highest = np.full(len(self), -np.inf, scores.dtype)
         np.maximum.at(highest, self.owner, scores.reshape(-1)[self.index])
         return highest
 
 
 def find_blobs(mask: np.ndarray, connectivity: int, weights: np.ndarray | None = None) -> Blobs:
-    """The regions of a mask, in raster order.
+    """Finds the connected regions of a mask, in raster order.
 
     Args:
       mask: [H, W] bool.
       connectivity: 8 or 4.
-      weights: [H, W], of the pixels in the centroids; None: equal. All positive where the mask is.
+      weights: [H, W], weights of the pixels in the centroids, positive wherever the mask is True; None weights all
+        pixels equally.
 
     Returns:
       The regions.
@@ -65,7 +66,7 @@ def find_blobs(mask: np.ndarray, connectivity: int, weights: np.ndarray | None =
 
 
 def equal_level_blobs(levels: np.ndarray, connectivity: int) -> Blobs:
-    """The regions of equal level above 0 in [H, W] uint8, in raster order of their first pixels."""
+    """Finds the regions of equal level above 0 in [H, W] uint8, in raster order of their first pixels."""
     parts = [find_blobs(levels == level, connectivity) for level in np.unique(levels[levels > 0])]
     if not parts:
         return find_blobs(levels > 0, connectivity)

@@ -1,4 +1,4 @@
-"""Percentile bootstrap over images: how far a number would move with another draw of the test images."""
+"""Percentile bootstrap over images: how much a metric would vary with another sample of test images."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from irjax.metrics.accumulators import Counts, columns
 from irjax.metrics.protocols import Protocol
 from irjax.metrics.values import compute
 
-_ELEMENTS = 1 << 22  # of the draws held at a time: 32 MiB
+_ELEMENTS = 1 << 22  # elements of the draws held in memory at a time (32 MiB)
 
 
 def resampled_sums(rows: Sequence[Counts], *, samples: int, seed: int) -> dict[str, np.ndarray]:
-    """Sums of `samples` draws of as many images as there are, with replacement.
+    """Computes the summed counts of `samples` bootstrap resamples of the images.
 
-    The draws depend only on `seed`, `samples` and the number of images: two prediction sets on the same images are
-    resampled alike, so their difference can be taken draw by draw.
+    Each resample draws n images with replacement. The draws depend only on `seed`, `samples` and n, so two prediction
+    sets on the same images get the same resamples and their difference can be computed for each resample.
 
     Args:
       rows: n counts, one for each image.
-      samples: number of draws R.
-      seed: of the draws.
+      samples: number of resamples R.
+      seed: seed of the draws.
 
     Returns:
-      {field: [R] float64}, and the bins of histograms [R, B], as `accumulators.columns` names them.
+      {field: [R] float64}, and [R, B] for histograms of B bins, with the names of `accumulators.columns`.
     """
     table = columns(rows)
     stacked = np.concatenate([column.reshape(len(rows), -1) for column in table.values()], axis=1)
@@ -35,7 +35,7 @@ def resampled_sums(rows: Sequence[Counts], *, samples: int, seed: int) -> dict[s
     chunk = max(1, _ELEMENTS // number)
     parts = []
     for start in range(0, samples, chunk):
-        # How often each image was drawn; one matrix product then sums every draw.
+        # The number of times each image was drawn; one matrix product then sums all resamples.
         times = generator.multinomial(number, np.full(number, 1 / number), size=min(chunk, samples - start))
         parts.append(times.astype(np.float64) @ stacked)
     sums, start, drawn = {}, 0, np.concatenate(parts)
@@ -49,17 +49,18 @@ def resampled_sums(rows: Sequence[Counts], *, samples: int, seed: int) -> dict[s
 def bootstrap_intervals(
     rows: Sequence[Counts], spec: Protocol, *, samples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """Percentile bootstrap intervals of every metric of a protocol.
+    """Computes percentile bootstrap intervals of every metric of a protocol.
 
     Args:
       rows: counts of each image.
       spec: the protocol.
       samples: number of resamples.
-      level: of confidence, in (0, 1).
+      level: confidence level, in (0, 1).
       seed: the same seed gives the same intervals.
 
     Returns:
-      {metric: (low, high)}. Resamples in which a metric is undefined are left out; (nan, nan) if it is in all.
+      {metric: (low, high)}. Resamples in which a metric is undefined are ignored; if it is undefined in all of them,
+      the interval is (nan, nan).
 
     Raises:
       UserError: if there are no images, or `samples` or `level` is out of range.
@@ -70,7 +71,7 @@ def bootstrap_intervals(
 
 
 def check_resampling(rows: Sequence[Counts], samples: int, level: float) -> None:
-    """Refuses what cannot be resampled.
+    """Checks the arguments of a bootstrap.
 
     Raises:
       UserError: if there are no images, or `samples` or `level` is out of range.
@@ -82,7 +83,7 @@ def check_resampling(rows: Sequence[Counts], samples: int, level: float) -> None
 
 
 def interval(values: np.ndarray, level: float) -> tuple[float, float]:
-    """The percentile interval of resampled values [R], none of them nan; (nan, nan) if there are none."""
+    """Returns the percentile interval of resampled values [R] without nan; (nan, nan) if there are no values."""
     if not values.size:
         return float("nan"), float("nan")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])

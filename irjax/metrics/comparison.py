@@ -17,12 +17,12 @@ class Comparison:
     """One metric of two prediction sets, a and b.
 
     Attributes:
-      a: value of the first; nan where undefined.
-      b: value of the second.
+      a: value of the first set; nan if undefined.
+      b: value of the second set; nan if undefined.
       difference: a - b.
       low: lower end of the percentile bootstrap interval of the difference; nan if it is undefined in every resample.
-      high: upper end.
-      a_higher: share of the resamples in which a is strictly higher; nan likewise.
+      high: upper end of that interval; nan in the same case.
+      a_higher: fraction of the resamples in which a is strictly higher; nan in the same case.
     """
 
     a: float
@@ -36,17 +36,19 @@ class Comparison:
 def compare(
     a: Evaluation, b: Evaluation, samples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> dict[str, Comparison]:
-    """Compares two prediction sets image by image: both are resampled alike, so what the images share cancels.
+    """Compares two prediction sets with a paired bootstrap over images.
+
+    Both sets use the same resamples, so the variation that is due to the images alone cancels in the difference.
 
     Args:
-      a: one prediction set under a protocol.
-      b: the other, under the same protocol on the same images in the same order. Thresholds may differ.
+      a: the first prediction set under a protocol.
+      b: the second, under the same protocol on the same images in the same order. Thresholds may differ.
       samples: number of resamples.
-      level: of confidence, in (0, 1).
+      level: confidence level, in (0, 1).
       seed: the same seed gives the same result.
 
     Returns:
-      {metric: Comparison}. Resamples in which either value is undefined are left out.
+      {metric: Comparison}. Resamples in which either value is undefined are ignored.
 
     Raises:
       UserError: if protocols or images differ, there are no images, or `samples` or `level` is out of range.

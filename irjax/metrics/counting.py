@@ -1,6 +1,7 @@
-"""The counts of one image under any protocol: the whole of the arithmetic, and pure, so it can run in any process.
+"""Counts of one image under any protocol.
 
-`ImageWork` keeps what protocols share: a mask is read, and its regions are found, once for all that agree on how.
+All counting is done here, by pure code that can run in any process. `ImageWork` caches the steps that protocols share:
+a mask is read and its regions are found once for all protocols that do so in the same way.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from irjax.metrics.histograms import ScoreHistogram, count_scores
 from irjax.metrics.inputs import PointPredictions, PointTruth
 from irjax.metrics.matching import Matching, match
 from irjax.metrics.spec import Protocol
-from irjax.ops.regions import resize_mask
+from irjax.ops.resize import resize_mask, resize_square
 
 _T = TypeVar("_T")
 
@@ -34,10 +35,16 @@ _RULES = {
 
 @dataclasses.dataclass(frozen=True)
 class _Truth:
-    """A truth mask as a protocol reads it; pixel numbers in units of 1 / `Protocol.pixel_unit`.
+    """A truth mask as a protocol reads it.
 
-    `index` [N] are the target pixels of the flattened mask, `owner` [N] the region of each; `parts` [H, W] uint8 are
-    the levels where gray truth counts in parts.
+    Attributes:
+      shape: (H, W) of the mask.
+      index: [N] int64, indices of the target pixels in the flattened mask.
+      owner: [N] int64, index of the region that each target pixel belongs to.
+      blobs: the target regions.
+      area: number of target pixels, in units of 1 / `Protocol.pixel_unit`.
+      labelled: number of truth pixels that pixAcc divides by, in the same units.
+      parts: [H, W] uint8, gray levels of a mask whose pixels count in parts; None for all other masks.
     """
 
     shape: tuple[int, int]
@@ -50,19 +57,19 @@ class _Truth:
 
 
 class ImageWork:
-    """One image, and what protocols share of the work on it.
+    """One image, with a cache of the steps that protocols share.
 
     Args:
       prediction: a map [H, W] (`inputs.predicted_mask`) or PointPredictions.
       truth: a mask [H, W] (`inputs.truth_mask`), PointTruth, or an `irjax.types.Example`.
       logits: whether float maps are logits.
-      scale: what stands for p = 1 in an integer map.
+      scale: the value that represents p = 1 in an integer map.
     """
 
     def __init__(self, prediction: Any, truth: Any, *, logits: bool = False, scale: int = 255):
         self.prediction = prediction
         self.truth = truth
-        self._options = {"logits": logits, "scale": scale}
+        self._options: dict[str, Any] = {"logits": logits, "scale": scale}
         self._known: dict[Hashable, Any] = {}
 
     def _once(self, key: Hashable, make: Callable[[], _T]) -> _T:
@@ -71,7 +78,7 @@ class ImageWork:
         return self._known[key]
 
     def count(self, spec: Protocol, threshold: float | None = None) -> tuple[Counts, str | None]:
-        """Counts under one protocol; see `count_image`."""
+        """Computes the counts under one protocol; see `count_image`."""
         prediction, truth, rule = self.prediction, self._truth_input(spec), None
         if spec.needs_maps and (inputs.is_points(prediction) or inputs.is_points(truth)):
             raise UserError(
@@ -84,24 +91,26 @@ class ImageWork:
         if isinstance(prediction, PointPredictions) or isinstance(truth, PointTruth):
             points, size = self._true_points(spec)
             if isinstance(prediction, PointPredictions):
-                found = prediction if threshold is None else prediction.above(threshold)
-                found = found.points[kept_points(spec, found.points)]
+                passed = prediction if threshold is None else prediction.above(threshold)
+                found = passed.points[kept_points(spec, passed.points)]
             else:
                 found = self._blobs(spec, level).points
             return count_points(spec, points, found, size[0] * size[1])[0], rule
         return self._count_maps(spec, level), rule
 
     def scored_points(self, spec: Protocol) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Points for a protocol that matches once and cuts by score afterwards.
+        """Returns the points and scores for a protocol that matches once and applies thresholds afterwards.
 
         Returns:
-          True points [K, 2], predicted points [N, 2] and scores [N], dropped points included, and number of pixels.
+          True points [K, 2], predicted points [N, 2] and scores [N], both including points that the protocol drops, and
+          the number of pixels.
 
         Raises:
           UserError: as `count_image`.
         """
         truth, size = self._true_points(spec)
         if isinstance(self.prediction, PointPredictions):
+            assert self.prediction.scores is not None  # set by `PointPredictions`
             return truth, self.prediction.points, self.prediction.scores, size[0] * size[1]
         if not isinstance(self._truth_input(spec), PointTruth):
             self._check_sizes(spec)
@@ -131,7 +140,7 @@ class ImageWork:
         levels, two = self._once("levels", lambda: inputs.gray_levels(self._truth_input(spec)))
         if spec.canvas != "resize":
             return levels, two
-        return self._once(("levels", spec.canvas_size), lambda: (resize_mask(levels, spec.canvas_size), two))
+        return self._once(("levels", spec.canvas_size), lambda: (resize_mask(levels, _side(spec)), two))
 
     def _rule(self, spec: Protocol) -> str:
         if spec.truth == "split":
@@ -141,7 +150,7 @@ class ImageWork:
     def _read_truth(self, spec: Protocol) -> _Truth:
         levels, two = self._levels(spec)
         canvas = spec.canvas_size if spec.canvas == "resize" else None
-        # Masks of two levels read the same under every rule, but for the unit of "graded".
+        # Binary masks give the same result under every rule, apart from the unit of "graded".
         kind = "two levels" if two and spec.pixel_unit == 1 else spec.truth
         weighted = spec.centroid == "weighted" and not two
         key = ("truth", kind, canvas, spec.connectivity, weighted)
@@ -177,14 +186,14 @@ class ImageWork:
         kept = kept_points(spec, blobs.points)
         return blobs if kept.all() else blobs.only(kept)
 
-    # Both.
+    # Prediction and truth together.
 
     def _check_sizes(self, spec: Protocol) -> None:
         predicted, true = inputs.map_shape(self.prediction), inputs.map_shape(self._truth_input(spec))
         if spec.canvas == "resize" and predicted == (spec.canvas_size,) * 2:
             return
         inputs.check_sizes(predicted, true)
-        if spec.canvas == "pad" and max(true) > spec.canvas_size:
+        if spec.canvas == "pad" and max(true) > _side(spec):
             raise UserError(
                 f"an image of {inputs.size_text(true)} does not lie on the canvas of {spec.canvas_size}x"
                 f"{spec.canvas_size} of protocol {spec.name!r}"
@@ -197,7 +206,7 @@ class ImageWork:
         if spec.skip_without_truth and not len(truth.blobs):
             return Counts()
         counts, matching = count_points(
-            spec, truth.blobs.points, blobs.points, spec.canvas_size**2 if spec.canvas == "pad" else mask.size
+            spec, truth.blobs.points, blobs.points, _side(spec) ** 2 if spec.canvas == "pad" else mask.size
         )
         hit = np.zeros(len(blobs), bool)
         hit[matching.predictions] = True
@@ -211,14 +220,21 @@ class ImageWork:
         )
 
     def _histogram(self, spec: Protocol, truth: _Truth) -> ScoreHistogram:
+        assert spec.curve is not None  # checked by `_count_maps`
         scores, levels = self._probabilities(spec), np.array(spec.curve.thresholds)
         inclusive, targets = spec.curve.inclusive, scores.reshape(-1)[truth.index]
         positive = count_scores(targets, levels, inclusive)
         negative = count_scores(scores.reshape(-1), levels, inclusive) - positive
         if spec.curve.targets:
-            # A target has a pixel above the threshold where its highest has.
+            # A target has a pixel above a threshold exactly if its highest pixel is above it.
             positive = count_scores(truth.blobs.peaks(scores), levels, inclusive)
         return ScoreHistogram(positive, negative, levels, inclusive)
+
+
+def _side(spec: Protocol) -> int:
+    """Returns the side of the canvas; `Protocol` rejects a canvas without one."""
+    assert spec.canvas_size is not None
+    return spec.canvas_size
 
 
 def _read(levels: np.ndarray, two: bool, spec: Protocol, weighted: bool) -> _Truth:
@@ -228,7 +244,7 @@ def _read(levels: np.ndarray, two: bool, spec: Protocol, weighted: bool) -> _Tru
     else:
         on = {
             "split": lambda: levels >= inputs.MASK_LEVEL,
-            "peak": lambda: (levels == levels.max()) & (levels > 0),  # a small canvas can lose the target
+            "peak": lambda: (levels == levels.max()) & (levels > 0),  # resizing to a small canvas can remove the target
             "exact": lambda: levels == 255,
             "mixed": lambda: levels == 255,
         }.get(spec.truth, lambda: levels > 0)()
@@ -268,9 +284,10 @@ def _count_pixels(spec: Protocol, mask: np.ndarray, truth: _Truth) -> dict[str, 
 def _prepared(p: np.ndarray, given: Any, spec: Protocol) -> np.ndarray:
     if spec.canvas == "resize" and p.shape != (spec.canvas_size,) * 2:
         on = p == 1
-        # A map of two levels is a mask already: as the truth's, so that a perfect one stays perfect.
+        # A map of two levels is a mask already. It is resized as the truth is, so that a perfect one stays perfect.
         two = (on | (p == 0)).all()
-        p = resize_mask(on, spec.canvas_size).astype(p.dtype) if two else resize_map(p, spec.canvas_size)
+        side = _side(spec)
+        p = resize_mask(on, side).astype(p.dtype) if two else np.clip(resize_square(p, side), 0, 1)
     if spec.peak_normalised and (peak := p.max()) > 0:
         p = p / peak
     if spec.eight_bit and not np.issubdtype(np.asarray(given).dtype, np.integer):
@@ -278,23 +295,22 @@ def _prepared(p: np.ndarray, given: Any, spec: Protocol) -> np.ndarray:
     return p
 
 
-def resize_map(scores: np.ndarray, side: int) -> np.ndarray:
-    """A map [H, W] of floats on a square of `side` pixels, bilinear with Pillow: [side, side] float32 in [0, 1]."""
-    from PIL import Image
-
-    image = Image.fromarray(np.asarray(scores, np.float32)).resize((side, side), Image.Resampling.BILINEAR)
-    return np.clip(np.asarray(image), 0, 1)
-
-
 def kept_points(spec: Protocol, points: np.ndarray) -> np.ndarray:
-    """Which predicted points [N, 2] count under a protocol: [N] bool."""
+    """Returns which predicted points [N, 2] count under a protocol: [N] bool."""
     if spec.dropped_points == "origin":
         return (points != 0).any(axis=1)
     return (points != 0).all(axis=1) if spec.dropped_points == "axes" else np.ones(len(points), bool)
 
 
 def count_points(spec: Protocol, truth: np.ndarray, predicted: np.ndarray, pixels: int) -> tuple[Counts, Matching]:
-    """The counts of points [K, 2] against [N, 2] on an image of so many pixels, and the matching."""
+    """Matches true points [K, 2] to predicted points [N, 2]; returns their counts and the matching.
+
+    Args:
+      spec: the protocol.
+      truth: [K, 2] (x, y) in pixels.
+      predicted: [N, 2] (x, y) in pixels.
+      pixels: number of pixels of the image.
+    """
     matching = match(truth, predicted, limit=spec.limit, inclusive=spec.inclusive, method=spec.matching)
     if spec.skip_without_truth and not len(truth):
         return Counts(), matching
@@ -320,16 +336,17 @@ def count_image(
     logits: bool = False,
     scale: int = 255,
 ) -> tuple[Counts, str | None]:
-    """Counts of one image under one protocol.
+    """Computes the counts of one image under one protocol.
 
     Args:
       spec: the protocol.
       prediction: a map [H, W] (`inputs.predicted_mask`) or PointPredictions.
-      truth: a mask [H, W] (`inputs.truth_mask`; floats between 0 and 1 where the protocol reads gray truth otherwise),
-        PointTruth, or an `irjax.types.Example`.
-      threshold: replaces the protocol's on maps, and drops points with a lower score. None: the protocol's, all points.
+      truth: a mask [H, W] (`inputs.truth_mask`; floats between 0 and 1 are accepted if the protocol's `truth` is not
+        "split"), PointTruth, or an `irjax.types.Example`.
+      threshold: replaces the protocol's threshold on maps and drops points with a lower score. None uses the protocol's
+        threshold on maps and all points.
       logits: whether float maps are logits.
-      scale: what stands for p = 1 in an integer map.
+      scale: the value that represents p = 1 in an integer map.
 
     Returns:
       The counts, and the rule by which the truth mask was read (None for points).
@@ -341,7 +358,7 @@ def count_image(
 
 
 def count_masks(spec: Protocol, predicted: np.ndarray, truth: np.ndarray) -> Counts:
-    """Counts of one image from its masks.
+    """Computes the counts of one image from its masks.
 
     Args:
       spec: the protocol.

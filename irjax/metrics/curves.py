@@ -1,7 +1,8 @@
-"""Threshold sweeps, with the matching done again at each threshold.
+"""Threshold sweeps that repeat the matching at each threshold.
 
-Keeping the pairs of the lowest threshold, as a published program does, lets a weak detection take a target from a
-strong one: at a higher threshold the weak one is gone, and the target counts as missed although the strong one is near.
+A published program matches once at the lowest threshold and keeps those pairs. A weak detection can then take a target
+from a strong one: at a higher threshold the weak detection is gone, and the target counts as missed although the strong
+one is near it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,18 @@ from irjax.metrics.values import fa_pixels, false_alarms
 
 @dataclasses.dataclass(frozen=True)
 class SweepPoint:
-    """The numbers at one threshold; nan where undefined, Fa per pixel."""
+    """Counts and metrics at one threshold; a metric is nan if undefined.
+
+    Attributes:
+      threshold: the threshold.
+      tp: matched pairs.
+      fp: unmatched predictions.
+      fn: unmatched targets.
+      precision: tp / (tp + fp).
+      recall: tp / (tp + fn), which is also Pd.
+      f1: harmonic mean of precision and recall.
+      fa: false alarms per pixel.
+    """
 
     threshold: float
     tp: int
@@ -46,12 +58,12 @@ class Sweep:
       thresholds: [T] float64, rising.
       matched: [T] int64, matched pairs.
       predictions: [T] int64, predictions that pass the threshold.
-      false_alarms: [T] int64, what Fa counts: unmatched predictions, or pixels (`Protocol.false_alarm`).
+      false_alarms: [T] int64, numerator of Fa: unmatched predictions, or pixels (`Protocol.false_alarm`).
       truths: number of targets.
       pixels: number of pixels that Fa is divided by.
-      average_precision: precision averaged over recall, as the sum over falling scores of precision times the gain in
-        recall, without interpolation; nan without targets. For points over all their scores, for maps over the given
-        thresholds.
+      average_precision: sum, along falling thresholds, of precision times the gain in recall, without interpolation;
+        nan without targets. `centroid_sweep`, which `sweep` uses for points if it can, computes it over all scores of
+        the points; otherwise it is computed over `thresholds`.
     """
 
     thresholds: np.ndarray
@@ -64,17 +76,17 @@ class Sweep:
 
     @property
     def precision(self) -> np.ndarray:
-        """[T] float64, nan where nothing is predicted."""
+        """[T] float64; nan where nothing is predicted."""
         return ratio(self.matched, self.predictions)
 
     @property
     def recall(self) -> np.ndarray:
-        """[T] float64 (= Pd), nan without targets."""
+        """[T] float64, which is also Pd; nan without targets."""
         return ratio(self.matched, np.full_like(self.matched, self.truths))
 
     @property
     def f1(self) -> np.ndarray:
-        """[T] float64, nan with neither targets nor predictions."""
+        """[T] float64; nan with neither targets nor predictions."""
         return ratio(2 * self.matched, self.predictions + self.truths)
 
     @property
@@ -86,7 +98,7 @@ class Sweep:
         return len(self.thresholds)
 
     def at(self, index: int) -> SweepPoint:
-        """The numbers at one of the thresholds."""
+        """Returns the counts and metrics at ``thresholds[index]``."""
         matched, predictions = int(self.matched[index]), int(self.predictions[index])
         return SweepPoint(
             threshold=float(self.thresholds[index]),
@@ -100,20 +112,20 @@ class Sweep:
         )
 
     def best(self) -> SweepPoint:
-        """The highest F1; of equal ones the highest threshold, which has the fewest false alarms."""
+        """Returns the point of highest F1; ties go to the highest threshold, which has the fewest false alarms."""
         f1 = np.nan_to_num(self.f1, nan=-1.0)
         return self.at(len(f1) - 1 - int(np.argmax(f1[::-1])))
 
 
 def average_precision(recall: np.ndarray, precision: np.ndarray) -> float:
-    """Sum of precision times the gain in recall, along falling thresholds and without interpolation.
+    """Computes the sum of precision times the gain in recall, along falling thresholds and without interpolation.
 
     Args:
       recall: [T] in order of falling threshold.
-      precision: [T]; nan (nothing predicted) counts as 0, as does its gain.
+      precision: [T]; nan (nothing predicted) counts as 0, so the gain in recall there adds nothing.
 
     Returns:
-      The average precision, nan if recall is undefined.
+      The average precision; nan if any recall is undefined.
     """
     recall = np.asarray(recall, np.float64)
     if np.isnan(recall).any():
@@ -137,25 +149,25 @@ def centroid_sweep(
     *,
     inclusive: bool = True,
 ) -> Sweep:
-    """Optimal matching of points at every threshold, in one pass over the images.
+    """Matches points optimally at every threshold, in one pass over the images.
 
-    By falling score, a prediction either lengthens the optimal matching of those above it or is one false alarm more
-    (`matching.optimal_gains`): the counts at every threshold are running sums. It takes milliseconds for hundreds of
-    images, so it can run at every validation.
+    In order of falling score, each prediction either adds a pair to the optimal matching of the predictions before it
+    or adds a false alarm (`matching.optimal_gains`), so the counts at all thresholds are running sums. This takes
+    milliseconds for hundreds of images, which is fast enough for every validation.
 
     Args:
       predictions: points and scores of each image.
       truths: true points and size of each image.
-      thresholds: [T] rising; a prediction passes with ``score >= threshold``. None: every distinct score, the whole
-        precision-recall curve.
+      thresholds: [T] rising; a prediction passes with ``score >= threshold``. None uses every distinct score, which
+        gives the whole precision-recall curve.
       limit: largest distance of a match in pixels.
       inclusive: whether a distance of exactly `limit` matches.
 
     Returns:
-      The sweep; `false_alarms` are unmatched points.
+      The sweep; `false_alarms` counts unmatched points.
 
     Raises:
-      UserError: if numbers of images differ or thresholds are not rising.
+      UserError: if the numbers of images differ or thresholds are not rising.
     """
     if len(predictions) != len(truths):
         raise UserError(f"{len(predictions)} predictions for {len(truths)} truths")
@@ -163,6 +175,7 @@ def centroid_sweep(
     for prediction, truth in zip(predictions, truths, strict=True):
         if len(prediction) == 0:
             continue
+        assert prediction.scores is not None  # set by `PointPredictions`
         order = np.argsort(-prediction.scores, kind="stable")
         scores.append(prediction.scores[order])
         if len(truth):
@@ -173,7 +186,7 @@ def centroid_sweep(
     score, gain = np.concatenate(scores), np.concatenate(gains)
     order = np.argsort(score, kind="stable")
     score, gain = score[order], gain[order]
-    # Entry i: how many pairs are left when the i lowest scores are gone.
+    # Entry i is the number of pairs that remain without the i lowest scores.
     remaining = np.concatenate([np.cumsum(gain[::-1])[::-1], [0]]).astype(np.int64)
     targets = sum(len(truth) for truth in truths)
 
@@ -203,9 +216,10 @@ def sweep(
     logits: bool = False,
     processes: int | None = None,
 ) -> Sweep:
-    """A threshold sweep under any protocol: maps are cut, labelled and matched again at each threshold.
+    """Sweeps thresholds under any protocol; maps are thresholded, labelled and matched again at each threshold.
 
-    A protocol whose `sweep` is not "again" does as its program does: it matches everything once, then cuts by score.
+    A protocol whose `sweep` is not "again" follows its published program: it matches everything once and applies the
+    thresholds to the scores afterwards.
 
     Args:
       predictions: as for `irjax.metrics.evaluate`.
@@ -216,7 +230,7 @@ def sweep(
       processes: as for `irjax.metrics.evaluate_images`.
 
     Returns:
-      The sweep; `false_alarms` and `pixels` are what the protocol's Fa counts and divides by.
+      The sweep; `false_alarms` and `pixels` are the numerator and denominator of the protocol's Fa.
 
     Raises:
       UserError: see `irjax.metrics.evaluate_images`.
@@ -231,13 +245,13 @@ def sweep(
     if points and not spec.needs_maps and spec.matching == "optimal" and _plain_points(predictions, spec):
         targets = [_point_truth(truth, spec) for truth in truths]
         return centroid_sweep(predictions, targets, levels, spec.limit, inclusive=spec.inclusive)
-    options = {"logits": logits, "processes": processes}
-    # The curve of all thresholds is not drawn again at each of them.
+    options: dict[str, Any] = {"logits": logits, "processes": processes}
+    # The ROC does not depend on the threshold, so it is not computed at each of them.
     bare = dataclasses.replace(spec, curve=None, metrics=tuple(name for name in spec.metrics if name != "AUC"))
     if points:
         each = [evaluate_images(predictions, truths, bare, threshold=float(t), **options)[bare.name] for t in levels]
     else:
-        # One protocol for each threshold: so an image is read, and its truth labelled, once.
+        # With one protocol for each threshold, each image is read and its truth labelled only once.
         cuts = [dataclasses.replace(bare, name=str(t), threshold=float(t)) for t in levels]
         each = list(evaluate_images(predictions, truths, cuts, **options).values())
     sums = columns([evaluation.total for evaluation in each])
@@ -267,7 +281,7 @@ def _sweep_once(predictions, truths, levels: np.ndarray, spec: Protocol, logits:
         targets, pixels = targets + len(true), pixels + size
         kept = kept_points(spec, found)
         matching = match(true, found[kept], limit=spec.limit, inclusive=spec.inclusive, method=spec.matching)
-        # The shifted program takes positions among the kept points for positions among all of them.
+        # The program behind "once_shifted" uses indices into the kept points as indices into all points.
         listed = score if spec.sweep == "once_shifted" else score[kept]
         hit = np.zeros(len(listed), bool)
         hit[matching.predictions] = True

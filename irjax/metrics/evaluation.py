@@ -1,7 +1,7 @@
 """Scores predictions under any number of protocols.
 
-`evaluate` gives the numbers; `evaluate_images` also keeps the counts of each image, from which come intervals and the
-worst images. The arithmetic on one image is in `irjax.metrics.counting`.
+`evaluate` returns the metrics; `evaluate_images` also keeps the counts of each image, which are needed for intervals
+and for finding the worst images. `irjax.metrics.counting` computes the counts of one image.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from irjax.metrics.accumulators import Counts
 from irjax.metrics.bootstrap import bootstrap_intervals
 from irjax.metrics.counting import count_image, count_masks
 from irjax.metrics.histograms import PixelCurve
-from irjax.metrics.parallel import Job, score_all
+from irjax.metrics.parallel import Job, count_all
 from irjax.metrics.protocols import Protocol, protocol
 
 __all__ = ["Evaluation", "as_sequence", "count_image", "count_masks", "evaluate", "evaluate_images"]
@@ -31,10 +31,11 @@ class Evaluation:
 
     Attributes:
       protocol: the protocol.
-      threshold: what replaced the protocol's threshold on maps, or dropped weaker points; None if nothing did.
-      names: of the images, n of them.
+      threshold: the threshold that replaced the protocol's on maps and below which points were dropped; None if no
+        threshold was given.
+      names: names of the n images.
       rows: n counts, one for each image.
-      mask_rules: how many truth masks were read by which rule (`inputs.truth_mask`); empty for point truths.
+      mask_rules: number of truth masks read by each rule (`inputs.truth_mask`); empty for point truths.
     """
 
     protocol: Protocol
@@ -49,11 +50,11 @@ class Evaluation:
         return Counts.total(self.rows)
 
     def metrics(self) -> dict[str, float | int]:
-        """The protocol's metrics; nan where one is undefined."""
+        """Computes the protocol's metrics; a metric is nan if undefined."""
         return values.from_counts(self.total, self.protocol)
 
     def curve(self) -> PixelCurve:
-        """The pixel ROC of a protocol that draws one.
+        """Returns the pixel ROC of a protocol that has a `curve`.
 
         Raises:
           UserError: if the protocol has no curve, or there are no images.
@@ -65,13 +66,13 @@ class Evaluation:
         return scores.curve(self.protocol.curve)
 
     def intervals(self, *, samples: int = 1000, level: float = 0.95, seed: int = 0) -> dict[str, tuple[float, float]]:
-        """Bootstrap intervals over images (`irjax.metrics.bootstrap_intervals`)."""
+        """Computes bootstrap intervals over images (`irjax.metrics.bootstrap_intervals`)."""
         return bootstrap_intervals(self.rows, self.protocol, samples=samples, level=level, seed=seed)
 
     def worst_first(self) -> list[int]:
-        """Indices of the images, most errors (misses and false detections) first.
+        """Returns the indices of the images, those with most errors (misses and false detections) first.
 
-        Ties go to the image with more misses, then to the one with more wrong pixels, then to the earlier one.
+        Ties go to the image with more misses, then to the one with more wrong pixels, then to the lower index.
         """
 
         def badness(index: int) -> tuple[int, ...]:
@@ -84,13 +85,14 @@ class Evaluation:
 
 
 def as_sequence(items: Any, what: str) -> Sequence[Any]:
-    """Predictions or truths as a sequence over images.
+    """Returns predictions or truths as a sequence over images.
 
     Raises:
-      UserError: for a single image, or something that is not a sequence.
+      UserError: if `items` is a single image or not a sequence.
     """
     if all(hasattr(items, name) for name in ("points", "scores", "valid")):
-        return inputs.from_detections(items) if items.masks is None else np.asarray(items.masks)
+        # An array is not a `Sequence` to a type checker, but supports every operation that is needed.
+        return inputs.from_detections(items) if items.masks is None else cast(Sequence[Any], np.asarray(items.masks))
     if inputs.is_points(items) or inputs.is_example(items) or getattr(items, "ndim", 3) == 2:
         raise UserError(f"{what} must be a sequence over images, got a single one; put it into a list")
     if not (hasattr(items, "__len__") and hasattr(items, "__getitem__")) or isinstance(items, str | bytes | Mapping):
@@ -111,23 +113,25 @@ def evaluate_images(
     """Scores predictions and keeps the counts of every image.
 
     Args:
-      predictions: over images: maps [H, W] (bool, floats in [0, 1], or integers: 0/1 throughout the set, else 0-255),
-        PointPredictions, or one `irjax.types.Detections` with a batch axis. Images are read when their turn comes, so a
-        lazy sequence that loads files will do; one that can be pickled is read by the worker processes.
+      predictions: a sequence over images of maps [H, W] (bool, floats in [0, 1], or integers, which are 0/1 if no map
+        of the set exceeds 1 and 0-255 otherwise) or PointPredictions; or one `irjax.types.Detections` with a batch
+        axis. Images are accessed one at a time, so the sequence may load files lazily; if it can be pickled, the worker
+        processes read it.
       truths: over the same images: masks [H, W], PointTruth, or an `irjax.types.Source` or list of Examples.
       protocols: names or `Protocol` records.
-      threshold: replaces a protocol's threshold on maps, and drops points with a lower score. None: as the protocol
-        says, and all points.
+      threshold: replaces a protocol's threshold on maps and drops points with a lower score. None uses the protocol's
+        threshold on maps and all points.
       logits: whether float maps are logits.
-      names: of the images, for messages and tables; default: those of the truths' Source, or "0", "1", ...
-      processes: how many share the work; 1 for this one alone. None: as many as processors for large sets of maps, this
-        one alone for small ones. The result is the same.
+      names: names of the images, for messages and tables; default: those of the truths' Source, or "0", "1", ...
+      processes: number of processes; 1 uses only this process. None uses one for each processor for large sets of maps,
+        and only this process for small ones. The result does not depend on it.
 
     Returns:
       {protocol: Evaluation}.
 
     Raises:
-      UserError: if numbers of images differ, a protocol is unknown, or an image cannot be scored (it is named).
+      UserError: if the numbers of images differ, a protocol is unknown, or an image cannot be scored (the message
+        names it).
     """
     specs = [protocol(name) for name in ([protocols] if isinstance(protocols, str | Protocol) else protocols)]
     if len({spec.name for spec in specs}) != len(specs):
@@ -140,10 +144,11 @@ def evaluate_images(
     if len(names) != len(truths):
         raise UserError(f"{len(names)} names for {len(truths)} images")
     job = Job(tuple(specs), threshold, logits)
-    scored = score_all(job, predictions, truths, list(names), processes)
+    scored = count_all(job, predictions, truths, list(names), processes)
     found = {}
     for number, spec in enumerate(specs):
-        rules = collections.Counter(image.rules[number] for image in scored if image.rules[number] is not None)
+        applied = (image.rules[number] for image in scored)
+        rules = collections.Counter(rule for rule in applied if rule is not None)
         rows = tuple(image.rows[number] for image in scored)
         found[spec.name] = Evaluation(spec, threshold, tuple(names), rows, dict(rules))
     return found
@@ -162,14 +167,14 @@ def evaluate(
       1.0
 
     Args:
-      predictions: over images: maps [H, W], PointPredictions, or one `irjax.types.Detections` with a batch axis.
+      predictions: maps [H, W] or PointPredictions over images, or one `irjax.types.Detections` with a batch axis.
       truths: over the same images: masks [H, W], PointTruth, or an `irjax.types.Source` or list of Examples.
       protocols: names (`irjax.metrics.PROTOCOLS`) or `Protocol` records.
-      **options: those of `evaluate_images`: threshold, logits, names, processes.
+      **options: options of `evaluate_images`: threshold, logits, names, processes.
 
     Returns:
-      {protocol: {metric: value}}. Fa is per pixel. A metric that is undefined is nan: Pd without any target, Precision
-      without any prediction.
+      {protocol: {metric: value}}. Fa is per pixel. An undefined metric is nan, for example Pd without any target or
+      Precision without any prediction.
 
     Raises:
       UserError: see `evaluate_images`.

@@ -1,7 +1,8 @@
-"""Score histograms of target and background pixels: from them every pixel ROC, without keeping the maps.
+"""Score histograms of target and background pixels, from which pixel ROCs are computed without keeping the maps.
 
-A histogram counts scores between thresholds, so that its running sums are the pixels above each threshold: integers
-that merge by addition. With every distinct score as a threshold the ROC is exact; 256 bins are enough for a plot.
+A histogram counts the scores between consecutive thresholds, so its cumulative sums are the numbers of pixels above
+each threshold. These are integers, and histograms merge by addition. With every distinct score as a threshold the ROC
+is exact; 256 bins are enough for a plot.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import operator
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 
@@ -19,19 +20,19 @@ from irjax.metrics.spec import Curve
 
 
 def levels_of(bins: int | Sequence[float] | np.ndarray) -> np.ndarray:
-    """The thresholds between bins, rising: of ``bins`` equal parts of [0, 1], or as given.
+    """Returns the rising thresholds between the bins of a histogram.
 
     Args:
-      bins: number of equal bins, at least 1; or T thresholds in [0, 1], rising.
+      bins: number of equal bins of [0, 1], at least 1; or T thresholds in [0, 1], rising.
 
     Returns:
-      [T] float64; T = bins - 1 for a number.
+      [T] float64; T = bins - 1 if `bins` is a number.
 
     Raises:
       UserError: if there are no bins, or thresholds do not rise or lie outside [0, 1].
     """
     if np.ndim(bins) == 0:
-        number = operator.index(bins)
+        number = operator.index(cast(SupportsIndex, bins))
         if number < 1:
             raise UserError(f"a histogram needs at least one bin, got {number}")
         return np.arange(1, number) / number
@@ -42,23 +43,23 @@ def levels_of(bins: int | Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def distinct_scores(maps: Iterable[Any], *, logits: bool = False, scale: int = 255) -> np.ndarray:
-    """Every score that occurs in maps [H, W], rising, [T] float64: the bins of the exact ROC."""
+    """Returns every score that occurs in maps [H, W], rising, [T] float64; as `bins` they give the exact ROC."""
     each = [np.unique(inputs.probabilities(scores, logits=logits, scale=scale)) for scores in maps]
     return np.unique(np.concatenate(each)).astype(np.float64) if each else np.zeros(0)
 
 
 def count_scores(scores: np.ndarray, levels: np.ndarray, inclusive: bool = False) -> np.ndarray:
-    """How many scores fall between thresholds.
+    """Counts the scores between consecutive thresholds.
 
     Args:
       scores: [N] floats in [0, 1].
-      levels: [T] rising.
-      inclusive: whether a score at a threshold is above it.
+      levels: [T] thresholds, rising.
+      inclusive: whether a score equal to a threshold counts as above it.
 
     Returns:
       [T + 1] int64.
     """
-    # A threshold is met in the map's own precision: 0.1 of a float32 map is at 0.1, not above.
+    # Compare in the precision of the map: a float32 score of 0.1 is equal to the threshold 0.1, not above it.
     edges = levels.astype(scores.dtype)
     index = np.searchsorted(edges, scores, side="right" if inclusive else "left")
     return np.bincount(index, minlength=len(levels) + 1).astype(np.int64)
@@ -66,16 +67,20 @@ def count_scores(scores: np.ndarray, levels: np.ndarray, inclusive: bool = False
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ScoreHistogram:
-    """How many target and background pixels scored what; ``a + b`` is the histogram of both sets together.
+    """Histogram of the scores of target and background pixels; ``a + b`` is the histogram of both sets together.
 
     Bin k counts the scores p with ``thresholds[k - 1] < p <= thresholds[k]``, or with ``<=`` and ``<`` if `inclusive`;
-    the first bin is open below and the last above.
+    the first bin has no lower bound and the last has no upper bound.
 
     Attributes:
       positive: [T + 1] int64, pixels of the targets.
       negative: [T + 1] int64, pixels of the background.
-      thresholds: [T] float64, rising. None: of equal bins of [0, 1].
-      inclusive: whether a pixel at a threshold is above it.
+      thresholds: [T] float64, rising. None (the default) is replaced by those of equal bins of [0, 1].
+      inclusive: whether a pixel with a score equal to a threshold counts as above it.
+
+    Raises:
+      UserError: if the counts are not one-dimensional non-negative integers, their number does not fit the thresholds,
+        or the thresholds do not rise or lie outside [0, 1].
     """
 
     positive: np.ndarray
@@ -103,6 +108,7 @@ class ScoreHistogram:
         return len(self.positive)
 
     def _alike(self, other: ScoreHistogram) -> bool:
+        assert self.thresholds is not None and other.thresholds is not None  # set by `__post_init__`
         return self.inclusive == other.inclusive and np.array_equal(self.thresholds, other.thresholds)
 
     def __eq__(self, other: object) -> bool:
@@ -111,7 +117,7 @@ class ScoreHistogram:
         counts = ("positive", "negative")
         return self._alike(other) and all(np.array_equal(getattr(self, name), getattr(other, name)) for name in counts)
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def __add__(self, other: ScoreHistogram) -> ScoreHistogram:
         if not isinstance(other, ScoreHistogram):
@@ -126,10 +132,10 @@ class ScoreHistogram:
 
     @classmethod
     def total(cls, histograms: Iterable[ScoreHistogram]) -> ScoreHistogram:
-        """The sum of at least one histogram.
+        """Returns the sum of at least one histogram.
 
         Raises:
-          UserError: if there is none, or thresholds differ.
+          UserError: if there are no histograms, or their thresholds differ.
         """
         rows = list(histograms)
         if not rows:
@@ -137,30 +143,30 @@ class ScoreHistogram:
         return sum(rows[1:], rows[0])
 
     def roc(self) -> tuple[np.ndarray, np.ndarray]:
-        """The pixel ROC along falling thresholds, from (0, 0) to (1, 1).
+        """Computes the pixel ROC along falling thresholds, from (0, 0) to (1, 1).
 
         Returns:
-          False and true positive rate, [T + 2] float64 each; nan without background or without targets.
+          False and true positive rate, [T + 2] float64 each; nan without background and without targets respectively.
         """
         tpr, fpr = rates(self.positive, self.negative)
         return _closed(fpr, self.negative.sum())[::-1], _closed(tpr, self.positive.sum())[::-1]
 
     def auc(self) -> float:
-        """Area under `roc` by trapezoid; nan if it is undefined."""
+        """Computes the area under `roc` with the trapezoidal rule; nan if undefined."""
         return self.curve().auc
 
     def curve(self, options: Curve | None = None) -> PixelCurve:
-        """The counts at every threshold of this histogram, with the rates as `options` say (None: plain, closed)."""
+        """Returns the curve at every threshold of this histogram; by default without smoothing, and closed."""
         return PixelCurve(self, Curve.even(1) if options is None else options)
 
 
 @dataclasses.dataclass(frozen=True)
 class PixelCurve:
-    """Pixels above the T thresholds of a histogram, and the rates that programs draw from them.
+    """Numbers of pixels above the T thresholds of a histogram, and the rates computed from them.
 
     Attributes:
       histogram: the counts between the thresholds.
-      options: what is added to denominators, and whether the area is closed.
+      options: the terms added to denominators, and whether the area is closed.
     """
 
     histogram: ScoreHistogram
@@ -168,7 +174,7 @@ class PixelCurve:
 
     @property
     def tp(self) -> np.ndarray:
-        """[T] int64, target pixels above each threshold; or targets, where the histogram is of targets."""
+        """[T] int64, target pixels above each threshold; targets, if the histogram counts targets (`Curve.targets`)."""
         return above(self.histogram.positive)
 
     @property
@@ -178,7 +184,7 @@ class PixelCurve:
 
     @property
     def positives(self) -> int:
-        """Number of target pixels, or of targets."""
+        """Number of target pixels; of targets, if the histogram counts targets."""
         return int(self.histogram.positive.sum())
 
     @property
@@ -193,12 +199,12 @@ class PixelCurve:
 
     @property
     def fpr(self) -> np.ndarray:
-        """[T] float64, false pixels per background pixel."""
+        """[T] float64, false positive rate: false pixels per background pixel."""
         return ratio(self.fp, self.negatives + self.options.smoothing)
 
     @property
     def precision(self) -> np.ndarray:
-        """[T] float64, nan where nothing is above the threshold and nothing is added to that."""
+        """[T] float64; nan where no pixel is above the threshold and there is no smoothing."""
         return ratio(self.tp, self.tp + self.fp + self.options.smoothing)
 
     @property
@@ -214,34 +220,39 @@ class PixelCurve:
 
     @property
     def auc(self) -> float:
-        """Area under the curve by trapezoid; nan if it is undefined."""
+        """Area under the curve by the trapezoidal rule; nan if undefined."""
         return float(area(self.histogram.positive, self.histogram.negative, self.options))
 
 
-def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """``numerator / denominator``, nan where the denominator is 0. Float64, broadcast."""
+def ratio(numerator: np.ndarray | float, denominator: np.ndarray | float) -> np.ndarray:
+    """Returns ``numerator / denominator`` in float64 with broadcasting; nan where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(np.asarray(numerator, np.float64), np.asarray(denominator, np.float64))
     return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator != 0)
 
 
 def above(counts: np.ndarray) -> np.ndarray:
-    """Sums of the bins above each threshold: [..., T + 1] to [..., T], same type."""
+    """Sums the bins above each threshold: [..., T + 1] to [..., T], same dtype."""
     return np.cumsum(counts[..., ::-1], axis=-1)[..., ::-1][..., 1:]
 
 
 def rates(positive: np.ndarray, negative: np.ndarray, smoothing: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """True and false positive rates [..., T] of histograms [..., T + 1], along rising thresholds."""
-    return tuple(ratio(above(c), c.sum(axis=-1, keepdims=True) + smoothing) for c in (positive, negative))
+    """Computes true and false positive rates [..., T] of histograms [..., T + 1], along rising thresholds."""
+    tpr, fpr = (ratio(above(c), c.sum(axis=-1, keepdims=True) + smoothing) for c in (positive, negative))
+    return tpr, fpr
 
 
 def _closed(rate: np.ndarray, whole: np.ndarray | int) -> np.ndarray:
-    """A rate along rising thresholds with 1 before and 0 after it; nan where there is nothing to be a part of."""
+    """Extends a rate along rising thresholds with 1 before and 0 after it; nan where `whole` is 0."""
     known = np.where(np.asarray(whole) > 0, 0.0, np.nan)[..., None]
     return np.concatenate([known + 1.0, rate, known], axis=-1)
 
 
 def area(positive: np.ndarray, negative: np.ndarray, options: Curve) -> np.ndarray:
-    """Area by trapezoid under the ROC of histograms [..., T + 1]; [...] float64, nan where it is undefined."""
+    """Computes the area under the ROC of histograms [..., T + 1] with the trapezoidal rule.
+
+    Returns:
+      [...] float64, nan where undefined.
+    """
     tpr, fpr = rates(positive, negative, options.smoothing)
     if options.closed:
         tpr, fpr = _closed(tpr, positive.sum(axis=-1)), _closed(fpr, negative.sum(axis=-1))
@@ -257,15 +268,15 @@ def score_histogram(
     scale: int = 255,
     inclusive: bool = False,
 ) -> ScoreHistogram:
-    """The score histogram of one image.
+    """Computes the score histogram of one image.
 
     Args:
       scores: [H, W]: bool; floats in [0, 1], or any finite floats if `logits`; or integers in [0, scale].
-      mask: [H, W], as `inputs.truth_mask` takes it.
+      mask: [H, W], as for `inputs.truth_mask`.
       bins: number of equal bins of [0, 1], or the thresholds between bins.
       logits: whether `scores` are logits.
-      scale: what stands for p = 1 in an integer map.
-      inclusive: whether a score at a threshold is above it.
+      scale: the value that represents p = 1 in an integer map.
+      inclusive: whether a score equal to a threshold counts as above it.
 
     Returns:
       The histogram.

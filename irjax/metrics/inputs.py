@@ -1,20 +1,21 @@
-"""What can be scored: maps against masks, points against points, and either against the other's centroids.
+"""Inputs of the metrics, and their validation.
 
-Everything is checked here, once, so that the counting code can trust it.
+Maps can be scored against masks, points against points, and either against the centroids of the other. All checks are
+done here, once, so that the counting code can rely on its inputs.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 
 from irjax.errors import UsageError, UserError
 from irjax.ops.regions import find_regions
 
-MASK_LEVEL = 128  # 8-bit truth masks and 8-bit predictions are targets from here on; 128 / 255 is the first above 0.5
+MASK_LEVEL = 128  # lowest target level of 8-bit truth masks and predictions; 128 / 255 is the first level above 0.5
 
 
 def _points(points: Any, what: str) -> np.ndarray:
@@ -33,8 +34,8 @@ class PointPredictions:
     """The targets predicted in one image, as points.
 
     Attributes:
-      points: [N, 2] (x, y) in pixels of the original image; kept as float64. N may be 0.
-      scores: [N], higher is surer; kept as float64. None stands for 1 throughout.
+      points: [N, 2] (x, y) in pixels of the original image; converted to float64. N may be 0.
+      scores: [N], higher means more confident; converted to float64. None (the default) is replaced by ones.
 
     Raises:
       UserError: if shapes disagree or a number is not finite.
@@ -57,7 +58,8 @@ class PointPredictions:
         return len(self.points)
 
     def above(self, threshold: float) -> PointPredictions:
-        """Those with ``score >= threshold``, in the same order."""
+        """Returns the points with ``score >= threshold``, in the same order."""
+        assert self.scores is not None  # set by `__post_init__`
         keep = self.scores >= threshold
         return self if keep.all() else PointPredictions(self.points[keep], self.scores[keep])
 
@@ -67,9 +69,9 @@ class PointTruth:
     """The true targets of one image, as points.
 
     Attributes:
-      points: [K, 2] centroids (x, y) in pixels; kept as float64. K may be 0.
-      height: H of the image in pixels; false alarms are counted per pixel.
-      width: W of the image in pixels.
+      points: [K, 2] centroids (x, y) in pixels; converted to float64. K may be 0.
+      height: height of the image in pixels; Fa is per pixel, so it needs the image size.
+      width: width of the image in pixels.
 
     Raises:
       UserError: if a point is not finite or a side is not positive.
@@ -89,7 +91,7 @@ class PointTruth:
 
 
 def from_detections(detections: Any) -> list[PointPredictions]:
-    """One `PointPredictions` for each image of an `irjax.types.Detections`, without its padding.
+    """Converts an `irjax.types.Detections` to one `PointPredictions` for each image, without padding.
 
     Args:
       detections: points [B, N, 2], scores [B, N], valid [B, N].
@@ -104,17 +106,29 @@ def from_detections(detections: Any) -> list[PointPredictions]:
 
 
 def is_points(item: Any) -> bool:
-    """Whether an item is points rather than a map."""
+    """Returns whether an item holds points rather than a map or mask."""
     return isinstance(item, PointPredictions | PointTruth)
 
 
 def is_example(item: Any) -> bool:
-    """Whether an item is annotated like `irjax.types.Example` (not imported: metrics run without JAX)."""
+    """Returns whether an item looks like an `irjax.types.Example`, which is not imported as metrics run without JAX."""
     return hasattr(item, "image") and hasattr(item, "points")
 
 
+@overload
+def truth_of_example(example: Any, needs_mask: Literal[True]) -> np.ndarray: ...
+
+
+@overload
+def truth_of_example(example: Any, needs_mask: Literal[False]) -> PointTruth: ...
+
+
+@overload
+def truth_of_example(example: Any, needs_mask: bool) -> np.ndarray | PointTruth: ...
+
+
 def truth_of_example(example: Any, needs_mask: bool) -> np.ndarray | PointTruth:
-    """The truth in an `irjax.types.Example`: its mask, or its points where no mask is needed.
+    """Returns the truth of an `irjax.types.Example`: its mask if `needs_mask`, else its points.
 
     Raises:
       UserError: if a mask is needed and the data set has only points.
@@ -136,10 +150,10 @@ def _plane(array: Any, what: str) -> np.ndarray:
 
 
 def truth_mask(mask: Any) -> tuple[np.ndarray, str]:
-    """A truth mask as booleans.
+    """Converts a truth mask to booleans.
 
-    Booleans and numbers within {0, 1} are used as they are. Other 8-bit masks are targets from 128 on: published masks
-    hold gray rims and JPEG noise, and "above 0" or "equal to 255" counts other targets.
+    Booleans and numbers within {0, 1} are used as they are. In other 8-bit masks, pixels from 128 on are targets:
+    published masks contain gray rims and JPEG noise, with which "above 0" or "equal to 255" gives other targets.
 
     Args:
       mask: [H, W] bool, or integers in [0, 255], or floats within {0, 1}.
@@ -169,13 +183,14 @@ def truth_mask(mask: Any) -> tuple[np.ndarray, str]:
 
 
 def gray_levels(mask: Any) -> tuple[np.ndarray, bool]:
-    """A truth mask in the 256 levels that published programs compare, truncate or add up.
+    """Converts a truth mask to the 256 gray levels that published programs compare, truncate or sum.
 
     Args:
-      mask: [H, W] bool, integers in [0, 255], or floats in [0, 1], which stand for level / 255.
+      mask: [H, W] bool, integers in [0, 255], or floats in [0, 1], which represent level / 255.
 
     Returns:
-      [H, W] bool where the mask holds two levels, background and full, else uint8; and whether it does.
+      The mask, [H, W] bool if it is binary, else uint8; and whether it is binary, that is, contains only 0 and the full
+      level (1 if no value exceeds 1, else 255).
 
     Raises:
       UserError: for other values or shapes.
@@ -197,12 +212,12 @@ def gray_levels(mask: Any) -> tuple[np.ndarray, bool]:
 
 
 def size_text(shape: Sequence[int]) -> str:
-    """Height x width of an array, for messages."""
+    """Formats (H, W) as "HxW", for messages."""
     return f"{shape[0]}x{shape[1]}"
 
 
 def map_shape(array: Any) -> tuple[int, int]:
-    """(H, W) of a map or mask, whose axis of one channel does not count."""
+    """Returns (H, W) of a map or mask, without an axis of one channel."""
     shape = np.shape(array)
     if len(shape) == 3 and 1 in (shape[0], shape[-1]):
         return shape[1:] if shape[0] == 1 else shape[:2]
@@ -210,17 +225,20 @@ def map_shape(array: Any) -> tuple[int, int]:
 
 
 def check_sizes(predicted: tuple[int, int], truth: tuple[int, int]) -> None:
-    """Refuses a pair of other sizes (H, W): what lies where would be a guess.
+    """Checks that prediction and truth have the same size (H, W), without which their pixels do not correspond.
 
     Raises:
-      UserError: naming both sizes.
+      UserError: if the sizes differ; the message gives both.
     """
     if predicted != truth:
         raise UserError(f"the prediction is {size_text(predicted)}, the truth {size_text(truth)} (height x width)")
 
 
 def own_scale(prediction: Any) -> int | None:
-    """What stands for p = 1 in one integer map by itself: 1 if no value exceeds it, else 255; None for other inputs.
+    """Returns the value that represents p = 1 in one integer map: 1 if no value exceeds 1, else 255.
+
+    Returns:
+      1 or 255; None for points, other dtypes and empty arrays.
 
     Raises:
       UserError: if an integer map exceeds 255 or is negative.
@@ -237,9 +255,9 @@ def own_scale(prediction: Any) -> int | None:
 
 
 def integer_scale(predictions: Sequence[Any]) -> int:
-    """What stands for p = 1 in integer maps of one prediction set: 1 if none exceeds 1, else 255.
+    """Returns the value that represents p = 1 in the integer maps of a prediction set: 1 if none exceeds 1, else 255.
 
-    It is decided over the whole set: a single 8-bit map that peaks at 1 of 255 is not a mask.
+    The whole set decides, because a single 8-bit map whose maximum is 1 of 255 is not a mask.
 
     Raises:
       UserError: if an integer map exceeds 255 or is negative.
@@ -271,10 +289,10 @@ def _checked_map(scores: Any, logits: bool, scale: int) -> np.ndarray:
 
 
 def cut_level(threshold: float, *, logits: bool = False) -> float:
-    """A threshold in [0, 1] on probabilities, as it is or on logits: log(t / (1 - t)), infinite at 0 and 1.
+    """Returns a probability threshold t, converted to log(t / (1 - t)) if `logits`, which is infinite at 0 and 1.
 
     Raises:
-      UserError: if it is outside.
+      UserError: if the threshold is not in [0, 1].
     """
     if not 0 <= threshold <= 1:
         raise UsageError(f"the threshold of a map is a probability in [0, 1], got {threshold}")
@@ -285,13 +303,13 @@ def cut_level(threshold: float, *, logits: bool = False) -> float:
 
 
 def predicted_mask(scores: Any, threshold: float, *, logits: bool = False, scale: int = 255) -> np.ndarray:
-    """The target pixels of a predicted map: p > threshold.
+    """Returns the target pixels of a predicted map, those with p > threshold.
 
     Args:
       scores: [H, W]: bool; floats in [0, 1], or any finite floats if `logits`; or integers in [0, scale].
-      threshold: probability; p exactly at it is background.
-      logits: whether `scores` are logits: then logit > log(t / (1 - t)), which for t = 0.5 is logit > 0.
-      scale: what stands for p = 1 in an integer map.
+      threshold: probability t; a pixel with p equal to it is background.
+      logits: whether `scores` are logits. They are compared as logit > log(t / (1 - t)), for t = 0.5 as logit > 0.
+      scale: the value that represents p = 1 in an integer map.
 
     Returns:
       [H, W] bool.
@@ -309,15 +327,15 @@ def predicted_mask(scores: Any, threshold: float, *, logits: bool = False, scale
 
 
 def probabilities(scores: Any, *, logits: bool = False, scale: int = 255) -> np.ndarray:
-    """A predicted map as probabilities, in its own precision.
+    """Converts a predicted map to probabilities.
 
     Args:
       scores: [H, W] as for `predicted_mask`.
       logits: whether `scores` are logits.
-      scale: what stands for p = 1 in an integer map.
+      scale: the value that represents p = 1 in an integer map.
 
     Returns:
-      [H, W] floats in [0, 1]: float32 for booleans, float64 for integers, else the type of `scores`.
+      [H, W] floats in [0, 1]: float32 for booleans, float64 for integers, else the dtype of `scores`.
 
     Raises:
       UserError: for other values or shapes.
@@ -335,5 +353,5 @@ def probabilities(scores: Any, *, logits: bool = False, scale: int = 255) -> np.
 
 
 def mask_centroids(mask: np.ndarray, connectivity: int) -> PointTruth:
-    """The centroids of a mask's regions, with the size of its image."""
+    """Returns the centroids of the regions of a mask, with the size of the image."""
     return PointTruth(find_regions(mask, connectivity).centroids, *mask.shape)

@@ -1,7 +1,7 @@
 """One-to-one matching of predicted to true points.
 
-`optimal` is what irjax uses: the most pairs within the limit, and among those the smallest summed distance. `first` and
-`nearest_in_order` are the greedy rules of published programs; both can miss pairs that exist.
+irjax uses `optimal`, which finds the largest number of pairs within the limit and, among those matchings, the smallest
+total distance. `first` and `nearest_in_order` are the greedy rules of published programs; both can miss possible pairs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Pairs = tuple[np.ndarray, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Matching:
-    """M matched pairs; everything else is a miss or a false detection.
+    """M matched pairs; all other points are misses or false detections.
 
     Attributes:
       truths: [M] int64, indices into the true points, rising.
@@ -37,13 +37,13 @@ class Matching:
 
 
 def pairwise_distances(truths: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-    """Euclidean distances [K, N] float64 between points [K, 2] and [N, 2]."""
+    """Computes the Euclidean distances [K, N] float64 between points [K, 2] and [N, 2]."""
     difference = np.asarray(truths, np.float64)[:, None, :] - np.asarray(predictions, np.float64)[None, :, :]
     return np.sqrt(np.square(difference).sum(axis=-1))
 
 
 def within(distances: np.ndarray, limit: float, inclusive: bool) -> np.ndarray:
-    """Which distances count as near: ``<= limit`` if `inclusive`, else ``< limit``. Same shape, bool."""
+    """Returns which distances are ``<= limit`` if `inclusive`, else ``< limit``; bool of the same shape."""
     return distances <= limit if inclusive else distances < limit
 
 
@@ -52,7 +52,7 @@ def _optimal(distances: np.ndarray, inside: np.ndarray) -> Pairs:
     if rows.size == 0:
         return rows, cols
     near, cost = inside[np.ix_(rows, cols)], distances[np.ix_(rows, cols)]
-    # One pair outside the limit costs more than all pairs inside it together, so the number of pairs comes first.
+    # One pair outside the limit costs more than all pairs inside it together, so the number of pairs takes priority.
     outside = (min(near.shape) + 1) * (cost[near].max() + 1)
     i, j = scipy.optimize.linear_sum_assignment(np.where(near, cost, outside))
     keep = near[i, j]
@@ -88,15 +88,16 @@ METHODS: Mapping[str, Callable[[np.ndarray, np.ndarray], Pairs]] = MappingProxyT
 def match(
     truths: np.ndarray, predictions: np.ndarray, *, limit: float, inclusive: bool = False, method: str = "optimal"
 ) -> Matching:
-    """Matches predicted to true points, each used at most once.
+    """Matches predicted to true points; each point is used at most once.
 
     Args:
-      truths: [K, 2] (x, y) in pixels. The greedy methods go through them in this order.
-      predictions: [N, 2] (x, y) in pixels; `first` takes the first near one in this order.
+      truths: [K, 2] (x, y) in pixels. The greedy methods process them in this order.
+      predictions: [N, 2] (x, y) in pixels; "first" takes the first one within the limit in this order.
       limit: largest distance in pixels.
       inclusive: whether a distance of exactly `limit` counts (``<=``) or not (``<``).
-      method: "optimal", or one of two rules of published programs: "first" (the first unused prediction within the
-        limit) and "nearest_in_order" (the nearest unused prediction, truth by truth).
+      method: "optimal", or one of two greedy rules of published programs, which process the true points one by one:
+        "first" (the first unused prediction within the limit) or "nearest_in_order" (the nearest unused prediction
+        within the limit).
 
     Returns:
       The matched pairs, in the order of the true points.
@@ -115,11 +116,11 @@ def match(
 
 
 def optimal_gains(inside: np.ndarray) -> np.ndarray:
-    """Which predictions, taken one after another, raise the size of the optimal matching.
+    """Returns which predictions, added one after another, increase the size of the optimal matching.
 
-    Adding a prediction raises the largest possible number of pairs by one if an augmenting path starts at it, else not
-    at all; so the running sum of the result is the optimal number of pairs for every prefix, and a threshold sweep
-    needs one pass instead of one assignment per threshold.
+    Adding a prediction increases the largest possible number of pairs by one if an augmenting path starts at it, and
+    otherwise leaves it unchanged. The running sum of the result is therefore the optimal number of pairs for every
+    prefix, and a threshold sweep needs one pass instead of one assignment per threshold.
 
     Args:
       inside: [K, N] bool, whether truth k and prediction n are within the limit; predictions by falling score.
@@ -135,7 +136,8 @@ def optimal_gains(inside: np.ndarray) -> np.ndarray:
     held: dict[int, int] = {}
     for start in near:
         reached_from: dict[int, int] = {}
-        queue, free = [start], None
+        queue = [start]
+        free: int | None = None
         for prediction in queue:
             for truth in near[prediction]:
                 if truth in reached_from:
@@ -156,5 +158,6 @@ def optimal_gains(inside: np.ndarray) -> np.ndarray:
             owner[free], held[prediction] = prediction, free
             if prediction == start:
                 break
+            assert previous is not None  # only `start` is unmatched
             free = previous
     return gains

@@ -1,8 +1,8 @@
-"""Scores many images, in this process or shared among several.
+"""Scores many images in this process or in several worker processes.
 
-The worker processes are fresh interpreters that are sent their work through pipes. Forking could deadlock beside JAX's
-threads, and `multiprocessing`'s spawn runs the caller's script again in each worker, which a script without a guarded
-main part does not survive.
+The workers are fresh interpreters that receive their work through pipes. Forking could deadlock with the threads of
+JAX, and the spawn method of `multiprocessing` runs the caller's script again in each worker, which fails if the script
+does not guard its main part.
 """
 
 from __future__ import annotations
@@ -27,17 +27,24 @@ from irjax.metrics.accumulators import Counts
 from irjax.metrics.counting import ImageWork
 from irjax.metrics.spec import Protocol
 
-# From here on workers pay: they take a second or two to start, and a map costs as much to send as to count once.
-_LARGE_WORK = 1 << 31  # pixels times protocols, some six seconds
-_CURVE_WORK = 4  # what a ROC costs, in protocols
-_LARGE_IMAGES = 1000  # of a sequence that loads its images, which mostly costs more than to count them
+# Workers are worthwhile above these sizes: they take a second or two to start, and sending a map costs as much as
+# counting it once.
+_LARGE_WORK = 1 << 31  # pixels times protocols, about six seconds
+_CURVE_WORK = 4  # cost of a ROC relative to that of a protocol
+_LARGE_IMAGES = 1000  # for a sequence that loads its images, which usually costs more than counting them
 _CHUNK = 8  # images in one message
 _WORKER = "from irjax.metrics.parallel import serve; serve()"
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What to do with every image."""
+    """Protocols and options that apply to every image.
+
+    Attributes:
+      specs: the protocols.
+      threshold: as for `counting.count_image`.
+      logits: whether float maps are logits.
+    """
 
     specs: tuple[Protocol, ...]
     threshold: float | None
@@ -46,7 +53,13 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Scored:
-    """One image: counts and the rule its mask was read by, both by protocol; and what stood for p = 1, if integers."""
+    """Result of scoring one image.
+
+    Attributes:
+      rows: counts for each protocol.
+      rules: the rule by which each protocol read the mask; None for points.
+      scale: the value that represented p = 1 in an integer map; None for other predictions.
+    """
 
     rows: tuple[Counts, ...]
     rules: tuple[str | None, ...]
@@ -58,13 +71,13 @@ def score_image(job: Job, name: str, prediction: Any, truth: Any, scale: int | N
 
     Args:
       job: protocols and options.
-      name: of the image, for messages.
+      name: name of the image, for messages.
       prediction: as for `counting.count_image`.
       truth: as for `counting.count_image`.
-      scale: what stands for p = 1 in an integer map; None: 1 if no value exceeds it, else 255.
+      scale: the value that represents p = 1 in an integer map; None: 1 if no value exceeds 1, else 255.
 
     Raises:
-      UserError: if it cannot be scored; the image is named.
+      UserError: if the image cannot be scored; the message names it.
     """
     try:
         if scale is None:
@@ -76,20 +89,20 @@ def score_image(job: Job, name: str, prediction: Any, truth: Any, scale: int | N
     return Scored(tuple(rows for rows, _ in counted), tuple(rule for _, rule in counted), scale)
 
 
-def score_all(
+def count_all(
     job: Job, predictions: Sequence[Any], truths: Sequence[Any], names: Sequence[str], processes: int | None
 ) -> list[Scored]:
-    """Scores all images, in their order.
+    """Scores all images, in order.
 
     Args:
       job: protocols and options.
-      predictions: over images.
-      truths: over the same images.
-      names: of the same images.
-      processes: how many share the work; None: as many as processors for large sets of maps, else this one alone.
+      predictions: sequence over images.
+      truths: sequence over the same images.
+      names: names of the same images.
+      processes: number of processes; None uses one for each processor for large sets of maps, else only this process.
 
     Raises:
-      UserError: if an image cannot be scored (it is named), or `processes` is below 1.
+      UserError: if an image cannot be scored (the message names it), or `processes` is below 1.
       RuntimeError: if a worker process ends.
     """
     if processes is not None and processes < 1:
@@ -102,7 +115,7 @@ def score_all(
         scored = [score_image(job, name, prediction, truth) for name, prediction, truth in everything]
     else:
         scored = _shared(job, predictions, truths, names, processes)
-    # Whether 1 or 255 stands for p = 1 is decided over the whole set: an 8-bit map that peaks at 1 of 255 is no mask.
+    # The whole set decides whether 1 or 255 represents p = 1: an 8-bit map whose maximum is 1 of 255 is not a mask.
     if any(image.scale == 255 for image in scored):
         for index, image in enumerate(scored):
             if image.scale == 1:
@@ -111,7 +124,7 @@ def score_all(
 
 
 def processors() -> int:
-    """How many processors this process may use."""
+    """Returns the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -131,40 +144,42 @@ def _in_memory(items: Sequence[Any]) -> bool:
 
 
 def _plain(item: Any) -> Any:
-    """An item that a process without JAX can unpickle."""
+    """Converts an item to one that a process without JAX can unpickle."""
     return item if inputs.is_points(item) or inputs.is_example(item) else np.asarray(item)
 
 
 def _pickled(items: Sequence[Any]) -> bytes | None:
-    """A sequence that loads its images, for the workers to load them; None if items are better sent one by one."""
+    """Pickles a sequence that loads its images, for the workers to load them; None to send items one by one instead."""
     if _in_memory(items):
         return None
     try:
         return pickle.dumps(items)
-    except Exception:  # whatever cannot be pickled raises what it likes
+    except Exception:  # pickling can raise any exception
         return None
 
 
 class _Worker:
-    """A fresh interpreter that scores what it is sent."""
+    """A fresh interpreter that scores the images sent to it."""
 
     def __init__(self, *setup: Any):
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
         self._process = subprocess.Popen(
             [sys.executable, "-c", _WORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
+        assert self._process.stdin is not None and self._process.stdout is not None  # both are pipes
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self._send(setup)
 
     def _send(self, message: Any) -> None:
         try:
-            pickle.dump(message, self._process.stdin, pickle.HIGHEST_PROTOCOL)
-            self._process.stdin.flush()
+            pickle.dump(message, self._stdin, pickle.HIGHEST_PROTOCOL)
+            self._stdin.flush()
         except BrokenPipeError:
-            pass  # it has ended, which `score` finds out and says
+            pass  # the worker has ended, which `_receive` reports
 
     def _receive(self, at: str) -> Any:
         try:
-            answer = pickle.load(self._process.stdout)
+            answer = pickle.load(self._stdout)
         except (EOFError, pickle.UnpicklingError) as error:
             raise RuntimeError(f"a worker process ended with status {self._process.wait()} at {at}") from error
         if isinstance(answer, BaseException):
@@ -172,24 +187,24 @@ class _Worker:
         return answer
 
     def loads(self) -> bool:
-        """Whether it could unpickle the sequences; to be asked once, first."""
+        """Returns whether the worker could unpickle the sequences; must be called once, before `score`."""
         return self._receive("its start")
 
     def score(self, tasks: list[tuple[Any, ...]]) -> list[Scored]:
-        """Scores images (index, name, prediction, truth); raises what the worker raised."""
+        """Scores images (index, name, prediction, truth); raises any exception that the worker raised."""
         self._send(tasks)
         return self._receive(f"the images {tasks[0][1]} to {tasks[-1][1]}")
 
     def end(self) -> None:
-        """Ends the process, whatever it is doing."""
+        """Kills the worker process."""
         self._process.kill()
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.stdout.close()
+            self._stdin.close()
+        self._stdout.close()
         self._process.wait()
 
 
-def _tasks(predictions, truths, names, loaded: tuple[bool, bool]) -> Iterator[list[tuple[Any, ...]]]:
+def _tasks(predictions, truths, names, loaded: tuple[bool, ...]) -> Iterator[list[tuple[Any, ...]]]:
     for start in range(0, len(names), _CHUNK):
         yield [
             (
@@ -219,12 +234,12 @@ def _shared(job, predictions, truths, names, processes: int) -> list[Scored]:
     scored: list[Scored] = []
     pool = concurrent.futures.ThreadPoolExecutor(processes)
     try:
-        # A class of the caller's own script, say, is not there in another process.
+        # Workers cannot unpickle everything, for example not a class that the caller's script defines.
         load = all([worker.loads() for worker in workers])
         waiting: list[concurrent.futures.Future] = []
         for tasks in _tasks(predictions, truths, names, tuple(load and s is not None for s in sequences)):
             waiting.append(pool.submit(score, tasks))
-            # Only a few messages wait, so that a set that is loaded on the way is never in memory as a whole.
+            # The number of waiting messages is limited, so that a lazily loaded set is never in memory as a whole.
             if len(waiting) > 2 * processes:
                 scored += waiting.pop(0).result()
         for future in waiting:
@@ -237,16 +252,18 @@ def _shared(job, predictions, truths, names, processes: int) -> list[Scored]:
 
 
 def serve() -> None:
-    """The loop of a worker process: reads the job, then images from stdin, and writes their counts to stdout."""
+    """Runs the loop of a worker process: reads the job and then images from stdin, and writes counts to stdout."""
     source = sys.stdin.buffer
-    # What else is printed must not get between the answers.
+    # Redirect prints to stderr, so that they do not mix with the answers on stdout.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     job, *sequences = pickle.load(source)
+    predictions: Any
+    truths: Any
     try:
         predictions, truths = (None if data is None else pickle.loads(data) for data in sequences)
         loads = True
-    except Exception:  # whatever an import may raise
+    except Exception:  # unpickling imports modules, which can raise any exception
         predictions, truths, loads = None, None, False
     answers.write(pickle.dumps(loads))
     answers.flush()
@@ -261,7 +278,7 @@ def serve() -> None:
                 prediction = predictions[index] if prediction is None else prediction
                 answer.append(score_image(job, name, prediction, truths[index] if truth is None else truth))
             data = pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
-        except Exception as error:  # of whatever kind, it is raised where the images came from
+        except Exception as error:  # any exception is raised again in the parent process
             data = _pickled_error(error)
         answers.write(data)
         answers.flush()

@@ -1,7 +1,7 @@
-"""Pixel counts and score histograms of batches: on the device inside jit, and the same with NumPy.
+"""Pixel counts and score histograms of batches, on the device inside jit or with NumPy.
 
-Within a batch the device counts in int32, which is exact; the host turns the counts into `Counts` and `ScoreHistogram`,
-whose sums are Python integers and int64. No number passes through a float.
+Within a batch the device counts in int32, which is exact. The host converts the counts to `Counts` and
+`ScoreHistogram`, whose sums are Python integers and int64. No count is ever converted to a float.
 
 Examples:
   >>> step = jax.jit(lambda images, masks: device_pixel_counts(model(images), masks, logits=True))  # doctest: +SKIP
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class PixelCounts(NamedTuple):
-    """Pixels of a batch, [B] int32 on the device and int64 with NumPy."""
+    """Pixel counts of the images of a batch, [B] int32 on the device and [B] int64 with NumPy."""
 
     tp: Any
     fp: Any
@@ -33,7 +33,7 @@ class PixelCounts(NamedTuple):
 
 
 class ScoreCounts(NamedTuple):
-    """Pixels of a batch between T thresholds, [T + 1] int32 on the device and int64 with NumPy."""
+    """Counts of the pixels of a batch between T thresholds, [T + 1] int32 on the device and int64 with NumPy."""
 
     positive: Any
     negative: Any
@@ -42,16 +42,16 @@ class ScoreCounts(NamedTuple):
 def device_pixel_counts(
     scores: jax.Array, masks: jax.Array, threshold: float = 0.5, *, logits: bool = False
 ) -> PixelCounts:
-    """Pixel counts of each image; pure and jit-able, `threshold` and `logits` static.
+    """Counts the pixels of each image; pure and jit-compatible, with static `threshold` and `logits`.
 
     Args:
       scores: [B, H, W] floats: probabilities, or logits if `logits`.
       masks: [B, H, W]; nonzero is target.
       threshold: probability; a pixel is a target where p > threshold, as everywhere in irjax.
-      logits: whether `scores` are logits, which are compared as logits: 0.5 is logit > 0.
+      logits: whether `scores` are logits. They are compared as logits: a threshold of 0.5 is logit > 0.
 
     Returns:
-      The counts; NaN is background.
+      The counts. NaN scores count as background.
 
     Raises:
       UserError: if shapes differ, or `threshold` is not in [0, 1].
@@ -68,16 +68,16 @@ def device_pixel_counts(
 def device_score_counts(
     scores: jax.Array, masks: jax.Array, bins: int | Sequence[float] = 256, *, valid: jax.Array | None = None
 ) -> ScoreCounts:
-    """The score histogram of a batch; pure and jit-able, `bins` static.
+    """Computes the score histogram of a batch; pure and jit-compatible, with static `bins`.
 
     Args:
       scores: [B, H, W] floats in [0, 1].
       masks: [B, H, W]; nonzero is target.
       bins: number of equal bins of [0, 1], or the rising thresholds between bins.
-      valid: [B] or [B, H, W] bool, what counts; None: all. For batches that are filled up, and for padded images.
+      valid: [B] or [B, H, W] bool, which images or pixels count, for padded batches and padded images; None: all.
 
     Returns:
-      The counts. NaN scores are in the last bin.
+      The counts. NaN scores are counted in the last bin.
 
     Raises:
       UserError: if shapes differ, or the batch has 2^31 pixels or more, which int32 cannot count.
@@ -100,7 +100,7 @@ def device_score_counts(
 
 
 def pixel_counts(scores: np.ndarray, masks: np.ndarray, threshold: float = 0.5, *, logits: bool = False) -> PixelCounts:
-    """`device_pixel_counts` with NumPy; takes every kind of map that `inputs.predicted_mask` does."""
+    """Computes `device_pixel_counts` with NumPy; accepts every kind of map that `inputs.predicted_mask` does."""
     _check_batch(np.shape(scores), np.shape(masks))
     rows = []
     for score, mask in zip(scores, masks, strict=True):
@@ -111,7 +111,7 @@ def pixel_counts(scores: np.ndarray, masks: np.ndarray, threshold: float = 0.5, 
 
 
 def score_counts(scores: np.ndarray, masks: np.ndarray, bins: int | Sequence[float] = 256) -> ScoreCounts:
-    """`device_score_counts` with NumPy."""
+    """Computes `device_score_counts` with NumPy."""
     _check_batch(np.shape(scores), np.shape(masks))
     levels = levels_of(bins)
     positive, negative = np.zeros((2, len(levels) + 1), np.int64)
@@ -123,7 +123,7 @@ def score_counts(scores: np.ndarray, masks: np.ndarray, bins: int | Sequence[flo
 
 
 def pixel_rows(counts: PixelCounts, pixels: int) -> list[Counts]:
-    """Pixel counts as `Counts`, one for each image, for IoU, nIoU and what else needs no regions.
+    """Converts pixel counts to one `Counts` for each image, for IoU, nIoU and other metrics that need no regions.
 
     Args:
       counts: [B] each, on the host or the device.
@@ -149,7 +149,7 @@ def pixel_rows(counts: PixelCounts, pixels: int) -> list[Counts]:
 
 
 def as_histogram(counts: ScoreCounts, bins: int | Sequence[float] = 256) -> ScoreHistogram:
-    """Score counts of a batch, on the host or the device, as a histogram that adds up exactly over batches."""
+    """Converts score counts, on the host or the device, to a histogram that adds up exactly over batches."""
     return ScoreHistogram(np.asarray(counts.positive), np.asarray(counts.negative), levels_of(bins))
 
 

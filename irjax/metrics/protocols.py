@@ -1,12 +1,12 @@
-"""Evaluation protocols by name: irjax's own, and those of published programs with their flaws.
+"""Named evaluation protocols: those of irjax, and those of published programs with their flaws.
 
-The public programs of the field disagree on what IoU, Pd and Fa are, so a number means something only together with its
-protocol. A protocol is a frozen record that one counting function interprets; a variant is `dataclasses.replace` away:
+The public programs of the field define IoU, Pd and Fa differently, so a number is meaningful only together with its
+protocol. A protocol is a frozen record that one counting function interprets. `dataclasses.replace` makes a variant:
 
     strict = dataclasses.replace(protocol("irjax"), name="irjax, 2 px", limit=2.0)
 
-A legacy protocol does what the program does, errors included, so that published tables can be compared with; each error
-is said in `flaws`.
+The protocol of a published program reproduces the program including its errors, so that results can be compared with
+published tables; its `flaws` list the errors.
 """
 
 from __future__ import annotations
@@ -252,10 +252,10 @@ PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
 
 
 def protocol(name: str | Protocol) -> Protocol:
-    """Looks a protocol up; a `Protocol` is returned as it is.
+    """Returns the protocol of a name; a `Protocol` is returned unchanged.
 
     Raises:
-      UserError: if no protocol has that name; the message lists those that exist.
+      UserError: if no protocol has that name; the message lists the known names.
     """
     if isinstance(name, Protocol):
         return name
@@ -265,15 +265,15 @@ def protocol(name: str | Protocol) -> Protocol:
 
 
 def on_canvas(spec: Protocol, canvas: str | None, size: int | None = None) -> Protocol:
-    """A protocol with another canvas; what is wrong with resizing is no flaw of it where nothing is resized.
+    """Returns a protocol with another canvas; if nothing is resized, the flaws due to resizing are removed.
 
     Args:
-      spec: the protocol; one that counts at native size is returned as it is.
-      canvas: "pad" or "resize"; None: as the protocol says.
-      size: side of the canvas in pixels; None: as the protocol says.
+      spec: the protocol; one that counts at native size is returned unchanged.
+      canvas: "pad" or "resize"; None keeps that of the protocol.
+      size: side of the canvas in pixels; None keeps that of the protocol.
 
     Raises:
-      UserError: if there is no such canvas, or no such size.
+      UserError: if `canvas` is unknown or `size` is negative.
     """
     if spec.canvas == "native":
         return spec

@@ -1,8 +1,9 @@
-"""What a protocol can say: the record that `irjax.metrics.counting` interprets. The known ones are in `protocols`."""
+"""The fields of a protocol, which `irjax.metrics.counting` interprets. `protocols` defines the known protocols."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from irjax.errors import UsageError, UserError
 from irjax.metrics.matching import METHODS
@@ -23,15 +24,16 @@ _CHOICES = {
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """How a protocol draws its ROC from score histograms.
+    """How a protocol computes its ROC from score histograms.
 
     Attributes:
-      thresholds: rising, in [0, 1]; the points of the curve.
-      inclusive: whether a pixel at a threshold is above it.
-      targets: whether the true positive rate is of targets that have any pixel above the threshold, not of pixels.
-      closed: whether the area under the curve includes the way to (0, 0) and (1, 1).
-      smoothing: added to the number of positives, negatives and predictions that a count is divided by.
-      f1_smoothing: added to precision + recall in F1.
+      thresholds: thresholds in [0, 1], rising; each gives one point of the curve.
+      inclusive: whether a pixel with a score equal to a threshold counts as above it.
+      targets: whether the true positive rate is the fraction of targets with any pixel above the threshold, instead of
+        the fraction of target pixels.
+      closed: whether the curve is extended to (0, 0) and (1, 1) for the area under it.
+      smoothing: added to the denominators of the rates: the numbers of positives, negatives and predictions.
+      f1_smoothing: added to precision + recall, the denominator of F1.
     """
 
     thresholds: tuple[float, ...]
@@ -49,8 +51,8 @@ class Curve:
             raise UserError(f"smoothing is at least 0, got {self.smoothing} and {self.f1_smoothing}")
 
     @classmethod
-    def even(cls, bins: int, **options: bool | float) -> Curve:
-        """Thresholds 0, 1 / bins, ..., 1."""
+    def even(cls, bins: int, **options: Any) -> Curve:
+        """Returns a curve with thresholds 0, 1 / bins, ..., 1; `options` are the other fields."""
         return cls(tuple(k / bins for k in range(bins + 1)), **options)
 
 
@@ -59,43 +61,43 @@ class Protocol:
     """How predictions are scored.
 
     Attributes:
-      name: how it is called in tables.
-      summary: one line for tables and help.
-      metrics: what it reports, in order; names from `irjax.metrics.values.METRICS`.
-      needs_maps: whether it counts pixels, and so needs maps [H, W] against masks [H, W]. Otherwise points will do, and
-        the regions of a map are taken at their centroids.
-      threshold: a map's pixel is a target where p > threshold (exactly at it is background).
-      connectivity: 8 or 4, of predicted and true regions.
+      name: name in tables.
+      summary: one-line description for tables and help.
+      metrics: the metrics it reports, in order; names from `irjax.metrics.values.METRICS`.
+      needs_maps: whether it counts pixels and so needs maps [H, W] and masks [H, W]. Otherwise points are accepted too,
+        and the regions of a map are represented by their centroids.
+      threshold: a pixel of a map is a target where p > threshold; p equal to it is background.
+      connectivity: connectivity of predicted and true regions, 8 or 4.
       matching: "optimal", "first" or "nearest_in_order" (`irjax.metrics.matching`).
       limit: largest distance in pixels between matched centroids.
       inclusive: whether a distance of exactly `limit` counts.
       false_alarm: what Fa counts: "area" (pixels of unmatched predicted regions), "area_set" (pixels of predicted
-        regions whose area in pixels is not that of any matched one), "count" (unmatched predictions) or "pixels"
-        (predicted background pixels).
-      false_alarm_per: what Fa is divided by: all "pixels" of the images or canvases, or those of the "background".
+        regions whose area in pixels differs from that of every matched region of the image), "count" (unmatched
+        predictions) or "pixels" (predicted background pixels).
+      false_alarm_per: denominator of Fa: all "pixels" of the images or canvases, or only those of the "background".
       empty: how nIoU treats an image without truth and prediction: "skip", "zero" or "one".
       fa_unit: unit in which Fa is printed; values are always returned per pixel.
-      flaws: what is known to be wrong with it, said beside its numbers.
-      canvas: where pixels are counted: at "native" size; on a square that the image lies on, top left ("pad"), which
-        changes only the number of pixels; or on a square that map and mask are resized to ("resize"), the map
+      flaws: known errors of the protocol, printed beside its results.
+      canvas: where pixels are counted: at "native" size; on a square with the image in its top left corner ("pad"),
+        which changes only the number of pixels; or on a square to which map and mask are resized ("resize"), the map
         bilinearly and the mask by nearest neighbour, both with Pillow, as the published loaders resize images and
-        masks. (They run the network on the resized image, so no map is resized there.) A map of 0 and 1 alone is
-        resized as the mask is, and one that has the canvas's size already is taken as it is.
-      canvas_size: side of the square in pixels; needed unless native.
+        masks. (These programs run the network on the resized image and so resize no map.) A map that contains only 0
+        and 1 is resized like a mask, and a map that already has the size of the canvas is not resized.
+      canvas_size: side of the square in pixels; required unless the canvas is "native".
       peak_normalised: whether each map is first divided by its own maximum.
-      eight_bit: whether each map is first cut to floor(255 p) / 255, as when it is saved as an image.
-      truth: what a gray level v in 0..255 of a truth mask is: target from 128 on ("split"), only at 255 ("exact"), at
-        the mask's maximum ("peak") or above 0 ("positive"); "mixed": intersections and regions are of v = 255, unions
-        of v >= 128 and pixAcc of v > 0; "graded": pixels count v / 255, and a region is of one level. Masks of two
-        levels read the same under every rule.
-      centroid: of a region: "geometric" or "weighted" by p, the truth's by its levels.
+      eight_bit: whether each map is first quantised to floor(255 p) / 255, as when it is saved as an image.
+      truth: how a gray level v in 0..255 of a truth mask is read. A pixel is a target from v = 128 on ("split"), only
+        at v = 255 ("exact"), at the maximum of the mask ("peak") or for v > 0 ("positive"). "mixed": intersections and
+        regions use v = 255, unions v >= 128 and pixAcc v > 0. "graded": a pixel counts as v / 255, and a region
+        consists of pixels of one level. Binary masks give the same result under every rule.
+      centroid: centroid of a region: "geometric", or "weighted" by p for predictions and by gray level for truth.
       dropped_points: predicted points that do not count: "none", those at the "origin" (0, 0), or those on the "axes"
         (x = 0 or y = 0).
-      skip_without_truth: whether images without targets are left out, false alarms and all.
+      skip_without_truth: whether images without targets are ignored, including their false alarms.
       iou_epsilon: added to the union in the IoU of each image.
-      curve: how the ROC is drawn; None if the protocol has none.
-      sweep: whether a threshold sweep matches "again" at each threshold, or "once" at the lowest; "once_shifted": once,
-        and the scores are looked up as if no point had been dropped.
+      curve: how the ROC is computed; None if the protocol has none.
+      sweep: whether a threshold sweep matches "again" at each threshold or "once" at the lowest; "once_shifted" also
+        matches once, and looks up the scores as if no point had been dropped.
     """
 
     name: str
@@ -151,10 +153,10 @@ class Protocol:
 
     @property
     def rule(self) -> str:
-        """The matching rule in words, such as "optimal one-to-one, <= 5 px"."""
+        """Description of the matching rule, such as "optimal one-to-one, <= 5 px"."""
         return f"{self.matching.replace('_', ' ')} one-to-one, {'<=' if self.inclusive else '<'} {self.limit:g} px"
 
     @property
     def pixel_unit(self) -> int:
-        """How many units a pixel is in the pixel counts: 255 where gray truth counts in parts, else 1."""
+        """Number of units that a pixel has in the pixel counts: 255 for "graded" truth, else 1."""
         return 255 if self.truth == "graded" else 1

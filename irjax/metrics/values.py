@@ -1,4 +1,7 @@
-"""From counts to numbers: every metric is a formula over sums, so it works on one set, one image or 1,000 resamples."""
+"""Metrics as formulas over summed counts.
+
+The same formulas work for one image, a whole set or many bootstrap resamples at once.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def _f1(sums: Sums, spec: Protocol) -> np.ndarray:
 
 
 def false_alarms(sums: Sums, spec: Protocol) -> np.ndarray:
-    """What Fa counts under a protocol, of sums of any shape."""
+    """Returns the numerator of Fa under a protocol, for sums of any shape."""
     if spec.false_alarm == "count":
         return sums["predictions"] - sums["matched"]
     if spec.false_alarm == "pixels":
@@ -46,7 +49,7 @@ def false_alarms(sums: Sums, spec: Protocol) -> np.ndarray:
 
 
 def fa_pixels(sums: Sums, spec: Protocol) -> np.ndarray:
-    """What Fa is divided by under a protocol, of sums of any shape."""
+    """Returns the denominator of Fa under a protocol, for sums of any shape."""
     if spec.false_alarm_per == "background":
         return sums["pixels"] - (sums["pixel_tp"] + sums["pixel_fn"]) / spec.pixel_unit
     return sums["pixels"]
@@ -55,6 +58,7 @@ def fa_pixels(sums: Sums, spec: Protocol) -> np.ndarray:
 def _auc(sums: Sums, spec: Protocol) -> np.ndarray:
     if "positive" not in sums:
         return np.full(np.shape(sums["images"]), np.nan)
+    assert spec.curve is not None  # a protocol with AUC has a curve
     return area(sums["positive"], sums["negative"], spec.curve)
 
 
@@ -97,14 +101,14 @@ METRICS: Mapping[str, Callable[[Sums, Protocol], np.ndarray]] = MappingProxyType
     }
 )
 
-COUNTED = frozenset({"TP", "FP", "FN"})  # integers
+COUNTED = frozenset({"TP", "FP", "FN"})  # metrics that are integers
 
 
 def compute(sums: Sums, spec: Protocol) -> dict[str, np.ndarray]:
-    """The protocol's metrics from sums of any shape; nan where a metric is undefined.
+    """Computes the protocol's metrics from sums of any shape; nan where a metric is undefined.
 
     Args:
-      sums: float64 arrays, all of one shape but the histograms, which have one axis more (`accumulators.columns`).
+      sums: float64 arrays of the same shape; histograms have one more axis (`accumulators.columns`).
       spec: the protocol.
 
     Returns:
@@ -114,6 +118,6 @@ def compute(sums: Sums, spec: Protocol) -> dict[str, np.ndarray]:
 
 
 def from_counts(counts: Counts, spec: Protocol) -> dict[str, float | int]:
-    """The protocol's metrics of one set: floats (nan where undefined), and integers for TP, FP and FN."""
+    """Computes the protocol's metrics of one set: floats (nan if undefined), and integers for TP, FP and FN."""
     values = compute(columns([counts]), spec)
     return {name: int(value[0]) if name in COUNTED else float(value[0]) for name, value in values.items()}

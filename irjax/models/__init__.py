@@ -1,4 +1,4 @@
-"""The networks, one file a method."""
+"""The networks, one module for each method."""
 
 from irjax.models.adsnet import ADSNet
 from irjax.models.hrpe import HRPE

@@ -1,9 +1,9 @@
-"""The decoder of Na-IRSTD: a pyramid that talks to a few tokens, and one mask from a two-way transformer.
+"""Decoder of Na-IRSTD: a feature pyramid that exchanges features with a few tokens, and a two-way transformer.
 
 Source: SimIR, the detector that Na-IRSTD (arXiv 2605.05804) builds on; the transformer is that of Kirillov et al.,
-"Segment Anything", ICCV 2023. There is one mask and no class, so nothing is matched. Where the sources are silent, the
-choices are irjax's own: sine positions in every attention to the map, residuals around every attention, and upscaling
-to pixels after the transformer as in Segment Anything, by as much as the finest map needs.
+"Segment Anything", ICCV 2023. It predicts one mask and no class, so no matching is needed. Where the sources are
+silent, the choices are irjax's own: sine positions in every attention to the map, residuals around every attention, and
+upscaling to pixels after the transformer as in Segment Anything, by the factor that the finest map requires.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from irjax.layers.tokens import Attention, Mlp, sine_positions
 from irjax.ops.patches import join_patches
 
 HEADS = 8
-PIXEL_WIDTH = 32  # channels at full resolution
+PIXEL_WIDTH = 32  # number of channels at full resolution
 
 
 class _Part(nn.Module):
-    """What the parts share.
+    """Base class of the decoder's modules.
 
     Attributes:
-      width: C, channels of the maps and tokens.
-      hidden: channels inside the feed-forward layers.
-      dtype: type of the computation.
+      width: C, number of channels of the maps and tokens.
+      hidden: number of channels inside the feed-forward layers.
+      dtype: dtype of the computation.
     """
 
     width: int = 128
@@ -42,38 +42,42 @@ class _Part(nn.Module):
         return {"width": self.width, "hidden": self.hidden, "dtype": self.dtype}
 
     def attend(self, name: str, width: int = 0) -> Attention:
-        """Attention to C channels; `width` inside."""
+        """Returns an attention layer with C output channels and `width` inner channels; 0 means C."""
         return Attention(self.width, width, HEADS, dtype=self.dtype, name=name)
 
     def norm(self, name: str) -> nn.LayerNorm:
-        """Normalisation over the channels."""
+        """Returns a normalisation over the channels."""
         return LayerNorm(dtype=self.dtype, name=name)
 
     def forward(self, name: str) -> Mlp:
-        """The feed-forward layers of a transformer."""
+        """Returns the feed-forward layers of a transformer."""
         return Mlp((self.hidden, self.width), dtype=self.dtype, name=name)
 
     def group_norm(self, name: str) -> nn.GroupNorm:
-        """Normalisation over groups of channels, 32 of them if they divide the width."""
+        """Returns a normalisation over gcd(32, C) groups of channels."""
         return GroupNorm(num_groups=math.gcd(32, self.width), dtype=self.dtype, name=name)
 
 
 def _flat(x: jax.Array) -> jax.Array:
-    """[B, H, W, C] to [B, H W, C]."""
+    """Reshapes [B, H, W, C] to [B, H W, C]."""
     return x.reshape(x.shape[0], -1, x.shape[-1])
 
 
 def _places(x: jax.Array) -> jax.Array:
-    """The sine positions [H W, C] of a map [B, H, W, C], float32: the attention rounds its inputs."""
+    """Returns the sine positions [H W, C] of a map [B, H, W, C] in float32; the attention casts its inputs."""
     return jnp.asarray(sine_positions(*x.shape[1:]))
 
 
 class Level(_Part):
-    """One level of the pyramid: tokens read the map, think, and write to it; the coarser level is added."""
+    """One level of the pyramid: attention between the tokens and a map, to which the coarser level is then added.
+
+    The tokens attend to the map, pass through feed-forward layers and attend to each other; then the map attends to
+    them.
+    """
 
     @nn.compact
     def __call__(self, x: jax.Array, tokens: jax.Array, coarser: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        """Map [B, H, W, C], tokens [B, T, C] and the coarser result [B, H / 2, W / 2, C] to a map and tokens."""
+        """Returns a map and tokens from a map [B, H, W, C], tokens [B, T, C] and a coarser [B, H / 2, W / 2, C]."""
         places, sites = _places(x), _flat(x)
         tokens = self.norm("norm1")(tokens + self.attend("read")(tokens, sites + places, sites))
         tokens = self.norm("norm2")(tokens + self.forward("forward")(tokens))
@@ -87,13 +91,17 @@ class Level(_Part):
 
 
 class TwoWay(_Part):
-    """A layer of the two-way transformer: tokens among themselves, to the map, alone; then the map to the tokens."""
+    """Layer of the two-way transformer.
+
+    The tokens attend to each other and to the map and pass through feed-forward layers; then the map attends to the
+    tokens.
+    """
 
     @nn.compact
     def __call__(
         self, tokens: jax.Array, sites: jax.Array, marks: jax.Array, places: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Tokens [B, T, C] and sites [B, H W, C] to the same; marks and places are added to queries and keys."""
+        """Updates tokens [B, T, C] and sites [B, H W, C]; `marks` and `places` are added to queries and keys."""
         half = self.width // 2
         marked = tokens + marks
         tokens = self.norm("norm1")(tokens + self.attend("among")(marked, marked, tokens))
@@ -104,24 +112,24 @@ class TwoWay(_Part):
 
 
 class Upscale(_Part):
-    """Twice the resolution, a 2x2 transposed convolution with stride 2: [B, H, W, D] to [B, 2 H, 2 W, C]."""
+    """Doubles the resolution by a 2x2 transposed convolution of stride 2: [B, H, W, D] to [B, 2 H, 2 W, C]."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Doubles x [B, H, W, D]."""
+        """Doubles the resolution of x [B, H, W, D]."""
         batch, height, width, _ = x.shape
-        # The windows do not overlap: each site gives its own four pixels.
+        # The windows do not overlap, so each site determines its own four pixels.
         y = nn.Dense(4 * self.width, use_bias=False, dtype=self.dtype, name="pixels")(x)
         y = join_patches(y.reshape(batch, height * width, 2, 2, self.width), (height, width))
         return (y + self.param("bias", nn.initializers.zeros_init(), (self.width,), jnp.float32)).astype(self.dtype)
 
 
 class Decoder(_Part):
-    """Maps at four strides to the logits of every pixel and of every site of the finest map.
+    """Decodes maps at four strides to the logits of every pixel and of every site of the finest map.
 
     Attributes:
-      tokens: T, learned ones.
-      stride: of the finest map, 1 or 4.
+      tokens: T, number of learned tokens.
+      stride: stride of the finest map, 1 or 4.
     """
 
     tokens: int = 8
@@ -129,18 +137,21 @@ class Decoder(_Part):
 
     @nn.compact
     def __call__(self, maps: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
-        """The logits of maps [B, H / s, W / s, C_i], finest first.
+        """Computes the logits from maps [B, H / s, W / s, C_i], finest first.
 
         Returns:
-          [B, H, W] float32 and, from the tokens alone, [B, H / stride, W / stride] float32.
+          Pixel logits [B, H, W] float32, and coarse logits [B, H / stride, W / stride] float32, computed from the
+          tokens before the transformer.
         """
         batch, normal = maps[0].shape[0], nn.initializers.normal(0.02)
         learned = self.param("tokens", normal, (self.tokens, self.width), jnp.float32).astype(self.dtype)
-        tokens, y = jnp.broadcast_to(learned, (batch, *learned.shape)), None
+        tokens = jnp.broadcast_to(learned, (batch, *learned.shape))
+        y: jax.Array | None = None
         for level in range(len(maps), 0, -1):
             x = Conv(self.width, dtype=self.dtype, name=f"lateral{level}")(maps[level - 1])
             x = self.group_norm(f"norm{level}")(x)
             y, tokens = Level(name=f"level{level}", **self.common)(x, tokens, y)
+        assert y is not None  # there is at least one map
         finest = Conv(self.width, 3, use_bias=True, dtype=self.dtype, name="mask_features")(y)
         query = Mlp((self.width,) * 3, dtype=self.dtype, name="coarse_query")(self.norm("coarse_norm")(tokens[:, 0]))
         coarse = jnp.einsum("bhwc,bc->bhw", finest, query, preferred_element_type=jnp.float32)
@@ -159,14 +170,14 @@ class Decoder(_Part):
         return jnp.einsum("bhwc,bc->bhw", pixels, query, preferred_element_type=jnp.float32), coarse
 
     def _prompt(self, coarse: jax.Array) -> jax.Array:
-        """The coarse logits [B, H, W] as features [B, H, W, C]."""
+        """Encodes the coarse logits [B, H, W] as features [B, H, W, C]."""
         conv = lambda features, size, name: Conv(features, size, use_bias=True, dtype=self.dtype, name=name)  # noqa: E731
         x = nn.gelu(self.norm("prompt_norm1")(conv(4, 1, "prompt1")(coarse[..., None])))
         x = nn.gelu(self.norm("prompt_norm2")(conv(16, 3, "prompt2")(x)))
         return conv(self.width, 1, "prompt3")(x)
 
     def _pixels(self, x: jax.Array) -> jax.Array:
-        """A map at the finest stride as features of every pixel."""
+        """Upscales a map at the finest stride to features of every pixel."""
         if self.stride == 1:
             return nn.gelu(Conv(PIXEL_WIDTH, use_bias=True, dtype=self.dtype, name="pixels")(x))
         x = nn.gelu(self.norm("up_norm")(Upscale(width=self.width // 4, dtype=self.dtype, name="up1")(x)))

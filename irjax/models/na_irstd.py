@@ -1,14 +1,15 @@
-"""Na-IRSTD: a backbone with large strides, and details at native resolution from the few patches that matter.
+"""Na-IRSTD: a backbone with large strides, and native-resolution details from a few selected patches.
 
 Source: "Enhancing Infrared Small Target Detection via Native-Resolution Feature Selection and Fusion" (Na-IRSTD), arXiv
 2605.05804, Section III. The backbone is RepViT-M1.1 and the decoder SimIR's, see `irjax.models.repvit` and
-`irjax.models.na_decoder`; `irjax.models.na_native` says which choices in the native branch are irjax's own.
+`irjax.models.na_decoder`; `irjax.models.na_native` states which choices in the native branch are irjax's own.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import flax.struct
@@ -16,9 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from irjax.errors import UserError
+from irjax.layers.blocks import ConvNorm
 from irjax.models import repvit
 from irjax.models.na_decoder import Decoder
-from irjax.models.na_native import PATCH, Injection, NativeBranch, Scorer
+from irjax.models.na_native import PATCH, Injection, NativeBranch, PatchScorer
 from irjax.ops.patches import grid_of, mask_of, top_patches
 
 BRANCHES = ("none", "cnn", "patch")
@@ -26,49 +28,52 @@ BRANCHES = ("none", "cnn", "patch")
 
 @flax.struct.dataclass
 class NaIrstdOutputs:
-    """What Na-IRSTD predicts. The lattice is of patches of 32x32 pixels, h = H / 32 and w = W / 32.
+    """Outputs of Na-IRSTD. Patches of 32x32 pixels form a grid with h = H / 32 rows and w = W / 32 columns.
 
     Attributes:
-      logits: [B, H, W] float32, of target pixels; None where only the scores were asked for.
-      coarse: [B, H / s, W / s] float32, s the stride of the backbone's finest map: logits of sites with a target; None
-        likewise.
-      scores: [B, h, w] float32, relevance logits of the patches, or [B, 4, h, w] with one score a stage; None without
+      logits: [B, H, W] float32, target logits of the pixels; None where only the scores are computed.
+      coarse: [B, H / s, W / s] float32, logits that a site contains a target, s the stride of the backbone's finest
+        map; None where only the scores are computed.
+      scores: [B, h, w] float32, relevance logits of the patches, or [B, 4, h, w] with one score per stage; None without
         a native branch.
-      indices: [B, K] int32, the selected patches by rows, rising, or [B, 4, K]; None without a native branch.
-      masks: one [B, h, w] float32, or four: which patches are selected; none without a native branch.
+      indices: [B, K] int32, row-major indices of the selected patches in ascending order, or [B, 4, K]; None without a
+        native branch.
+      selected: one mask [B, h, w] float32 of the selected patches, or four; empty without a native branch.
     """
 
     logits: jax.Array | None
     coarse: jax.Array | None
     scores: jax.Array | None = None
     indices: jax.Array | None = None
-    masks: tuple[jax.Array, ...] = ()
+    selected: tuple[jax.Array, ...] = ()
 
 
 class NaIRSTD(nn.Module):
     """Na-IRSTD: images [B, H, W, C] to `NaIrstdOutputs`, H and W multiples of 32.
 
     11.8 M parameters and 8.6 G multiply-adds at 256x256. The top-level parameters are ``backbone``, ``native``,
-    ``scorer``, ``injection`` and ``decoder``; no gradient reaches the scorer but from the scores themselves.
+    ``scorer``, ``injection`` and ``decoder``. The scorer receives gradients only through its scores.
 
     Attributes:
-      branch: `patch`; `cnn`, the same convolutions on the whole image without the mixer; `none`, no native branch.
-      selected: K, how many patches tell their details; None for all of them, the dense variant.
-      score_per_stage: select for each of the four stages by its own score; else once, by the last stage's.
-      native_width: channels of the native branch, a multiple of 4.
+      branch: native-resolution branch: `patch` processes patch by patch, `cnn` processes the whole image without the
+        mixer, `none` leaves the branch out.
+      selected: K, number of patches whose native features are injected; None for all patches, the dense variant.
+      score_per_stage: select patches for each of the four stages by the stage's own score; otherwise select them once,
+        by the score of the last stage.
+      native_width: number of channels of the native branch, a multiple of 4.
       widths: channels of the backbone's stages, multiples of 16; tests use smaller ones.
-      depths: blocks in the backbone's stages.
-      stem_stride: 4, or 1 for a backbone that starts at full resolution.
-      decoder_width: channels of the decoder, a multiple of 16.
-      decoder_hidden: channels of the decoder's feed-forward layers.
-      remat: compute the native branch again in the backward pass: less memory, more time.
-      folded: run a backbone of `reparameterize`, for prediction.
-      only_scores: run the native branch and the scorer alone, as the first stage of training needs.
-      axis_name: device axis to synchronise the statistics over.
-      dtype: type of the computation; parameters, statistics, scores and logits are float32.
+      depths: number of blocks in each stage of the backbone.
+      stem_stride: stride of the stem: 4, or 1 for a backbone that starts at full resolution.
+      decoder_width: number of channels of the decoder, a multiple of 16.
+      decoder_hidden: number of channels inside the decoder's feed-forward layers.
+      remat: recompute the native branch in the backward pass: less memory, more time.
+      folded: use a backbone folded by `reparameterize`, for prediction.
+      only_scores: run only the native branch and the scorer, as the first stage of training requires.
+      axis_name: device axis over which the batch statistics are synchronised.
+      dtype: dtype of the computation; parameters, statistics, scores and logits are float32.
     """
 
-    branch: str = "patch"
+    branch: Literal["patch", "cnn", "none"] = "patch"
     selected: int | None = 5
     score_per_stage: bool = False
     native_width: int = 32
@@ -85,41 +90,43 @@ class NaIRSTD(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """What H and W must be multiples of."""
+        """The number that H and W must be multiples of."""
         return PATCH
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool = False) -> NaIrstdOutputs:
-        """The masks of images [B, H, W, C], normalised as in training.
+        """Predicts target logits.
 
         Args:
-          images: [B, H, W, C] floating point.
+          images: [B, H, W, C] floating point, normalised as in training.
           train: normalise with the batch's statistics and update the running ones.
 
         Returns:
-          Logits, and which patches were selected by which scores.
+          The logits, the scores of the patches and the selected patches.
 
         Raises:
-          UserError: if the images are not [B, H, W, C], a side is no multiple of 32, there are fewer patches than are
-            to be selected, or an option is unknown.
+          UserError: if the images are not [B, H, W, C], a side is not a multiple of 32, there are fewer patches than
+            are to be selected, or an option is unknown.
         """
         self._check(images, train)
         common = {"axis_name": self.axis_name, "dtype": self.dtype}
-        scores, indices, masks = None, None, ()
+        scores, indices = None, None
+        selected: tuple[jax.Array, ...] = ()
         if self.branch != "none":
-            grid = grid_of(*images.shape[1:3], PATCH)
-            native = NativeBranch(self.branch == "patch", self.native_width, self.remat, name="native", **common)
-            features = native(images, train=train)
-            scores = Scorer(name="scorer")(features if self.score_per_stage else features[-1:])
+            grid = grid_of(images.shape[1], images.shape[2], PATCH)
+            block = functools.partial(ConvNorm, **common)
+            native = NativeBranch(self.branch == "patch", self.native_width, self.remat, block, name="native")
+            features = native(images.astype(self.dtype), train=train)
+            scores = PatchScorer(name="scorer")(features if self.score_per_stage else features[-1:])
             scores = scores.reshape(*scores.shape[:2], *grid)
             count = grid[0] * grid[1] if self.selected is None else self.selected
             indices = jnp.stack([top_patches(scores[:, i], count) for i in range(scores.shape[1])], axis=1)
-            masks = tuple(mask_of(indices[:, i], grid) for i in range(indices.shape[1]))
+            selected = tuple(mask_of(indices[:, i], grid) for i in range(indices.shape[1]))
             chosen = None if self.selected is None else indices
             if not self.score_per_stage:
                 scores, indices = scores[:, 0], indices[:, 0]
             if self.only_scores and not self.is_initializing():
-                return NaIrstdOutputs(None, None, scores, indices, masks)
+                return NaIrstdOutputs(None, None, scores, indices, selected)
         backbone = repvit.RepViT(
             widths=self.widths,
             depths=self.depths,
@@ -138,7 +145,7 @@ class NaIRSTD(nn.Module):
             dtype=self.dtype,
             name="decoder",
         )(maps)
-        return NaIrstdOutputs(logits, coarse, scores, indices, masks)
+        return NaIrstdOutputs(logits, coarse, scores, indices, selected)
 
     def _check(self, images: jax.Array, train: bool) -> None:
         if images.ndim != 4:
@@ -162,7 +169,7 @@ class NaIRSTD(nn.Module):
 
 
 def reparameterize(variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The weights of a `NaIRSTD` for prediction with ``folded=True``, from `irjax.models.repvit.reparameterize`.
+    """Folds the weights of a `NaIRSTD` for prediction with ``folded=True``; see `irjax.models.repvit`.
 
     Args:
       variables: ``params`` and ``batch_stats`` of a NaIRSTD.
@@ -171,11 +178,11 @@ def reparameterize(variables: Mapping[str, Any]) -> dict[str, Any]:
       ``params`` with those of the folded backbone, and the ``batch_stats`` of the native branch.
 
     Raises:
-      UserError: if the backbone has no statistics, or is folded already.
+      UserError: if the backbone has no statistics or is folded already.
     """
     stats = dict(variables.get("batch_stats", {}))
     backbone = {"params": variables["params"]["backbone"], "batch_stats": stats.pop("backbone", {})}
     return {
-        "params": {**variables["params"], **{"backbone": repvit.reparameterize(backbone)["params"]}},
+        "params": {**variables["params"], **{"backbone": repvit.reparameterize_backbone(backbone)["params"]}},
         "batch_stats": stats,
     }

@@ -1,12 +1,13 @@
-"""The native branch of Na-IRSTD: every patch at full resolution, which patches matter, and what they tell the backbone.
+"""Native branch of Na-IRSTD: full-resolution features of patches, their relevance, and injection into the backbone.
 
 Source: Na-IRSTD (arXiv 2605.05804), Section III-B: patchwise detail extraction (PDE, Equations 5 and 6) and the global
-patch mixer (GPM, Equations 7 to 9), together the patchwise detail-context encoder (PDCE); the relevance scorer; and the
-cross-scale injection from patches to the windows of the backbone's maps (Equation 13). The injection's learned factor
-is the paper's, its first value irjax's own, as are widths, blocks and learned positions, which the paper does not give.
+patch mixer (GPM, Equations 7 to 9), which together form the patchwise detail-context encoder (PDCE); the relevance
+scorer; and the cross-scale injection from patches to the windows of the backbone's maps (Equation 13). The injection's
+learned factor is the paper's. Its initial value is irjax's own, as are widths, blocks and learned positions, which the
+paper does not give.
 
 Note:
-  No projection after a layer normalisation has a bias: the normalisation's own goes through it.
+  No projection after a layer normalisation has a bias, because the bias of the normalisation passes through it.
 """
 
 from __future__ import annotations
@@ -19,28 +20,28 @@ import jax
 import jax.numpy as jnp
 
 from irjax.layers.attention import max_along
-from irjax.layers.blocks import ConvNorm
+from irjax.layers.blocks import ConvNorm, ModuleDef
 from irjax.layers.norm import LayerNorm
 from irjax.layers.tokens import Attention, Mlp, sine_positions
-from irjax.ops.patches import grid_of, join_windows, put_patches, split_patches, split_windows, take_patches
+from irjax.ops.patches import grid_of, join_patch_windows, put_patches, split_patches, split_windows, take_patches
 
-PATCH = 32  # pixels on a side
+PATCH = 32  # side in pixels
 STAGES = 4
 HEADS = 4
-_LATTICE = 8  # of the learned positions: 256 / 32
-_INNER = 128  # most channels inside the injection's attention
-_LONGEST = 100.0  # the injection's longest wavelength / 2 pi: beyond a patch
+_LATTICE = 8  # side of the grid of learned positions: 256 / 32
+_INNER = 128  # upper limit of the channels inside the injection's attention
+_LONGEST = 100.0  # the injection's longest wavelength / 2 pi, longer than a patch
 
-_gelu = jax.checkpoint(nn.gelu)  # keeps its input alone: less memory in training
+_gelu = jax.checkpoint(nn.gelu)  # saves only its input for the gradient: less memory in training
 
 
 class PatchMixer(nn.Module):
-    """Global patch mixer (GPM): what the patches of an image tell each other, [B, N, p, p, D] to [B, N, D].
+    """Global patch mixer (GPM): attention between the patches of an image, [B, N, p, p, D] to [B, N, D].
 
     Attributes:
-      grid: rows and columns of the lattice.
-      positions: add learned positions first; of another lattice than 8x8 they are resized.
-      dtype: type of the computation.
+      grid: rows and columns of patches.
+      positions: add learned positions first; they are resized if the grid is not 8x8.
+      dtype: dtype of the computation.
     """
 
     grid: tuple[int, int]
@@ -49,7 +50,7 @@ class PatchMixer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """The vectors of patches x [B, N, p, p, D]; zero until the last layer learns."""
+        """Returns one vector for each patch of x [B, N, p, p, D]; zero at initialisation."""
         width = x.shape[-1]
         norm = lambda name: LayerNorm(dtype=self.dtype, name=name)  # noqa: E731
         tokens = jnp.mean(x, axis=(2, 3), dtype=jnp.float32)
@@ -69,64 +70,61 @@ class PatchMixer(nn.Module):
 
 
 class NativeStage(nn.Module):
-    """Patchwise detail-context encoder (PDCE), one stage: [M, h, w, C] to [M, h, w, D] at full resolution.
+    """One stage of the patchwise detail-context encoder (PDCE): [M, h, w, C] to [M, h, w, D] at full resolution.
 
-    Patchwise detail extraction (PDE), here a residual block of two 3x3 convolutions, then the mixer.
+    It consists of patchwise detail extraction (PDE), here a residual block of two 3x3 convolutions, and the mixer.
 
     Attributes:
       width: D.
-      grid: the lattice whose patches the M = B N maps are, for the mixer; None for whole images, without it.
-      positions: of the mixer.
-      axis_name: device axis to synchronise the statistics over.
-      dtype: type of the computation.
+      grid: rows and columns of the patches that the M = B N maps are, for the mixer; None for whole images and no
+        mixer.
+      positions: use learned positions in the mixer.
+      block: constructor of convolutions with normalisation.
     """
 
     width: int = 32
     grid: tuple[int, int] | None = None
     positions: bool = False
-    axis_name: str | None = None
-    dtype: Any = jnp.float32
+    block: ModuleDef = ConvNorm
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """Applies the stage to x [M, h, w, C]; zeros lie around every map."""
-        common = {"relu": False, "axis_name": self.axis_name, "dtype": self.dtype}
-        y = _gelu(ConvNorm(self.width, 3, name="conv1", **common)(x, train=train))
-        y = ConvNorm(self.width, 3, name="conv2", **common)(y, train=train)
+        """Applies the stage to x [M, h, w, C]; every map is padded with zeros."""
+        y = _gelu(self.block(self.width, 3, relu=False, name="conv1")(x, train=train))
+        y = self.block(self.width, 3, relu=False, name="conv2")(y, train=train)
         if x.shape[-1] != self.width:
-            x = ConvNorm(self.width, name="shortcut", **common)(x, train=train)
-        y = _gelu(x.astype(self.dtype) + y)
+            x = self.block(self.width, relu=False, name="shortcut")(x, train=train)
+        y = _gelu(x + y)
         if self.grid is None:
             return y
         patches = y.reshape(-1, self.grid[0] * self.grid[1], *y.shape[1:])
-        mixer = PatchMixer(self.grid, self.positions, self.dtype, name="mixer")
+        mixer = PatchMixer(self.grid, self.positions, y.dtype, name="mixer")
         return y + mixer(patches).reshape(-1, 1, 1, self.width)
 
 
 class NativeBranch(nn.Module):
-    """Images [B, H, W, C] to features of every pixel of every patch, after each of four stages.
+    """Maps images [B, H, W, C] to features of every pixel of every patch, after each of four stages.
 
     104,832 parameters and 4.25 G multiply-adds at 256x256 with one input channel.
 
     Attributes:
-      patchwise: convolve each patch on its own and let the mixer join them; else the whole image, without the mixer.
+      patchwise: convolve each patch separately and join the patches by the mixer; otherwise convolve the whole image,
+        without the mixer.
       width: D.
-      remat: compute the stages again in the backward pass, instead of keeping what is between them.
-      axis_name: device axis to synchronise the statistics over.
-      dtype: type of the computation.
+      remat: recompute the stages in the backward pass instead of storing their intermediate values.
+      block: constructor of convolutions with normalisation.
     """
 
     patchwise: bool = True
     width: int = 32
     remat: bool = False
-    axis_name: str | None = None
-    dtype: Any = jnp.float32
+    block: ModuleDef = ConvNorm
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, ...]:
-        """The features [B, N, 1024, D] of images whose sides are multiples of 32, of each stage."""
-        grid, batch = grid_of(*images.shape[1:3], PATCH), images.shape[0]
-        x = images.astype(self.dtype)
+        """Returns each stage's features [B, N, 1024, D] of images whose sides are multiples of 32."""
+        grid, batch = grid_of(images.shape[1], images.shape[2], PATCH), images.shape[0]
+        x = images
         if self.patchwise:
             x = split_patches(x, PATCH).reshape(-1, PATCH, PATCH, x.shape[-1])
         stage = nn.remat(NativeStage, static_argnums=(2,)) if self.remat else NativeStage
@@ -136,8 +134,7 @@ class NativeBranch(nn.Module):
                 width=self.width,
                 grid=grid if self.patchwise else None,
                 positions=index == 0,
-                axis_name=self.axis_name,
-                dtype=self.dtype,
+                block=self.block,
                 name=f"stage{index + 1}",
             )(x, train)
             sites = x if self.patchwise else split_patches(x, PATCH)
@@ -145,19 +142,19 @@ class NativeBranch(nn.Module):
         return tuple(features)
 
 
-class Scorer(nn.Module):
-    """How relevant each patch is, from the mean and the maximum of its features, in float32.
+class PatchScorer(nn.Module):
+    """Scores the relevance of each patch from the mean and the maximum of its features, in float32.
 
-    It has no batch statistics, so that freezing its parameters freezes all there is.
+    It has no batch statistics, so that freezing its parameters freezes it completely.
     """
 
     @nn.compact
     def __call__(self, stages: Sequence[jax.Array]) -> jax.Array:
-        """The logits [B, S, N] of the features of S stages, each [B, N, n, D]."""
+        """Returns the logits [B, S, N] from the features of S stages, each [B, N, n, D]."""
         scores = []
         for index, features in enumerate(stages, 1):
             features = features.astype(jnp.float32)
-            # A target of a few pixels vanishes in the mean of a patch.
+            # The mean of a patch hardly shows a target of a few pixels, so the maximum is added.
             pooled = jnp.concatenate([jnp.mean(features, axis=2), max_along(features, 2)[:, :, 0]], axis=-1)
             pooled = LayerNorm(name=f"norm{index}")(pooled)
             scores.append(Mlp((features.shape[-1], 1), nn.gelu, name=f"score{index}")(pooled)[..., 0])
@@ -165,13 +162,14 @@ class Scorer(nn.Module):
 
 
 class Injection(nn.Module):
-    """Windows of the backbone's maps look at the pixels of the same patch, where the patch was selected.
+    """Cross-attention from windows of the backbone's maps to the pixels of the same patch, at selected patches.
 
-    The attention's result is added with one learned gate a level, 0.1 at first: the native branch is trained already
-    when this begins, and from 0 the gate would have to move before it gets a gradient.
+    The result of the attention is added with one learned gate per level, initially 0.1: the native branch is already
+    trained when the injection begins, and with a gate of 0 no gradient would reach the attention until the gate has
+    moved.
 
     Attributes:
-      dtype: type of the computation.
+      dtype: dtype of the computation.
     """
 
     dtype: Any = jnp.float32
@@ -184,12 +182,12 @@ class Injection(nn.Module):
 
         Args:
           maps: [B, H / s, W / s, C] each; C a multiple of 16.
-          features: of the native branch, [B, N, 1024, D] each.
-          indices: [B, S, K] of the selected patches, for all maps (S = 1) or each; None for all patches.
+          features: features of the native branch, [B, N, 1024, D] each.
+          indices: [B, S, K] of the selected patches, for all maps (S = 1) or for each map; None for all patches.
           grid: rows and columns of patches.
 
         Returns:
-          The maps; they differ at selected patches only.
+          The maps, changed only at the selected patches.
         """
         fused = []
         for level, (x, native) in enumerate(zip(maps, features, strict=True)):
@@ -210,9 +208,9 @@ class Injection(nn.Module):
             sine_positions(PATCH, PATCH, head, longest=_LONGEST),
         )
         norm = lambda name: LayerNorm(dtype=self.dtype, name=f"{name}{level}")  # noqa: E731
-        options = {"use_bias": False, "absorb": True, "dtype": self.dtype}
+        options: dict[str, Any] = {"use_bias": False, "absorb": True, "dtype": self.dtype}
         attention = Attention(x.shape[-1], width, HEADS, name=f"attention{level}", **options)
         added = attention(norm("query_norm")(queries), norm("native_norm")(native), positions=positions)
         gate = self.param(f"gate{level}", nn.initializers.constant(0.1), (), jnp.float32)
         mixed = (queries + gate * added).astype(queries.dtype)
-        return join_windows(mixed if chosen is None else put_patches(windows, chosen, mixed), grid)
+        return join_patch_windows(mixed if chosen is None else put_patches(windows, chosen, mixed), grid)

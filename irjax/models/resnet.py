@@ -1,18 +1,15 @@
-"""ResNet-18 up to stride 16, a backbone.
+"""ResNet-18 up to stride 16, used as a backbone.
 
-Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, Table 1; random weights (none are
-downloaded).
+Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, Table 1. The weights are initialised at
+random (none are downloaded).
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
-from irjax.layers.blocks import ConvNorm
+from irjax.layers.blocks import ConvNorm, ModuleDef
 
 WIDTHS = (64, 128, 256)
 
@@ -22,50 +19,44 @@ class BasicBlock(nn.Module):
 
     Attributes:
       features: number of output channels.
-      stride: of the first convolution.
-      axis_name: device axis to synchronise the statistics over.
-      dtype: type of the computation.
+      stride: stride of the first convolution.
+      block: constructor of convolutions with normalisation.
     """
 
     features: int
     stride: int = 1
-    axis_name: str | None = None
-    dtype: Any = jnp.float32
+    block: ModuleDef = ConvNorm
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Applies the block to x [B, H, W, C]."""
-        common = {"axis_name": self.axis_name, "dtype": self.dtype}
-        y = ConvNorm(self.features, 3, self.stride, name="conv1", **common)(x, train=train)
-        y = ConvNorm(self.features, 3, relu=False, name="conv2", **common)(y, train=train)
+        y = self.block(self.features, 3, self.stride, name="conv1")(x, train=train)
+        y = self.block(self.features, 3, relu=False, name="conv2")(y, train=train)
         if self.stride != 1 or x.shape[-1] != self.features:
-            x = ConvNorm(self.features, 1, self.stride, relu=False, name="shortcut", **common)(x, train=train)
+            x = self.block(self.features, 1, self.stride, relu=False, name="shortcut")(x, train=train)
         return nn.relu(x + y)
 
 
 class ResNet18(nn.Module):
-    """Images [B, H, W, C] to the maps of the first three stages: strides 4, 8 and 16.
+    """Maps images [B, H, W, C] to the feature maps of the first three stages, with strides 4, 8 and 16.
 
     Attributes:
       widths: channels of the stages; tests use smaller ones.
-      axis_name: device axis to synchronise the statistics over.
-      dtype: type of the computation.
+      block: constructor of convolutions with normalisation.
     """
 
     widths: tuple[int, ...] = WIDTHS
-    axis_name: str | None = None
-    dtype: Any = jnp.float32
+    block: ModuleDef = ConvNorm
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, ...]:
-        """The maps of images [B, H, W, C], finest first."""
-        common = {"axis_name": self.axis_name, "dtype": self.dtype}
-        x = ConvNorm(self.widths[0], 7, 2, name="stem", **common)(images, train=train)
+        """Computes the feature maps of images [B, H, W, C], finest first."""
+        x = self.block(self.widths[0], 7, 2, name="stem")(images, train=train)
         x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         maps = []
         for stage, features in enumerate(self.widths):
             for index in range(2):
                 stride = 2 if stage and not index else 1
-                x = BasicBlock(features, stride, name=f"stage{stage}_{index}", **common)(x, train=train)
+                x = BasicBlock(features, stride, self.block, name=f"stage{stage}_{index}")(x, train=train)
             maps.append(x)
         return tuple(maps)

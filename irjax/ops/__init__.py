@@ -1,1 +1,1 @@
-"""Arrays in, arrays out: letterboxing, normalisation, peaks, regions."""
+"""Functions of arrays: letterboxing, normalisation, peaks, regions."""

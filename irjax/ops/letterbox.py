@@ -1,9 +1,9 @@
-"""Letterboxing: an image of any size onto a square canvas, and points there and back.
+"""Letterboxing: mapping an image of any size to a square canvas, and points to the canvas and back.
 
 The image [H, W] is scaled by r = min(S/H, S/W), centred, and surrounded by zeros; with ``enlarge=False`` r is at most
 1, and an image that fits is copied as it is. Interpolation is bilinear, without antialiasing, and sees zeros outside
-the image, so it is two small matrix products: ``canvas = rows @ image @ cols.T``.
-Inside jit it is those two products; the host uses that each of their rows has at most two entries.
+the image, so it is a product with two small matrices: ``canvas = rows @ image @ cols.T``. Inside jit it is computed as
+those products; on the host it uses that each row of the matrices has at most two nonzero entries.
 
 Source: SPIRE (arXiv 2604.05363) states the canvas; the affine map is that of its published evaluation code.
 """
@@ -17,20 +17,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.errors import UserError
+from irjax.ops.resize import linear_weights
 from irjax.types import Array
 
 
 def letterbox_affine(height: int, width: int, size: int, enlarge: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """The map from image to canvas pixels: ``canvas_xy = image_xy * scale + offset``.
+    """Returns the map from image to canvas pixels: ``canvas_xy = image_xy * scale + offset``.
 
-    It sends the pixel centres (0, 0), (W-1, 0), (0, H-1) to (pw, ph), (S-pw-1, ph), (pw, S-ph-1); without scaling
-    pw, ph are whole numbers, so that pixels fall on pixels.
+    It maps the pixel centres (0, 0), (W-1, 0), (0, H-1) to (pw, ph), (S-pw-1, ph), (pw, S-ph-1). Without scaling pw and
+    ph are integers, so that pixels fall on pixels.
 
     Args:
       height: H in pixels, at least 2.
       width: W in pixels, at least 2.
       size: side S of the square canvas in pixels.
-      enlarge: scale smaller images up to the canvas.
+      enlarge: whether to scale smaller images up to the canvas.
 
     Returns:
       scale [2] and offset [2], float64, for (x, y).
@@ -50,19 +51,19 @@ def letterbox_affine(height: int, width: int, size: int, enlarge: bool = True) -
 
 
 def to_canvas(points: Array, height: int, width: int, size: int, enlarge: bool = True) -> Array:
-    """Image points [..., 2] (x, y) in canvas pixels; numpy in, numpy out, JAX in, JAX out."""
+    """Converts image points [..., 2] (x, y) to canvas pixels; numpy in, numpy out, JAX in, JAX out."""
     scale, offset = letterbox_affine(height, width, size, enlarge)
     return points * scale.astype(np.float32) + offset.astype(np.float32)
 
 
 def from_canvas(points: Array, height: int, width: int, size: int, enlarge: bool = True) -> Array:
-    """Canvas points [..., 2] (x, y) in pixels of the original image."""
+    """Converts canvas points [..., 2] (x, y) to pixels of the original image."""
     scale, offset = letterbox_affine(height, width, size, enlarge)
     return (points - offset.astype(np.float32)) / scale.astype(np.float32)
 
 
 def letterbox_extent(height: int, width: int, size: int, enlarge: bool = True) -> np.ndarray:
-    """The part of the canvas that holds something of the image; the rest is its margin, whatever the image's values.
+    """Returns the part of the canvas that the image affects; the rest is margin, whatever the values of the image.
 
     Returns:
       [4] int32: the first and last column and row, (left, top, right, bottom), all inclusive.
@@ -76,14 +77,13 @@ def letterbox_extent(height: int, width: int, size: int, enlarge: bool = True) -
 
 @functools.lru_cache(maxsize=512)
 def _axis_weights(length: int, size: int, scale: float, offset: float) -> np.ndarray:
-    """Bilinear weights [size, length] float32 along one axis; nothing outside the image, so zero."""
+    """Returns bilinear weights [size, length] float32 along one axis; zeros lie outside the image."""
     source = (np.arange(size) - offset) / scale
-    weights = np.maximum(0.0, 1.0 - np.abs(source[:, None] - np.arange(length)[None, :]))
-    return weights.astype(np.float32)
+    return linear_weights(source, length).astype(np.float32)
 
 
 def letterbox_weights(height: int, width: int, size: int, enlarge: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """The two interpolation matrices: rows [S, H] and cols [S, W], float32."""
+    """Returns the two interpolation matrices: rows [S, H] and cols [S, W], float32."""
     scale, offset = letterbox_affine(height, width, size, enlarge)
     rows = _axis_weights(height, size, float(scale[1]), float(offset[1]))
     cols = _axis_weights(width, size, float(scale[0]), float(offset[0]))
@@ -109,7 +109,7 @@ def letterbox(images: jax.Array, size: int, enlarge: bool = True) -> jax.Array:
 
 
 def unletterbox(canvases: jax.Array, height: int, width: int, enlarge: bool = True) -> jax.Array:
-    """The image's part of canvases at the image's size, bilinear, inside jit: the way back from `letterbox`.
+    """Resamples the image's part of canvases to the image's size, bilinearly, inside jit; reverses `letterbox`.
 
     Args:
       canvases: [..., S, S] float32, such as predicted probabilities.
@@ -132,14 +132,14 @@ def unletterbox(canvases: jax.Array, height: int, width: int, enlarge: bool = Tr
 
 
 def unletterbox_host(canvas: np.ndarray, height: int, width: int, enlarge: bool = True) -> np.ndarray:
-    """`unletterbox` of one float canvas [S, S] on the host: [H, W] float32."""
+    """Applies `unletterbox` to one float canvas [S, S] on the host: [H, W] float32."""
     scale, offset = letterbox_affine(height, width, len(canvas), enlarge)
     canvas = _resample_axis(canvas.astype(np.float32), height, 1 / scale[1], -offset[1] / scale[1], axis=0)
     return _resample_axis(canvas, width, 1 / scale[0], -offset[0] / scale[0], axis=1)
 
 
 def _resample_axis(image: np.ndarray, size: int, scale: float, offset: float, axis: int) -> np.ndarray:
-    """The product with `_axis_weights` along one axis, by its two non-zero taps."""
+    """Multiplies by `_axis_weights` along one axis, using only the two nonzero taps."""
     length = image.shape[axis]
     source = (np.arange(size) - offset) / scale
     low = np.floor(source).astype(np.int64)
@@ -153,7 +153,7 @@ def _resample_axis(image: np.ndarray, size: int, scale: float, offset: float, ax
 
 
 def letterbox_host(image: np.ndarray, size: int, enlarge: bool = True) -> np.ndarray:
-    """Letterboxes one image on the host, in its own integer type.
+    """Letterboxes one image on the host, in its own dtype.
 
     Args:
       image: [H, W] uint8, uint16, bool or float32.
@@ -161,9 +161,10 @@ def letterbox_host(image: np.ndarray, size: int, enlarge: bool = True) -> np.nda
       enlarge: as in `letterbox_affine`.
 
     Returns:
-      [S, S] of the same type; integers are rounded to nearest, masks are True from one half.
+      [S, S] of the same dtype; integers are rounded to nearest, masks are True from one half.
     """
-    scale, offset = letterbox_affine(*image.shape, size, enlarge)
+    height, width = image.shape
+    scale, offset = letterbox_affine(height, width, size, enlarge)
     canvas = _resample_axis(image.astype(np.float32), size, scale[1], offset[1], axis=0)
     canvas = _resample_axis(canvas, size, scale[0], offset[0], axis=1)
     if image.dtype == np.bool_:

@@ -1,6 +1,6 @@
-"""Pixel values to network input: the scale of each storage type, and named normalisations.
+"""Conversion of pixel values to network input: the scale of each dtype, and named normalisations.
 
-A normalisation has a name so that it can be saved with the weights that were trained under it.
+A normalisation has a name so that it can be saved with the weights that were trained with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NORMALIZATIONS = ("imagenet", "unit")
 
 
 def to_unit(images: Array) -> jax.Array:
-    """Images in [0, 1] as float32: uint8 / 255, uint16 / 65535, floating point as it is.
+    """Converts images to float32 in [0, 1]: uint8 / 255, uint16 / 65535, floating point unchanged.
 
     Args:
       images: any shape; uint8, uint16 or floating point.
@@ -27,7 +27,7 @@ def to_unit(images: Array) -> jax.Array:
       float32 of the same shape.
 
     Raises:
-      UserError: for any other type.
+      UserError: for any other dtype.
     """
     if images.dtype == jnp.uint8:
         return jnp.asarray(images, jnp.float32) / 255.0
@@ -39,12 +39,12 @@ def to_unit(images: Array) -> jax.Array:
 
 
 def normalize(images: jax.Array, name: str, channels: int) -> jax.Array:
-    """Gray images in [0, 1] to network input.
+    """Converts grayscale images in [0, 1] to network input.
 
     Args:
       images: [B, H, W] float32 in [0, 1].
-      name: ``imagenet`` subtracts the ImageNet mean and divides by its deviation (with one channel, by their averages
-        over the three colours); ``unit`` leaves the values.
+      name: ``imagenet`` subtracts the ImageNet mean and divides by its standard deviation (with one channel, by their
+        averages over the three colours); ``unit`` leaves the values unchanged.
       channels: C; the gray channel is repeated.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Square patches of a map: cutting it into all of them, taking and putting some, masks and ranks of them.
+"""Square patches of a map: splitting and joining, gathering and replacing some, masks and rankings of patches.
 
-Patches of p x p sites tile a map [B, H, W, C] as a lattice of h x w of them, numbered by rows: patch i lies in row
-i // w and column i % w. N = h w is their number, K that of chosen ones.
+Patches of p x p sites tile a map [B, H, W, C] as a grid of h x w patches in row-major order: patch i lies in row i // w
+and column i % w. N = h w is their number, K the number of selected ones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from irjax.errors import UserError
 
 
 def grid_of(height: int, width: int, patch: int) -> tuple[int, int]:
-    """Rows and columns of patches of a map.
+    """Returns the numbers of rows and columns of patches of a map.
 
     Raises:
       UserError: if the patches do not divide the map.
@@ -28,7 +28,7 @@ def grid_of(height: int, width: int, patch: int) -> tuple[int, int]:
 
 
 def split_patches(x: jax.Array, patch: int) -> jax.Array:
-    """All patches of a map.
+    """Splits a map into all its patches.
 
     Args:
       x: [B, H, W, C].
@@ -47,7 +47,7 @@ def split_patches(x: jax.Array, patch: int) -> jax.Array:
 
 
 def join_patches(patches: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    """The map of all its patches: the inverse of `split_patches`.
+    """Joins all patches into a map; the inverse of `split_patches`.
 
     Args:
       patches: [B, N, p, p, C].
@@ -68,24 +68,24 @@ def join_patches(patches: jax.Array, grid: tuple[int, int]) -> jax.Array:
 
 
 def split_windows(x: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    """The sites of a map in each patch of a lattice, as tokens.
+    """Splits a map into the patches of a grid, with the sites of each patch as tokens.
 
     Args:
       x: [B, H, W, C]; at stride s, a patch of 32 pixels has w = 32 / s sites on a side.
       grid: rows and columns of patches, static.
 
     Returns:
-      [B, N, w w, C], the sites of a window by rows.
+      [B, N, w w, C], the sites of a window in row-major order.
 
     Raises:
-      ValueError: if the lattice does not divide the map into squares.
+      ValueError: if the grid does not divide the map into squares.
     """
     windows = split_patches(x, _side_in(x, grid))
     return windows.reshape(*windows.shape[:2], -1, x.shape[-1])
 
 
-def join_windows(windows: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    """The map [B, H, W, C] of all its windows [B, N, w w, C]: the inverse of `split_windows`.
+def join_patch_windows(windows: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    """Joins all windows [B, N, w w, C] into a map [B, H, W, C]; the inverse of `split_windows`.
 
     Raises:
       ValueError: if the windows are not those of square patches of the grid.
@@ -107,9 +107,9 @@ def _side_in(x: jax.Array, grid: tuple[int, int]) -> int:
 
 
 def largest_in(values: jax.Array, side: int) -> jax.Array:
-    """The largest value in each square of `side` sites: [B, H, W] to [B, H / side, W / side] float32.
+    """Computes the maximum of each square of `side` sites: [B, H, W] to [B, H / side, W / side] float32.
 
-    Of a target mask: whether the square has a target pixel.
+    For a target mask it tells whether the square has a target pixel.
     """
     batch, height, width = values.shape
     rows, cols = grid_of(height, width, side)
@@ -120,14 +120,14 @@ def largest_in(values: jax.Array, side: int) -> jax.Array:
 
 
 def top_patches(scores: jax.Array, number: int) -> jax.Array:
-    """The patches with the highest scores.
+    """Returns the patches with the highest scores.
 
     Args:
       scores: [B, h, w]; minus infinity excludes a patch as long as enough others are left.
       number: K, static.
 
     Returns:
-      [B, K] int32 indices into the h w patches by rows, rising; without gradient.
+      [B, K] int32 row-major indices of the h w patches in ascending order; without gradient.
 
     Raises:
       UserError: if K is not in 1..h w.
@@ -140,17 +140,17 @@ def top_patches(scores: jax.Array, number: int) -> jax.Array:
 
 
 def take_patches(patches: jax.Array, indices: jax.Array) -> jax.Array:
-    """Some of the patches: [B, N, ...] and [B, K] to [B, K, ...]."""
+    """Takes some of the patches: [B, N, ...] and indices [B, K] to [B, K, ...]."""
     return jax.vmap(lambda one, index: one[index])(patches, indices)
 
 
 def put_patches(patches: jax.Array, indices: jax.Array, values: jax.Array) -> jax.Array:
-    """All patches with some of them replaced.
+    """Replaces some of the patches.
 
     Args:
       patches: [B, N, ...].
-      indices: [B, K], distinct in a row.
-      values: [B, K, ...] for these patches, of the same type.
+      indices: [B, K], distinct in each row.
+      values: [B, K, ...], the new patches, of the same dtype.
 
     Returns:
       [B, N, ...].
@@ -160,19 +160,19 @@ def put_patches(patches: jax.Array, indices: jax.Array, values: jax.Array) -> ja
 
 
 def gather_patches(x: jax.Array, indices: jax.Array, patch: int, halo: int = 0, fill: float = 0) -> jax.Array:
-    """Patches of a map, with what lies around them.
+    """Gathers patches of a map together with their surroundings.
 
     Args:
       x: [B, H, W, C].
-      indices: [B, K] of patches, by rows.
+      indices: [B, K], row-major indices of patches.
       patch: p, side in sites.
-      halo: h, sites taken on every side.
-      fill: what lies outside the map.
+      halo: h, number of sites added on every side.
+      fill: value outside the map.
 
     Returns:
       [B, K, p + 2 h, p + 2 h, C].
     """
-    cols = grid_of(*x.shape[1:3], patch)[1]
+    cols = grid_of(x.shape[1], x.shape[2], patch)[1]
     side = patch + 2 * halo
     padded = jnp.pad(x, ((0, 0), (halo, halo), (halo, halo), (0, 0)), constant_values=fill)
 
@@ -183,10 +183,10 @@ def gather_patches(x: jax.Array, indices: jax.Array, patch: int, halo: int = 0, 
 
 
 def rows_of_sites(indices: jax.Array, grid: tuple[int, int], patch: int) -> jax.Array:
-    """Where each site of a map stands among the kept patches, [B, K, p, p] seen as B K p p rows.
+    """Returns the row number of each site of a map among the kept patches, [B, K, p, p] viewed as B K p p rows.
 
     Args:
-      indices: [B, K] of patches, distinct in a row.
+      indices: [B, K] of patches, distinct in each row.
       grid: rows and columns of patches, static.
       patch: p, side in sites.
 
@@ -205,7 +205,7 @@ def rows_of_sites(indices: jax.Array, grid: tuple[int, int], patch: int) -> jax.
 
 
 def take_rows(x: jax.Array, rows: jax.Array) -> jax.Array:
-    """Rows of x [..., C] by their numbers, zeros past the last: [*rows.shape, C]."""
+    """Takes rows of x [..., C] by their numbers, zeros past the last row: [*rows.shape, C]."""
     return x.reshape(-1, x.shape[-1]).at[rows].get(mode="fill", fill_value=0)
 
 
@@ -213,21 +213,21 @@ def take_rows(x: jax.Array, rows: jax.Array) -> jax.Array:
 
 
 def mask_of(indices: jax.Array, grid: tuple[int, int]) -> jax.Array:
-    """The mask [B, h, w] float32 of chosen patches [B, K]."""
+    """Returns the mask [B, h, w] float32 of selected patches [B, K]."""
     batch = indices.shape[0]
     empty = jnp.zeros((batch, grid[0] * grid[1]), jnp.float32)
     return put_patches(empty, indices, jnp.ones(indices.shape, jnp.float32)).reshape(batch, *grid)
 
 
 def expand_mask(mask: jax.Array, patch: int) -> jax.Array:
-    """A mask of patches [B, h, w] for every site: [B, h p, w p, 1]."""
+    """Expands a mask of patches [B, h, w] to every site: [B, h p, w p, 1]."""
     return jnp.repeat(jnp.repeat(mask, patch, axis=1), patch, axis=2)[..., None]
 
 
 def mask_side(x: jax.Array, mask: jax.Array) -> int:
-    """The side in sites of the patches of a mask [B, h, w] over a map [B, H, W, C].
+    """Returns the side in sites of the patches of a mask [B, h, w] over a map [B, H, W, C].
 
     Raises:
       ValueError: if they do not divide the map into squares.
     """
-    return _side_in(x, mask.shape[1:3])
+    return _side_in(x, (mask.shape[1], mask.shape[2]))

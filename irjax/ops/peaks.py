@@ -1,7 +1,7 @@
-"""Heatmap to points: non-maximum suppression, the N highest peaks, sub-cell refinement.
+"""Decoding of heatmaps to points: non-maximum suppression, the N highest peaks, sub-cell refinement.
 
-Source: SPIRE (arXiv 2604.05363), Section 3.4, Eqs. 8-10, as its published evaluation code decodes; deviations are named
-in `decode_heatmap`.
+Source: SPIRE (arXiv 2604.05363), Section 3.4, Eqs. 8-10, as decoded by its published evaluation code; deviations are
+listed in `decode_heatmap`.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from irjax.types import Array, Detections
 
 
 def _max_pool_3x3(maps: jax.Array) -> jax.Array:
-    """Maximum over the 3x3 neighbourhood, [..., H, W] to the same shape; outside counts as the lowest value."""
+    """Computes the 3x3 maximum, [..., H, W] to the same shape; outside counts as the lowest value."""
     lowest = jnp.array(-jnp.inf if jnp.issubdtype(maps.dtype, jnp.floating) else jnp.iinfo(maps.dtype).min, maps.dtype)
     window = (1,) * (maps.ndim - 2) + (3, 3)
     return jax.lax.reduce_window(maps, lowest, jax.lax.max, window, (1,) * maps.ndim, "SAME")
 
 
 def _first_of_plateau(heatmap: jax.Array, peak: jax.Array) -> jax.Array:
-    """Keeps the raster-first cell of every 8-connected group of peaks. [B, H, W] each, bool out.
+    """Keeps the raster-first cell of every 8-connected group of peaks; [B, H, W] each, bool out.
 
-    Neighbouring peaks have equal values by definition, so a group is one plateau. Isolated peaks settle in one round.
+    Neighbouring peaks have equal values by definition, so a group is one plateau. Isolated peaks take one iteration.
     """
     height, width = heatmap.shape[-2:]
     order = height * width - jnp.arange(height * width, dtype=jnp.int32).reshape(height, width)
@@ -41,7 +41,7 @@ def _first_of_plateau(heatmap: jax.Array, peak: jax.Array) -> jax.Array:
 
 
 def _refine(heatmap: jax.Array, rows: jax.Array, cols: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Sign of the slope across each peak, in -1, 0, 1, for x and y; zero within a cell of the border."""
+    """Returns the sign (-1, 0, 1) of the slope across each peak for x and y; zero within a cell of the border."""
     height, width = heatmap.shape[-2:]
     inside = (cols > 1) & (cols < width - 1) & (rows > 1) & (rows < height - 1)
     take = jax.vmap(lambda plane, r, c: plane[jnp.clip(r, 0, height - 1), jnp.clip(c, 0, width - 1)])
@@ -50,8 +50,7 @@ def _refine(heatmap: jax.Array, rows: jax.Array, cols: jax.Array) -> tuple[jax.A
     return jnp.where(inside, jnp.sign(slope_x), 0.0), jnp.where(inside, jnp.sign(slope_y), 0.0)
 
 
-# Compiled once for each shape also where it is called outside of jit: the loop over plateaus would be compiled anew in
-# every call.
+# Jitted, because the loop over plateaus would be compiled again in every call outside of jit.
 @functools.partial(jax.jit, static_argnames=("max_detections", "stride", "refine"))
 def decode_heatmap(
     heatmap: Array,
@@ -67,17 +66,17 @@ def decode_heatmap(
     A cell is a peak if it equals the maximum of its 3x3 neighbourhood and exceeds `threshold`.
 
     Args:
-      heatmap: [B, H, W] or [H, W] float32, raw network output; cell (u, v) stands for pixel (stride u, stride v).
+      heatmap: [B, H, W] or [H, W] float32, raw network output; cell (u, v) corresponds to pixel (stride u, stride v).
       threshold: lowest score, exclusive; may be traced.
-      max_detections: N, static. The published code keeps 8, which caps its recall.
+      max_detections: N, static. The published code keeps 8, which limits its recall.
       stride: pixels per cell, static.
       relative_threshold: if given, peaks lower than ``(1 - relative_threshold)`` times the highest are dropped
         (``value_range`` in the published code, absent from the paper).
-      refine: moves each point by ``1 / stride`` of a cell towards its higher neighbour, per axis. Static.
+      refine: move each point by ``1 / stride`` of a cell towards its higher neighbour along each axis. Static.
 
     Returns:
-      Detections in pixels of the image the heatmap was computed from: points [B, N, 2], scores [B, N], valid [B, N],
-      without the batch axis if `heatmap` had none. Scores are differentiable, points are not.
+      Detections in pixels of the image from which the heatmap was computed: points [B, N, 2], scores [B, N], valid [B,
+      N], without the batch axis if `heatmap` had none. Scores are differentiable, points are not.
 
     Raises:
       UserError: if `heatmap` has another rank or `max_detections` is not between 1 and H W.

@@ -1,7 +1,7 @@
-"""Connected regions of a target mask, on the host: their centroids, areas and boxes.
+"""Connected regions of a target mask on the host: their centroids, areas and boxes.
 
-Regions are numbered in raster order of their first pixel, and 8-connected where nothing else is said: that is how the
-field counts targets.
+Regions are numbered in raster order of their first pixel, and are 8-connected unless stated otherwise, as is usual for
+counting small targets.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Regions:
         return len(self.areas)
 
     def peaks(self, values: np.ndarray) -> np.ndarray:
-        """The highest of the values [H, W] on each region: [K], of their type."""
+        """Returns the maximum of the values [H, W] on each region: [K], of their dtype."""
         pixels = np.flatnonzero(self.labels)
         highest = np.full(len(self), -np.inf, values.dtype)
         np.maximum.at(highest, self.labels.reshape(-1)[pixels] - 1, values.reshape(-1)[pixels])
@@ -46,11 +46,11 @@ def find_regions(mask: np.ndarray, connectivity: int = 8) -> Regions:
     """Finds the connected regions of a mask.
 
     Args:
-      mask: [H, W] bool (or any type; nonzero is target).
-      connectivity: 8 (pixels that share a corner are one region) or 4.
+      mask: [H, W] bool (or any dtype; nonzero is target).
+      connectivity: 8 (pixels that share a corner are connected) or 4.
 
     Returns:
-      The regions in raster order, as scikit-image numbers them; all arrays are empty along K where the mask is.
+      The regions in raster order, as scikit-image numbers them; for an empty mask all arrays are empty along K.
 
     Raises:
       UserError: if the mask is not two-dimensional or `connectivity` is neither 4 nor 8.
@@ -63,7 +63,7 @@ def find_regions(mask: np.ndarray, connectivity: int = 8) -> Regions:
     if connectivity not in _STRUCTURES:
         raise UserError(f"connectivity must be 4 or 8, got {connectivity}")
     labels = np.zeros(mask.shape, np.int32)
-    # Targets are a handful of pixels: after one pass that finds them, the work is on those pixels alone.
+    # Targets have few pixels, so after one pass that finds them only those pixels are processed.
     pixels = np.flatnonzero(mask)
     if not pixels.size:
         return Regions(labels, np.zeros((0, 2)), np.zeros(0, np.int64), np.zeros((0, 4), np.int64))
@@ -85,14 +85,6 @@ def find_regions(mask: np.ndarray, connectivity: int = 8) -> Regions:
     return Regions(labels, centroids, areas.astype(np.int64), boxes.astype(np.int64))
 
 
-def resize_mask(mask: np.ndarray, side: int) -> np.ndarray:
-    """A mask [H, W] bool or uint8 on a square of `side` pixels, nearest neighbour with Pillow; same type."""
-    from PIL import Image
-
-    image = Image.fromarray(mask.astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST)
-    return np.asarray(image).astype(mask.dtype)
-
-
 def points_from_mask(mask: np.ndarray) -> np.ndarray:
-    """Target centroids of a mask [H, W]: [K, 2] float32 (x, y) in pixels, in raster order of their regions."""
+    """Returns the target centroids of a mask [H, W]: [K, 2] float32 (x, y) in pixels, in raster order."""
     return find_regions(mask).centroids.astype(np.float32)

@@ -1,7 +1,7 @@
-"""Sliding windows: an image larger than a network's square as overlapping squares, and their maps joined again.
+"""Sliding windows: splitting a large image into overlapping squares of the network's size, and joining their maps.
 
-The windows lie on a grid, so joining goes along one axis after the other. Where windows overlap, their maps are
-averaged with weights that fall linearly to the border of each window, where the network sees least.
+The windows form a grid, so joining proceeds along one axis after the other. Where windows overlap, their maps are
+averaged with weights that fall linearly to the border of each window, where the network has the least context.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from irjax.types import Array
 
 
 def overlap_of(size: int) -> int:
-    """Least overlap of neighbouring windows of this side, both in pixels, wherever irjax slides: a quarter."""
+    """Returns irjax's least overlap of neighbouring windows of this side, both in pixels: a quarter."""
     return size // 4
 
 
 def check_slide(slide: bool, enlarge: bool, prefix: str = "") -> None:
-    """Windows keep the resolution of an image; one that is smaller must not be enlarged then.
+    """Checks that sliding windows, which keep an image's resolution, are not combined with enlarging smaller images.
 
     Raises:
-      UserError: if both are on; `prefix` stands before their names.
+      UserError: if both are on; `prefix` precedes their names.
     """
     if slide and enlarge:
         raise UserError(f"{prefix}slide keeps the images' resolution: it needs {prefix}enlarge off")
 
 
 def window_starts(length: int, size: int, overlap: int) -> tuple[int, ...]:
-    """First pixels of the fewest windows that cover an axis, evenly spread.
+    """Returns the first pixels of the fewest windows that cover an axis, evenly spaced.
 
     Args:
-      length: of the axis in pixels.
+      length: length of the axis in pixels.
       size: side S of a window in pixels.
       overlap: least overlap of neighbours in pixels, 0 to S - 1.
 
@@ -43,7 +43,7 @@ def window_starts(length: int, size: int, overlap: int) -> tuple[int, ...]:
       From 0 to ``length - size``; ``(0,)`` where one window covers the axis.
 
     Raises:
-      UserError: if the overlap is out of its range.
+      UserError: if the overlap is out of range.
     """
     if not 0 <= overlap < size:
         raise UserError(f"the overlap of windows of {size} pixels must be in 0..{size - 1}, got {overlap}")
@@ -58,7 +58,7 @@ def _grid(height: int, width: int, size: int, overlap: int) -> tuple[tuple[int, 
 
 
 def window_origins(height: int, width: int, size: int, overlap: int) -> np.ndarray:
-    """Where the first pixel of each window of an image lies in it.
+    """Returns the position of each window's first pixel in the image.
 
     Returns:
       [n, 2] int64 (x, y), in the order of `cut_windows`; negative where the image is smaller than a window.
@@ -69,49 +69,49 @@ def window_origins(height: int, width: int, size: int, overlap: int) -> np.ndarr
 
 
 def _margins(length: int, size: int) -> tuple[int, int]:
-    """What a side shorter than a window is widened by; the image lies where `irjax.ops.letterbox` puts it."""
+    """Returns the padding of a side shorter than a window, placing the image as `irjax.ops.letterbox` does."""
     missing = max(size - length, 0)
     return missing // 2, missing - missing // 2
 
 
 def in_window(points: Array, size: int) -> Array:
-    """Which points [..., 2] (x, y), in pixels of a window of this side, have their pixel in it: [...] bool."""
+    """Tests which points [..., 2] (x, y), in pixels of a window of this side, have their pixel in it: [...] bool."""
     return ((points >= -0.5) & (points < size - 0.5)).all(axis=-1)
 
 
 def widen(image: Array, size: int) -> Array:
-    """Centres an image between its mirror images where a side is shorter than a window: [..., H, W] to at least S."""
+    """Pads an image, centred, with its mirror images where a side is shorter than a window: at least [..., S, S]."""
     xp = np if isinstance(image, np.ndarray) else jnp
     margins = [(0, 0)] * (image.ndim - 2) + [_margins(length, size) for length in image.shape[-2:]]
     return xp.pad(image, margins, mode="symmetric")
 
 
 def cut_windows(image: Array, size: int, overlap: int) -> Array:
-    """Cuts an image into windows, row by row.
+    """Cuts an image into windows, in row-major order.
 
     Args:
       image: [..., H, W]; numpy in, numpy out, JAX in, JAX out.
-      size: side S of a window in pixels. A shorter side of the image is centred between its mirror images: a network
-        that pools over all it sees (channel attention) is thrown off by empty margins.
+      size: side S of a window in pixels. A shorter side of the image is padded on both ends with its mirror image,
+        because empty margins disturb a network that pools over its whole input (channel attention).
       overlap: least overlap of neighbours in pixels.
 
     Returns:
-      [n, ..., S, S] of the same type.
+      [n, ..., S, S] of the same dtype.
     """
     xp = np if isinstance(image, np.ndarray) else jnp
-    rows, cols = _grid(*image.shape[-2:], size, overlap)
+    rows, cols = _grid(image.shape[-2], image.shape[-1], size, overlap)
     image = widen(image, size)
     return xp.stack([image[..., y : y + size, x : x + size] for y in rows for x in cols])
 
 
 def join_windows(maps: Array, height: int, width: int, overlap: int) -> Array:
-    """The inverse of `cut_windows` for maps of the windows.
+    """Joins maps of windows; the inverse of `cut_windows`.
 
     Args:
       maps: [n, ..., S, S] floating point, in the order of `cut_windows`; numpy in, numpy out, JAX in, JAX out.
       height: H of the image in pixels.
       width: W of the image in pixels.
-      overlap: as they were cut.
+      overlap: the overlap with which they were cut.
 
     Returns:
       [..., H, W].
@@ -134,7 +134,7 @@ def join_windows(maps: Array, height: int, width: int, overlap: int) -> Array:
 
 
 def _join(maps: Sequence[Array], starts: Sequence[int], length: int, axis: int) -> Array:
-    """Windows along one axis, averaged where they overlap."""
+    """Joins windows along one axis, averaging them where they overlap."""
     if len(starts) == 1:
         return maps[0]
     xp = np if isinstance(maps[0], np.ndarray) else jnp
@@ -153,17 +153,17 @@ def _join(maps: Sequence[Array], starts: Sequence[int], length: int, axis: int) 
 
 
 def restore_map(maps: np.ndarray, height: int, width: int, *, enlarge: bool, slide: bool) -> np.ndarray:
-    """The map of one image at its own size, from those of its canvas or windows.
+    """Restores the map of one image at its own size from the maps of its canvas or windows.
 
     Args:
       maps: [n, S, S] floating point: one canvas, or all windows with `slide`.
       height: H of the image in pixels.
       width: W of the image in pixels.
       enlarge: whether smaller images were scaled up to the canvas.
-      slide: whether the maps are of windows (`overlap_of` their size) rather than of one canvas.
+      slide: whether the maps are those of windows (with `overlap_of` their size) rather than of one canvas.
 
     Returns:
-      [H, W] float32. Interpolation, and the mean where windows overlap, can leave the range of the maps by a rounding.
+      [H, W] float32. Interpolation, and averaging where windows overlap, can exceed the range of the maps by rounding.
 
     Raises:
       UserError: if the number of maps is not that of such an image.

@@ -1,1 +1,1 @@
-"""What people look at: tables, curves, overlays, and prediction files."""
+"""Output for people: tables, curves, overlays and HTML pages."""

@@ -1,4 +1,4 @@
-"""Precision-recall, ROC and threshold curves, as pictures."""
+"""Plots of precision-recall, ROC, threshold, training and selection curves."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from irjax.io.files import atomic_path
 from irjax.metrics.curves import Sweep
 from irjax.metrics.histograms import ScoreHistogram
-from irjax.reports.files import atomic_path
 
-# Okabe and Ito's palette: told apart with every common colour blindness, and in this order also in print.
+# The palette of Okabe and Ito, distinguishable with all common forms of colour blindness and, in this order, in print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _ROC_AXES = {
     "target": ("Fa per pixel", "recall (Pd)"),
@@ -20,18 +20,18 @@ _ROC_AXES = {
 
 
 def figure_of(width: float, height: float):
-    """An empty figure of so many inches."""
+    """Creates an empty figure, with width and height in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    # Not pyplot: it keeps every figure it made, and picks a window system.
+    # pyplot would keep a reference to every figure and select a GUI backend.
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def save_figure(figure, path: str | os.PathLike) -> None:
-    """Writes it, whole or not at all; the ending of the path says the format."""
+    """Writes a figure atomically; the extension of the path gives the format."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150)
 
@@ -45,11 +45,11 @@ def _tidy(axes) -> None:
 def plot_precision_recall(
     path: str | os.PathLike, sweeps: Mapping[str, Sweep], *, thresholds: Mapping[str, float] | None = None
 ) -> None:
-    """Draws precision against recall over lines of equal F1, a curve for each sweep.
+    """Plots precision against recall, one curve per sweep, with lines of constant F1 in the background.
 
     Args:
-      path: of the picture; the ending says the format (PNG, SVG, PDF).
-      sweeps: {label: sweep}, best over all scores (`centroid_sweep` without thresholds).
+      path: path of the image; the extension gives the format (PNG, SVG, PDF).
+      sweeps: {label: sweep}, preferably over all scores (`centroid_sweep` without thresholds).
       thresholds: {label: threshold in use}, marked by a dot.
     """
     figure = figure_of(5.4, 4.6)
@@ -68,7 +68,7 @@ def plot_precision_recall(
         recall, precision = sweep.recall[seen], sweep.precision[seen]
         axes.plot(recall, precision, color=colour, linewidth=1.8, label=text, zorder=3)
         if thresholds and title in thresholds and seen.any():
-            # The first threshold not below the one in use has the same detections.
+            # The first threshold not below the one in use gives the same detections.
             index = min(int(np.searchsorted(sweep.thresholds[seen], thresholds[title])), seen.sum() - 1)
             used = f"threshold {thresholds[title]:g}"
             axes.plot(recall[index], precision[index], "o", color=colour, markersize=7, markeredgecolor="white",
@@ -81,12 +81,12 @@ def plot_precision_recall(
 
 
 def plot_threshold_curves(path: str | os.PathLike, sweep: Sweep, *, threshold: float | None = None) -> None:
-    """Draws precision, recall and F1 over the threshold, and false alarms per pixel below on a logarithmic scale.
+    """Plots precision, recall and F1 against the threshold, and below them false alarms per pixel on a log scale.
 
     Args:
-      path: of the picture.
-      sweep: over thresholds.
-      threshold: the one in use, marked by a vertical line.
+      path: path of the image.
+      sweep: the sweep over thresholds.
+      threshold: the threshold in use, marked by a vertical line.
     """
     figure = figure_of(6.0, 5.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
@@ -114,13 +114,13 @@ def plot_threshold_curves(path: str | os.PathLike, sweep: Sweep, *, threshold: f
 
 
 def plot_roc(path: str | os.PathLike, title: str, sweep: Sweep, histogram: ScoreHistogram | None = None) -> None:
-    """Draws the share of targets found against false alarms per pixel, and beside it the ROC of pixels.
+    """Plots Pd of the targets against false alarms per pixel, and beside it the ROC curve of pixels.
 
     Args:
-      path: of the picture.
-      title: of the targets' protocol.
-      sweep: matched again at each threshold.
-      histogram: of target and background pixels; None leaves the pixels out.
+      path: path of the image.
+      title: name of the protocol used for the targets.
+      sweep: the sweep, matched again at each threshold.
+      histogram: scores of target and background pixels; None omits the ROC of pixels.
     """
     figure = figure_of(10.0 if histogram is not None else 5.4, 4.4)
     axes = figure.subplots(1, 2 if histogram is not None else 1, squeeze=False)[0]
@@ -133,10 +133,10 @@ def plot_roc(path: str | os.PathLike, title: str, sweep: Sweep, histogram: Score
 
 
 def plot_rocs(path: str | os.PathLike, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], level: str) -> None:
-    """Draws the ROC of several methods in one picture.
+    """Plots the ROC curves of several methods in one figure.
 
     Args:
-      path: of the picture; its ending says the format.
+      path: path of the image; the extension gives the format.
       curves: {label: false alarm rates and detection rates, as `irjax evaluate` writes them to roc.csv}.
       level: `pixel` or `target`.
     """
@@ -151,12 +151,12 @@ def plot_rocs(path: str | os.PathLike, curves: Mapping[str, tuple[np.ndarray, np
 def plot_learning(
     path: str | os.PathLike, loss: tuple[Sequence[float], Sequence[float]], chosen: tuple[str, Sequence, Sequence]
 ) -> None:
-    """Draws the training loss of a run, and below it the metric that chooses its checkpoint, against the time it took.
+    """Plots the training loss of a run, and below it the metric that selects its checkpoint, against the elapsed time.
 
     Args:
-      path: of the picture; the ending says the format (PNG, SVG, PDF).
-      loss: minutes, and the loss then; nan is left out.
-      chosen: name of the metric, minutes of the validations, and its values; none: no lower part.
+      path: path of the image; the extension gives the format (PNG, SVG, PDF).
+      loss: minutes and the loss at these times; nan is not drawn.
+      chosen: name of the metric, minutes of the validations, and its values; without values, the lower part is omitted.
     """
     name, minutes, values = chosen
     figure = figure_of(6.4, 5.2 if len(values) else 3.0)
@@ -175,10 +175,10 @@ def plot_learning(
 def plot_selection(
     path: str | os.PathLike, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], selected: int | None = None
 ) -> None:
-    """Draws coverage and recall of the K most relevant patches against K.
+    """Plots coverage and recall of the K most relevant patches against K.
 
     Args:
-      path: of the picture; the ending says the format (PNG, SVG, PDF).
+      path: path of the image; the extension gives the format (PNG, SVG, PDF).
       curves: {label: (coverage, recall)}, for K = 1, 2, ...
       selected: the K in use, marked by a line.
     """

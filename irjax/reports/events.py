@@ -1,6 +1,7 @@
-"""What there is to see in a scored image: hits, misses, false detections, and the cut-outs that show them enlarged.
+"""Hits, misses and false detections in a scored image, and the cut-outs that show them enlarged.
 
-Colours are from Okabe and Ito's palette and each kind has its own shape: pictures survive colour blindness and print.
+Colours are from the palette of Okabe and Ito and each kind has its own marker, so that images remain readable with
+colour blindness and in print.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from irjax.metrics.matching import match
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """A kind of event: its name in legends, its colour, and its marker as matplotlib calls it."""
+    """A kind of event: its name in legends, its colour, and its matplotlib marker."""
 
     label: str
     colour: str
@@ -30,7 +31,7 @@ FOUND = Kind("detection", "#009E73", "o")
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """One thing to look at: of which kind, where, its score and its distance from the target, where it has them."""
+    """A hit, miss or detection at (x, y), with its score and its distance from the target; nan where undefined."""
 
     kind: Kind
     x: float
@@ -49,17 +50,17 @@ class Inset:
     events: tuple[Event, ...]
 
     def holds(self, event: Event, margin: float = 2.0) -> bool:
-        """Whether an event lies in the cut-out, not at its very edge."""
+        """Returns whether an event lies in the cut-out, at least `margin` pixels from its border."""
         right, bottom = self.left + self.side - 1, self.top + self.side - 1
         inside_x = self.left + margin <= event.x <= right - margin
         return inside_x and self.top + margin <= event.y <= bottom - margin
 
     def cut(self, image: np.ndarray) -> np.ndarray:
-        """That part of an image [H, W]; smaller where the image ends."""
+        """Cuts this part out of an image [H, W]; the result is smaller at the image border."""
         return image[self.top : self.top + self.side, self.left : self.left + self.side]
 
     def caption(self) -> str:
-        """What is in it, such as "missed; 3 false up to 0.88"."""
+        """Describes the events in the cut-out, such as "missed; 3 false up to 0.88"."""
         parts = []
         for kind in (MISS, FALSE, HIT, FOUND):
             events = [event for event in self.events if event.kind is kind]
@@ -78,38 +79,51 @@ class Inset:
         return "; ".join(parts)
 
 
+def event_at(kind: Kind, point: np.ndarray, score: float = np.nan, distance: float = np.nan) -> Event:
+    """Creates an event at a point [2] (x, y)."""
+    x, y = point
+    return Event(kind, x, y, score, distance)
+
+
 def find_events(
     predictions: PointPredictions, truths: np.ndarray, limit: float, *, inclusive: bool = True
 ) -> list[Event]:
-    """Misses, then false detections by falling score, then hits by rising score: the worst first.
+    """Finds the events of an image by optimal matching.
 
     Args:
       predictions: detected points and scores.
       truths: [K, 2] (x, y) true points.
-      limit: largest distance of a match in pixels; the matching is optimal.
+      limit: largest distance of a match in pixels.
       inclusive: whether a distance of exactly `limit` matches.
+
+    Returns:
+      The events, worst first: misses, then false detections by decreasing score, then hits by increasing score.
     """
     matching = match(truths, predictions.points, limit=limit, inclusive=inclusive)
     missed = np.setdiff1d(np.arange(len(truths)), matching.truths)
     false = np.setdiff1d(np.arange(len(predictions)), matching.predictions)
     points, scores = predictions.points, predictions.scores
-    events = [Event(MISS, *truths[index]) for index in missed]
-    events += [Event(FALSE, *points[i], scores[i]) for i in false[np.argsort(-scores[false], kind="stable")]]
+    assert scores is not None  # filled in by PointPredictions
+    events = [event_at(MISS, truths[index]) for index in missed]
+    events += [event_at(FALSE, points[i], scores[i]) for i in false[np.argsort(-scores[false], kind="stable")]]
     for index in np.argsort(scores[matching.predictions], kind="stable"):
         hit = matching.predictions[index]
-        events.append(Event(HIT, *points[hit], scores[hit], matching.distances[index]))
+        events.append(event_at(HIT, points[hit], scores[hit], matching.distances[index]))
     return events
 
 
 def find_insets(events: list[Event], shape: tuple[int, int], side: int) -> list[Inset]:
-    """Cut-outs that together show every event: one around the first event, then one around the first not yet shown."""
+    """Finds square cut-outs that together show every event.
+
+    Each cut-out is centred on the first event that the earlier ones do not show.
+    """
     insets: list[Inset] = []
     for event in events:
         if not any(inset.holds(event) for inset in insets):
             left = int(np.clip(round(event.x) - side // 2, 0, max(shape[1] - side, 0)))
             top = int(np.clip(round(event.y) - side // 2, 0, max(shape[0] - side, 0)))
             insets.append(Inset(left, top, side, ()))
-    # Cut-outs may overlap; each shows and counts all that is in it.
+    # Cut-outs may overlap; each lists all events inside it.
     return [
         dataclasses.replace(inset, events=tuple(event for event in events if inset.holds(event, -0.5)))
         for inset in insets
@@ -117,6 +131,6 @@ def find_insets(events: list[Event], shape: tuple[int, int], side: int) -> list[
 
 
 def contrast(image: np.ndarray, low: float = 0.5, high: float = 99.9) -> tuple[float, float]:
-    """The gray values that are shown black and white: two percentiles of the image, never equal."""
+    """Returns the gray values shown as black and white: two percentiles of the image, never equal."""
     bottom, top = np.percentile(image, (low, high))
     return float(bottom), float(max(top, bottom + 1e-6))

@@ -1,42 +1,114 @@
-"""A report as one page that stands alone: no network, no files beside it, readable in the dark and on paper."""
+"""Report as one self-contained HTML page: no network, no other files, with a dark mode and a print layout."""
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-import irjax
 from irjax.metrics.curves import Sweep
+from irjax.metrics.evaluation import Evaluation
+from irjax.metrics.histograms import ScoreHistogram
+from irjax.metrics.inputs import PointPredictions, PointTruth
 from irjax.reports import svg, tables
-from irjax.reports.artefacts import LEVEL, Result, image_row, worst_rows
 from irjax.reports.events import FALSE, HIT, MISS, Event, Inset, find_events, find_insets
 from irjax.reports.html_style import CSS, SCRIPT
-from irjax.reports.scoring import View
 
-_ROWS = 100  # of the table of images
-_CASES = 12  # images that are drawn
-_INSETS = 6  # of each
-_SIDE = 25  # pixels of a cut-out and of the surface beside it
-_BYTES = 4_000_000  # after which no more images are drawn
+ROWS = 100  # rows of the table of images
+CASES = 12  # images that are drawn
+_INSETS = 6  # cut-outs per image
+_SIDE = 25  # side of a cut-out and its surface plot, in pixels
+_BYTES = 4_000_000  # limit on the size of all drawn images
 
 
-def page(result: Result) -> str:
-    """The report page of a scored prediction set.
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What is drawn of one image.
+
+    Attributes:
+      image: [H, W], the image, or the predicted map or the true mask if there is no image.
+      points: the detections, with scores.
+      truth: the true points and the image size.
+      response: [H, W] predicted probabilities, or None for points.
+      mask: [H, W] bool, the true mask, or None.
+      predicted: [H, W] bool, the predicted mask, or None.
+      pictured: what `image` is: "image", "predicted map" or "true mask".
+    """
+
+    image: np.ndarray
+    points: PointPredictions
+    truth: PointTruth
+    response: np.ndarray | None
+    mask: np.ndarray | None
+    predicted: np.ndarray | None
+    pictured: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """Content of a report page.
+
+    Attributes:
+      title: title of the predictions.
+      program: name and version of the program that scored them.
+      facts: (name, text) pairs for the head of the page.
+      evaluations: {protocol: evaluation}.
+      reference: the evaluation that curves and images belong to.
+      intervals: {protocol: {metric: (low, high)}}.
+      level: confidence level of the intervals.
+      samples: number of bootstrap resamples.
+      seed: seed of the bootstrap.
+      flaws: {known flaw: names of the protocols that have it}.
+      is_maps: whether the predictions are maps.
+      threshold: the threshold in effect under the reference protocol; None if all points count.
+      curve: sweep over every score (for maps, over the thresholds of `grid`).
+      grid: sweep over a grid of thresholds.
+      histogram: scores of the maps' pixels; None for points.
+      rows: errors of the worst images, most errors first.
+      cases: (index, errors) of the images to draw.
+      errors: whether the images in `cases` have errors.
+      view: returns what to draw of the image with a given index.
+    """
+
+    title: str
+    program: str
+    facts: Sequence[tuple[str, str]]
+    evaluations: Mapping[str, Evaluation]
+    reference: Evaluation
+    intervals: Mapping[str, Mapping[str, tuple[float, float]]]
+    level: float
+    samples: int
+    seed: int
+    flaws: Mapping[str, Sequence[str]]
+    is_maps: bool
+    threshold: float | None
+    curve: Sweep
+    grid: Sweep
+    histogram: ScoreHistogram | None
+    rows: Sequence[Mapping[str, Any]]
+    cases: Sequence[tuple[int, Mapping[str, Any]]]
+    errors: bool
+    view: Callable[[int], View]
+
+
+def page(data: Page) -> str:
+    """Builds the report page of a scored prediction set.
 
     Args:
-      result: what was scored; its images are read once more, to be drawn.
+      data: the content of the page; the images to draw are read again.
 
     Returns:
-      HTML.
+      The HTML text.
 
     Raises:
       UserError: if an image cannot be read.
     """
-    title = f"{result.scorer.predictions.title}: evaluation"
-    body = "".join([_head(result), _numbers(result), _charts(result), _images(result), _cases(result)])
+    title = f"{data.title}: evaluation"
+    body = "".join([_head(data), _numbers(data), _charts(data), _images(data), _cases(data)])
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -47,25 +119,16 @@ def page(result: Result) -> str:
     )
 
 
-def _head(result: Result) -> str:
-    scorer, reference = result.scorer, result.scores.reference
-    total = reference.total
-    kind = "maps" if result.is_maps else "points"
-    facts = [
-        ("Predictions", f"{scorer.predictions.path or scorer.predictions.title} ({kind})"),
-        ("Images", f"{total.images}, with {total.truths} targets on {total.pixels:,} pixels"),
-        *(("Protocol", rule) for rule in result.rules()),
-        *((line.partition(":")[0].capitalize(), line.partition(":")[2].strip()) for line in result.readings()),
-    ]
-    rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in facts)
+def _head(data: Page) -> str:
+    rows = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd>" for name, value in data.facts)
     return (
-        f"<h1>{html.escape(scorer.predictions.title)}</h1>"
-        f'<p class="lead">Evaluation of infrared small target detection, irjax {irjax.__version__}</p><dl>{rows}</dl>'
+        f"<h1>{html.escape(data.title)}</h1>"
+        f'<p class="lead">Evaluation of infrared small target detection, {html.escape(data.program)}</p><dl>{rows}</dl>'
     )
 
 
-def _numbers(result: Result) -> str:
-    header, rows = tables.metric_rows(result.scores.evaluations, result.intervals)
+def _numbers(data: Page) -> str:
+    header, rows = tables.metric_rows(data.evaluations, data.intervals)
     head = "".join(f'<th scope="col">{html.escape(cell or "Metric")}</th>' for cell in header)
     lines = []
     for name, *cells in rows:
@@ -76,14 +139,13 @@ def _numbers(result: Result) -> str:
             texts.append(f"<td>{html.escape(value) or '–'}{small}</td>")
         lines.append(f"<tr><td>{html.escape(name)}</td>{''.join(texts)}</tr>")
     flaws = "".join(
-        f"<li><b>{html.escape(', '.join(names))}</b>: {html.escape(flaw)}</li>"
-        for flaw, names in result.flaws().items()
+        f"<li><b>{html.escape(', '.join(names))}</b>: {html.escape(flaw)}</li>" for flaw, names in data.flaws.items()
     )
     known = f"<p>Known flaws of published protocols, reproduced on purpose:</p><ul>{flaws}</ul>" if flaws else ""
     return (
         f'<h2>Metrics</h2><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody>'
-        f'</table></div><p class="note">Small: {LEVEL * 100:g} % percentile bootstrap intervals over the '
-        f"{result.scores.reference.total.images} images ({result.samples} resamples, seed {result.seed}). They say how "
+        f'</table></div><p class="note">Small: {data.level * 100:g} % percentile bootstrap intervals over the '
+        f"{data.reference.total.images} images ({data.samples} resamples, seed {data.seed}). They say how "
         "far a number would move with other images of the same kind, not with another training run. A dash is a number "
         f"that the protocol does not give, or one that is undefined.</p>{known}"
     )
@@ -93,22 +155,20 @@ def _figure(title: str, chart: str, caption: str) -> str:
     return f"<figure><b>{html.escape(title)}</b>{chart}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
-def _charts(result: Result) -> str:
-    scores, spec = result.scores, result.scores.reference.protocol
-    curve, grid = scores.curve, scores.grid
-    condition = "p > t" if result.is_maps else "score >= t"
+def _charts(data: Page) -> str:
+    spec, curve, grid = data.reference.protocol, data.curve, data.grid
+    condition = "p > t" if data.is_maps else "score >= t"
     steps = f"{len(grid)} thresholds, {grid.thresholds[0]:g} to {grid.thresholds[-1]:g}"
-    along = steps if result.is_maps else f"{len(curve)} distinct scores"
+    along = steps if data.is_maps else f"{len(curve)} distinct scores"
     basis = (
         f"protocol {spec.name} ({spec.rule}), matched again at each threshold ({condition}); n = {curve.truths} targets"
     )
-    level = result.threshold_of(spec)
     recall, precision = curve.recall, curve.precision
     guides = []
     for f1 in (0.5, 0.7, 0.8, 0.9, 0.95):
         across = np.linspace(f1 / (2 - f1), 1, 40)
         guides.append(svg.Series(f"F1 {f1:g}", across, f1 * across / (2 * across - f1)))
-    used = _used_at(recall, precision, curve, level)
+    used = _used_at(recall, precision, curve, data.threshold)
     figures = [
         _figure(
             "Precision and recall of targets",
@@ -130,7 +190,7 @@ def _charts(result: Result) -> str:
             svg.chart(
                 svg.log_axis(f"Fa ({unit} per pixel)", positive),
                 svg.Axis("recall (Pd)"),
-                [svg.Series("", positive, recall, mark=_used_at(positive, recall, curve, level))],
+                [svg.Series("", positive, recall, mark=_used_at(positive, recall, curve, data.threshold))],
                 description="detection rate against false alarms per pixel",
             ),
             f"Over {along}; {basis}. Thresholds without a false alarm have no place on the logarithmic axis.",
@@ -155,22 +215,21 @@ def _charts(result: Result) -> str:
             f"{steps}; {basis}. The best of these was found on the images it is measured on, so it flatters.",
         )  # fmt: skip
     )
-    if scores.histogram is not None:
-        figures.append(_pixel_roc(result))
+    if data.histogram is not None:
+        figures.append(_pixel_roc(data.histogram))
     return f'<h2>Curves</h2><div class="charts">{"".join(figures)}</div>'
 
 
 def _used_at(x: np.ndarray, y: np.ndarray, curve: Sweep, level: float | None) -> tuple[float, float, str] | None:
-    """The point of a curve at the threshold in use; None without one, and where the curve has no such point."""
+    """Returns the point of a curve at the threshold in use, or None if there is no threshold or no such point."""
     if level is None:
         return None
-    # The first threshold not below the one in use has the same detections.
+    # The first threshold not below the one in use gives the same detections.
     index = min(int(np.searchsorted(curve.thresholds, level - 1e-12)), len(curve) - 1)
     return (x[index], y[index], f"at t = {level:g}") if math.isfinite(x[index]) else None
 
 
-def _pixel_roc(result: Result) -> str:
-    histogram = result.scores.histogram
+def _pixel_roc(histogram: ScoreHistogram) -> str:
     false, true = histogram.roc()
     shown = np.where(false > 0, false, np.nan)
     targets, background = int(histogram.positive.sum()), int(histogram.negative.sum())
@@ -181,14 +240,13 @@ def _pixel_roc(result: Result) -> str:
     return _figure(
         "ROC of pixels",
         chart,
-        f"{len(histogram.thresholds)} thresholds; n = {targets:,} target and {background:,} background pixels, at the "
+        f"{histogram.bins - 1} thresholds; n = {targets:,} target and {background:,} background pixels, at the "
         "truth's size. AUC by trapezoid on linear axes; with so few target pixels it is close to 1 for almost any map.",
     )
 
 
-def _images(result: Result) -> str:
-    reference = result.scores.reference
-    rows = [image_row(reference, index) for index in result.order[:_ROWS]]
+def _images(data: Page) -> str:
+    rows = data.rows
     head = "".join(
         f'<th scope="col"><button type="button">{html.escape(name.replace("_", " "))}</button></th>' for name in rows[0]
     )
@@ -200,58 +258,57 @@ def _images(result: Result) -> str:
             shown = ("" if math.isnan(value) else f"{value:.4f}") if number else str(value)
             cells.append(f"<td>{html.escape(shown)}</td>")
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    total = len(reference.rows)
+    total = len(data.reference.rows)
     paper = '<p class="note print-only">On paper: the first 40.</p>' if len(rows) > 40 else ""
     which = f"The {len(rows)} worst of {total} images" if total > len(rows) else f"All {total} images"
     return (
-        f'<h2>Images by error</h2><p class="note">{which} under protocol {html.escape(reference.protocol.name)}: most '
-        "missed and false targets first. Press a heading to sort. Areas are in pixels.</p>"
+        f'<h2>Images by error</h2><p class="note">{which} under protocol '
+        f"{html.escape(data.reference.protocol.name)}: most missed and false targets first. Press a heading "
+        "to sort. Areas are in pixels.</p>"
         f'<div class="scroll tall"><table class="sortable"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(lines)}</tbody></table></div>{paper}"
     )
 
 
-def _legend(result: Result) -> str:
+def _legend(data: Page) -> str:
     def sample(event: str, text: str) -> str:
         return f'<span><svg viewBox="-10 -10 20 20" aria-hidden="true">{event}</svg>{html.escape(text)}</span>'
 
     marks = [sample(svg.marker(Event(kind, 0, 0), 6), kind.label) for kind in (HIT, MISS, FALSE)]
-    spec = result.scores.reference.protocol
+    spec = data.reference.protocol
     near = "<=" if spec.inclusive else "<"
     marks.append(
         sample('<circle class="limit" r="7"/>', f"a match is {near} {spec.limit:g} px from the target's centroid")
     )
-    if result.is_maps:
+    if data.is_maps:
         marks.append(sample('<path class="true" d="M-6 -6h12v12h-12z"/>', "outline of the truth"))
         marks.append(sample('<path class="found" d="M-6 -6h12v12h-12z"/>', "outline of the prediction"))
     return f'<p class="key-line">{"".join(marks)}</p>'
 
 
-def _cases(result: Result) -> str:
-    indices = [row["index"] for row in worst_rows(result, _CASES)]
+def _cases(data: Page) -> str:
     what = "The images with the most errors first."
-    if not indices:
-        indices = [index for index in result.order if result.scores.reference.rows[index].truths][:3]
+    if not data.errors:
         what = "No image has an error; these are the first with targets."
-    parts, size = [], 0
-    for index in indices:
-        case = _case(result, index)
+    parts: list[str] = []
+    size = 0
+    for index, row in data.cases:
+        case = _case(data, index, row)
         size += len(case)
         if size > _BYTES:
             what += f" The page has room for {len(parts)} of them."
             break
         parts.append(case)
-    seen = "the predicted probability p" if result.is_maps else "the image's gray value"
+    seen = "the predicted probability p" if data.is_maps else "the image's gray value"
     return (
         f'<h2>Worst images</h2><p class="note">{what} Each cut-out is {_SIDE} px wide with its own contrast; the '
         f"surface beside it shows {seen} over the same pixels. x and y are in pixels, y down. Targets come first.</p>"
-        f"{_legend(result)}{''.join(parts)}"
+        f"{_legend(data)}{''.join(parts)}"
     )
 
 
-def _case(result: Result, index: int) -> str:
-    spec, view = result.scores.reference.protocol, result.scorer.view(index)
-    row = image_row(result.scores.reference, index)
+def _case(data: Page, index: int, row: Mapping[str, Any]) -> str:
+    spec, view = data.reference.protocol, data.view(index)
     image = np.asarray(view.image, np.float64)
     truths = view.truth.points
     events = find_events(view.points, truths, spec.limit, inclusive=spec.inclusive)
@@ -272,7 +329,7 @@ def _case(result: Result, index: int) -> str:
     )
 
 
-def _card(view: View, inset: Inset, number: int, truths: Sequence, limit: float) -> str:
+def _card(view: View, inset: Inset, number: int, truths: np.ndarray, limit: float) -> str:
     picture = svg.cut_out(view.image, inset, truth=view.mask if view.response is not None else None,
                           predicted=view.predicted, points=truths, limit=limit)  # fmt: skip
     if view.response is not None:

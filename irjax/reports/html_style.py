@@ -1,4 +1,4 @@
-"""Style and script of the report page."""
+"""CSS and JavaScript of the report page."""
 
 CSS = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1b1f24; --soft: #57606a; --line: #d5dae0; --panel: #f6f8fa;
@@ -70,7 +70,7 @@ article { margin: 22px 0 30px; padding-top: 4px; }
   .case { grid-template-columns: minmax(0, 4fr) minmax(0, 8fr); } .tall { max-height: none; overflow: visible; } }
 """
 
-# Sorts a table by the column whose heading is pressed: numbers by value, an empty cell last.
+# Sorts a table by the column whose heading is clicked: numbers by value, empty cells last.
 SCRIPT = """
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];

@@ -1,20 +1,32 @@
-"""Pictures of what was found, what was not, and what is not there.
+"""Overlays of hits, missed targets and false detections on images.
 
-Targets are a few pixels large, so each event also gets an inset: a cut-out around it, enlarged and with its own
-contrast.
+Targets are only a few pixels large, so each event is also shown in an inset: an enlarged cut-out with its own contrast.
 """
 
 from __future__ import annotations
 
 import itertools
 import os
+from typing import cast
 
 import numpy as np
 
+from irjax.io.files import atomic_path
 from irjax.metrics.inputs import PointPredictions
 from irjax.ops.regions import find_regions
-from irjax.reports.events import FALSE, FOUND, HIT, MISS, Event, Inset, contrast, find_events, find_insets
-from irjax.reports.files import atomic_path
+from irjax.reports.events import (
+    FALSE,
+    FOUND,
+    HIT,
+    MISS,
+    Event,
+    Inset,
+    Kind,
+    contrast,
+    event_at,
+    find_events,
+    find_insets,
+)
 
 
 def _gray(image: np.ndarray) -> np.ndarray:
@@ -27,12 +39,15 @@ def _gray(image: np.ndarray) -> np.ndarray:
 
 
 def spread_indices(count: int, number: int) -> list[int]:
-    """At most `number` of the indices below `count`, rising, spread evenly from the first to the last."""
+    """Returns at most `number` indices below `count`, increasing and evenly spaced from the first to the last."""
     return sorted({int(index) for index in np.linspace(0, count - 1, number)})
 
 
 def outline_regions(axes, mask: np.ndarray, colour: str, gap: float = 5) -> None:
-    """A ring about each region of a mask [H, W], `gap` pixels wider: tiny targets would vanish under an outline."""
+    """Draws a circle around each region of a mask [H, W].
+
+    The circle is `gap` pixels wider than the region, since a tight outline would hide tiny targets.
+    """
     from matplotlib.patches import Circle
 
     regions = find_regions(mask)
@@ -41,14 +56,14 @@ def outline_regions(axes, mask: np.ndarray, colour: str, gap: float = 5) -> None
 
 
 def _mark(axes, event: Event, size: float) -> None:
-    """The open marker of an event, on a dark rim so that it shows on any background."""
+    """Draws the open marker of an event with a dark rim, so that it is visible on any background."""
     style = {"marker": event.kind.marker, "markersize": size, "markerfacecolor": "none", "linestyle": "none"}
     axes.plot(event.x, event.y, markeredgecolor="black", markeredgewidth=3.2, alpha=0.6, **style)
     axes.plot(event.x, event.y, markeredgecolor=event.kind.colour, markeredgewidth=1.7, **style)
 
 
 def _draw_inset(axes, image: np.ndarray, inset: Inset, number: int, truths: np.ndarray, limit: float) -> None:
-    """An enlarged cut-out, with a dashed circle of the limit around every target, and every event in it."""
+    """Draws an enlarged cut-out, a dashed circle of radius `limit` around every target, and every event in it."""
     from matplotlib.patches import Circle
 
     patch = inset.cut(image)
@@ -68,7 +83,7 @@ def _draw_inset(axes, image: np.ndarray, inset: Inset, number: int, truths: np.n
 
 
 def _draw_whole(axes, image: np.ndarray, events: list[Event], insets: list[Inset]) -> None:
-    """The whole image, a mark for each event, and a numbered frame for each inset."""
+    """Draws the whole image, a marker for each event, and a numbered frame for each inset."""
     from matplotlib import patheffects
     from matplotlib.patches import Rectangle
 
@@ -101,27 +116,30 @@ def draw_overlay(
     """Draws an image with its hits, false detections and missed targets, and an enlarged inset of each.
 
     Args:
-      path: of the picture; the ending says the format.
+      path: path of the image file; the extension gives the format.
       image: [H, W] or [H, W, C], any range; shown between its 0.5 and 99.9 percentiles.
       predictions: detected points and scores.
-      truths: [K, 2] (x, y) true points, or None where the truth is not known: then detections are just detections.
+      truths: [K, 2] (x, y) true points, or None if the truth is not known; detections are then not classified.
       limit: largest distance of a match in pixels, drawn as a dashed circle around each target.
       inclusive: whether a distance of exactly `limit` matches.
-      title: over the picture.
-      insets: at most so many: around misses first, then false detections, then hits not yet seen in one.
-      inset_side: of an inset's cut-out, in pixels of the image.
+      title: title above the image.
+      insets: maximum number of insets: around misses first, then false detections, then hits not yet in an inset.
+      inset_side: side of an inset's cut-out, in pixels of the image.
 
     Raises:
-      ValueError: if `image` is not an image.
+      ValueError: if `image` is not [H, W] or [H, W, C] with 1, 3 or 4 channels.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     image = _gray(image)
+    kinds: tuple[Kind, ...]
     if truths is None:
-        order = np.argsort(-predictions.scores, kind="stable")
-        events = [Event(FOUND, *predictions.points[i], predictions.scores[i]) for i in order]
+        scores = predictions.scores
+        assert scores is not None  # filled in by PointPredictions
+        order = np.argsort(-scores, kind="stable")
+        events = [event_at(FOUND, predictions.points[i], scores[i]) for i in order]
         kinds, truths = (FOUND,), np.zeros((0, 2))
     else:
         truths = np.asarray(truths, np.float64).reshape(-1, 2)
@@ -135,7 +153,7 @@ def draw_overlay(
     aside = columns * (body / rows + 0.25)
     figure = Figure(figsize=(whole + aside + 0.1, body + 0.75), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subfigures(1, 2, width_ratios=(whole, aside)) if frames else (figure, None)
+    left, right = cast("np.ndarray", figure.subfigures(1, 2, width_ratios=(whole, aside))) if frames else (figure, None)
     _draw_whole(left.add_subplot(), image, events, frames)
     if right is not None:
         cells = right.subplots(rows, columns, squeeze=False).flat

@@ -1,7 +1,7 @@
-"""Curves, marked cut-outs and 3-D surfaces as SVG text, for pages that must stand alone.
+"""Curves, annotated cut-outs and 3-D surfaces as SVG text, for self-contained pages.
 
-Colours that belong to the page (text, grid, curves) are CSS variables, so that a figure follows the page into the dark
-and onto paper; colours that carry a value or a kind are fixed.
+Colours of the page (text, grid, curves) are CSS variables, so that figures follow its dark mode and print layout;
+colours that encode a value or a kind of event are fixed.
 """
 
 from __future__ import annotations
@@ -24,21 +24,23 @@ _STOPS = np.array(
 _WIDTH, _HEIGHT = 460, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 14, 46
 
+Values = Sequence[float] | np.ndarray
+
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """A curve: its name, its points, its dash pattern, and a point to mark with its text."""
+    """A curve: its label, its points, its dash pattern, and an optional marked point (x, y, text)."""
 
     label: str
-    x: Sequence[float]
-    y: Sequence[float]
+    x: Values
+    y: Values
     dash: str = ""
     mark: tuple[float, float, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """An axis: its title with the unit, its ends, and whether it is logarithmic (then both ends are above 0)."""
+    """An axis: its title with the unit, its limits, and whether it is logarithmic (then both limits are above 0)."""
 
     title: str
     low: float = 0.0
@@ -46,7 +48,7 @@ class Axis:
     log: bool = False
 
     def place(self, value: float) -> float:
-        """Where a value lies between the ends, 0 to 1; values beyond them are put at the end."""
+        """Returns the position of a value between the limits, in [0, 1]; values beyond them are clipped."""
         if self.log:
             value, low, high = math.log10(max(value, self.low)), math.log10(self.low), math.log10(self.high)
         else:
@@ -54,7 +56,7 @@ class Axis:
         return min(max((value - low) / (high - low), 0.0), 1.0)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Values and their texts."""
+        """Returns the values of the ticks and their labels."""
         if not self.log:
             return [(v, f"{v:g}") for v in np.linspace(self.low, self.high, 6).round(10)]
         first, last = math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9)
@@ -62,8 +64,8 @@ class Axis:
         return [(10.0**power, f"1e{power}" if power else "1") for power in range(first, last + 1, step)]
 
 
-def log_axis(title: str, values: Sequence[float], high: float | None = None) -> Axis:
-    """A logarithmic axis over whole decades that holds all positive values (and `high`); at least one decade."""
+def log_axis(title: str, values: Values, high: float | None = None) -> Axis:
+    """Returns a logarithmic axis over whole decades, at least one, that contains all positive values and `high`."""
     positive = [value for value in values if value > 0 and math.isfinite(value)]
     top = high if high is not None else max(positive, default=1.0)
     last = math.ceil(math.log10(top) - 1e-9)
@@ -96,14 +98,14 @@ def _curve(x: Axis, y: Axis, series: Series, number: int) -> str:
 
 
 def chart(x: Axis, y: Axis, series: Sequence[Series], *, description: str, guides: Sequence[Series] = ()) -> str:
-    """A line chart.
+    """Draws a line chart.
 
     Args:
       x: the horizontal axis.
       y: the vertical axis.
-      series: the curves; a nan interrupts one.
-      description: what it shows, for those who do not see it.
-      guides: thin gray lines beneath, each with its label at its last point.
+      series: the curves; nan interrupts a curve.
+      description: text alternative of the chart, for screen readers.
+      guides: thin gray lines behind the curves, each with its label at its last point.
 
     Returns:
       An `<svg>` element.
@@ -143,7 +145,7 @@ def chart(x: Axis, y: Axis, series: Sequence[Series], *, description: str, guide
 
 
 def _legend(x: Axis, y: Axis, series: Sequence[Series]) -> list[str]:
-    """The legend, in the corner or at the side where the fewest points of the curves lie."""
+    """Draws the legend in the corner, or in the middle of a side, that covers the fewest points of the curves."""
     lines = []
     for number, one in enumerate(series):
         if one.label:
@@ -156,7 +158,7 @@ def _legend(x: Axis, y: Axis, series: Sequence[Series]) -> list[str]:
     points = np.array(
         [_point(x, y, a, b) for one in series for a, b in zip(one.x, one.y, strict=True) if math.isfinite(a + b)]
     ).reshape(-1, 2)
-    # A curve also runs between its points.
+    # Points are interpolated, because a curve also runs between its points.
     points = np.concatenate([points[:-1] + part * np.diff(points, axis=0) for part in np.linspace(0, 1, 33)])
     corners = [
         (across, down)
@@ -184,7 +186,7 @@ def _legend(x: Axis, y: Axis, series: Sequence[Series]) -> list[str]:
 
 
 def png_uri(image: np.ndarray, low: float, high: float) -> str:
-    """A gray image [H, W] as a data URI of a PNG: `low` is black, `high` white."""
+    """Encodes a gray image [H, W] as a PNG data URI; `low` is black, `high` is white."""
     from PIL import Image
 
     levels = np.clip((image.astype(np.float64) - low) / (high - low), 0, 1)
@@ -193,8 +195,8 @@ def png_uri(image: np.ndarray, low: float, high: float) -> str:
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def outline(mask: np.ndarray) -> str:
-    """The border of a mask along pixel edges, as SVG path data; pixel (0, 0) reaches from -0.5 to 0.5."""
+def outline_path(mask: np.ndarray) -> str:
+    """Returns the outline of a mask along pixel edges as SVG path data; pixel (0, 0) extends from -0.5 to 0.5."""
     padded = np.pad(np.asarray(mask, bool), 1)
     parts = []
     for axis in (0, 1):
@@ -208,7 +210,7 @@ def outline(mask: np.ndarray) -> str:
 
 
 def marker(event: Event, size: float) -> str:
-    """The open marker of an event on a dark rim; `size` is its radius in pixels of the image."""
+    """Draws the open marker of an event with a dark rim; `size` is its radius in pixels of the image."""
     x, y = event.x, event.y
     if event.kind is MISS:
         shape = f"M{x:.2f} {y - size:.2f}L{x + 0.9 * size:.2f} {y + 0.7 * size:.2f}H{x - 0.9 * size:.2f}Z"
@@ -230,14 +232,14 @@ def cut_out(
     points: np.ndarray,
     limit: float,
 ) -> str:
-    """An enlarged cut-out with its own contrast: outlines of truth and prediction, circles of the limit, events.
+    """Draws an enlarged cut-out with its own contrast, outlines of truth and prediction, match circles and events.
 
     Args:
       image: [H, W].
-      inset: which part.
-      truth: [H, W] bool true mask, outlined solid; or None.
-      predicted: [H, W] bool predicted mask, outlined dashed; or None.
-      points: [K, 2] (x, y) true points, each with a circle of the limit.
+      inset: the part to show, with its events.
+      truth: [H, W] bool true mask, drawn with a solid outline, or None.
+      predicted: [H, W] bool predicted mask, drawn with a dashed outline, or None.
+      points: [K, 2] (x, y) true points, each drawn with a circle of radius `limit`.
       limit: largest distance of a match in pixels.
 
     Returns:
@@ -254,7 +256,7 @@ def cut_out(
     ]
     shift = f'transform="translate({inset.left} {inset.top})"'
     for mask, kind in ((truth, "true"), (predicted, "found")):
-        if mask is not None and (border := outline(inset.cut(mask))):
+        if mask is not None and (border := outline_path(inset.cut(mask))):
             parts.append(f'<path class="{kind}" {shift} d="{border}"/>')
     for x, y in points:
         if inset.left - limit < x < inset.left + width + limit and inset.top - limit < y < inset.top + height + limit:
@@ -264,10 +266,10 @@ def cut_out(
 
 
 def whole(image: np.ndarray, events: Sequence[Event], insets: Sequence[Inset], *, largest: int = 512) -> str:
-    """The whole image with a mark for each event and a numbered frame for each inset, as an `<svg>` element.
+    """Draws the whole image as an `<svg>` element, with a marker for each event and a numbered frame for each inset.
 
-    An image with a longer side than `largest` is shrunk by a whole factor, keeping the brightest pixel of each block:
-    targets of a few pixels stay visible.
+    An image with a side longer than `largest` is reduced by an integer factor, keeping the brightest pixel of each
+    block, so that targets of a few pixels remain visible.
     """
     height, width = image.shape
     factor = -(-max(height, width) // largest)
@@ -293,7 +295,7 @@ def whole(image: np.ndarray, events: Sequence[Event], insets: Sequence[Inset], *
 
 
 def surface(values: np.ndarray, *, left: int, top: int, low: float, high: float, unit: str) -> str:
-    """A surface over pixels in oblique projection, coloured by height, as an `<svg>` element.
+    """Draws a surface over pixels in oblique projection, coloured by height, as an `<svg>` element.
 
     Args:
       values: [h, w] heights.
@@ -330,7 +332,7 @@ def surface(values: np.ndarray, *, left: int, top: int, low: float, high: float,
     order = np.argsort((grid_x + grid_y)[:-1, :-1], axis=None, kind="stable")
     for index in order:
         row, column = divmod(int(index), width - 1)
-        if mean[row, column] < 0.004:  # the floor is there already
+        if mean[row, column] < 0.004:  # at the floor, which is already drawn
             continue
         quad = [points[row, column], points[row, column + 1], points[row + 1, column + 1], points[row + 1, column]]
         shade = _viridis(mean[row, column])

@@ -1,4 +1,4 @@
-"""Tables as plain text, Markdown and CSV, and numbers the way a person reads them."""
+"""Tables as plain text, Markdown and CSV, and readable formatting of numbers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ Interval = tuple[float, float]
 
 
 def format_value(name: str, value: float, spec: Protocol, interval: Interval | None = None) -> str:
-    """A metric for reading: counts as integers, Fa in the protocol's unit, the rest with four digits; "-" for nan.
+    """Formats a metric: counts as integers, Fa in the protocol's unit, others with four decimals; "-" for nan.
 
     Args:
-      name: of the metric.
-      value: as `irjax.metrics.evaluate` gives it.
+      name: name of the metric.
+      value: value of the metric, as returned by `irjax.metrics.evaluate`.
       spec: the protocol.
       interval: (low, high), appended in brackets.
     """
@@ -37,7 +37,7 @@ def format_value(name: str, value: float, spec: Protocol, interval: Interval | N
 
 
 def label(name: str, spec: Protocol) -> str:
-    """The metric's name with its unit, such as "Fa (1e-8 per pixel)"."""
+    """Returns the metric's name with its unit, such as "Fa (1e-6 false pixels per pixel)"."""
     if name == "Fa":
         what = "points" if spec.false_alarm == "count" else "pixels"
         per = "background pixel" if spec.false_alarm_per == "background" else "pixel"
@@ -48,13 +48,13 @@ def label(name: str, spec: Protocol) -> str:
 def metric_rows(
     evaluations: Mapping[str, Evaluation], intervals: Mapping[str, Mapping[str, Interval]] | None = None
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a table with a row for each metric and a column for each evaluation.
+    """Returns header and rows of a table with one row per metric and one column per evaluation.
 
-    Recall and Pd are one number: where a protocol has both, the row of either is called "Recall (Pd)".
+    Recall and Pd are the same number: if a protocol has both, their common row is called "Recall (Pd)".
 
     Args:
-      evaluations: {column title: evaluation}; in the order of the columns.
-      intervals: {column title: {metric: (low, high)}}, appended where given; not to counts.
+      evaluations: {column title: evaluation}, in the order of the columns.
+      intervals: {column title: {metric: (low, high)}}, appended to the values where given, except for counts.
 
     Returns:
       The header and the rows, all of the same length.
@@ -72,7 +72,7 @@ def metric_rows(
 
 
 def plain_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
-    """An aligned table for a terminal: the first column to the left, the others to the right; no final newline."""
+    """Formats a table for a terminal: first column left-aligned, others right-aligned, no final newline."""
     cells = [[str(cell) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
 
@@ -86,14 +86,14 @@ def plain_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def markdown_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table, numbers to the right; no final newline."""
+    """Formats a Markdown table: first column left-aligned, others right-aligned, no final newline."""
     cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
     rule = ["---", *["---:"] * (len(cells[0]) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:]))
 
 
 def csv_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
-    """Comma-separated values with a header line; nan is left empty."""
+    """Formats comma-separated values with a header line; nan becomes an empty cell."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)

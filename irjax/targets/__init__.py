@@ -1,6 +1,6 @@
-"""Ground truth to what a network regresses, inside the jitted step."""
+"""Training targets computed from the ground truth inside the jitted step."""
 
-from irjax.targets.prps import prps
-from irjax.targets.relevance import relevance
+from irjax.targets.heatmaps import prps
+from irjax.targets.patch_relevance import relevance
 
 __all__ = ["prps", "relevance"]

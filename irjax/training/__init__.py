@@ -1,1 +1,1 @@
-"""One training loop for every method: pure steps, data parallelism, checkpoints."""
+"""Training loop shared by all methods: pure steps, data parallelism and checkpoints."""

@@ -1,4 +1,4 @@
-"""What the C library does with freed memory: kept, XLA's CPU backend is markedly faster. For programs."""
+"""Controls how glibc handles freed memory, for programs; keeping it makes XLA's CPU backend markedly faster."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Tells glibc to reuse large buffers instead of returning them to the system.
+    """Makes glibc reuse large buffers instead of returning them to the system.
 
-    XLA's CPU backend allocates its temporary buffers anew for each call, and glibc maps and unmaps large ones every
-    time, so that every page is faulted in again. Entry points call this once before the first computation; importing
-    irjax never does. Elsewhere than on glibc nothing happens.
+    XLA's CPU backend allocates its temporary buffers anew for each call. By default glibc maps and unmaps large buffers
+    every time, so every page is faulted in again. Entry points call this once before the first computation; importing
+    irjax never does. It has no effect on systems without glibc.
 
     Returns:
       Whether the setting was made.
@@ -25,9 +25,9 @@ def keep_freed_memory() -> bool:
 
 
 def return_freed_memory() -> None:
-    """Gives what is free at this moment back to the system; for after a compilation, whose memory is not needed again.
+    """Returns memory that is currently free to the system, for example after a compilation.
 
-    Elsewhere than on glibc nothing happens.
+    It has no effect on systems without glibc.
     """
     try:
         trim = ctypes.CDLL(None).malloc_trim

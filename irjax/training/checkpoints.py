@@ -1,7 +1,7 @@
-"""Checkpoints of a run: the newest state, to resume, and the best on validation, to use. The only orbax of irjax.
+"""Checkpoints of a run: the newest state, to resume, and the best on validation. The only use of orbax in irjax.
 
-A checkpoint holds the whole `TrainState` and the loop's own record. Both come back as they were saved, to the bit. How
-the checkpoints did on validation is in the file validation.json of the run directory.
+A checkpoint holds the whole `TrainState` and the loop's own record. Both are restored bit for bit. The validation
+metrics of the checkpoints are in the file validation.json of the run directory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from irjax.errors import MissingFileError, UserError
-from irjax.reports.files import read_json, write_json
+from irjax.io.files import read_json, write_json
 from irjax.training.state import TrainState, Variables
 
 _FOLDER = "checkpoints"
@@ -30,7 +30,7 @@ _CHOICE = "select"
 
 
 def saved_steps(run: str | os.PathLike) -> list[int]:
-    """The steps of a run directory that have a whole checkpoint, rising."""
+    """Returns the steps of a run directory that have a complete checkpoint, in ascending order."""
     folder = pathlib.Path(run) / _FOLDER
     if not folder.is_dir():
         return []
@@ -38,10 +38,10 @@ def saved_steps(run: str | os.PathLike) -> list[int]:
 
 
 def _best(steps: Sequence[int], validations: dict[int, dict[str, float]]) -> int | None:
-    """The validated step of the highest choosing metric; ties go to the lower loss, then to the later step."""
+    """Returns the validated step with the highest selection metric; ties go to the lower loss, then the later step."""
 
     def rank(step: int) -> tuple[float, float, int]:
-        # An undefined metric (F1 without any detection), null in the file, is never the best.
+        # An undefined metric (such as F1 without detections) is null in the file and never the best.
         chosen, loss = (validations[step].get(name) for name in (_CHOICE, "loss"))
         return -1.0 if chosen is None else chosen, -np.inf if loss is None else -loss, step
 
@@ -49,7 +49,7 @@ def _best(steps: Sequence[int], validations: dict[int, dict[str, float]]) -> int
 
 
 class _Kept:
-    """Which checkpoints stay: the newest, the best, and the newest of those that further training may start from."""
+    """Preservation policy: keeps the newest, the best and the newest checkpoint that training may be extended from."""
 
     def __init__(self, checkpoints: Checkpoints):
         self._checkpoints = checkpoints
@@ -64,7 +64,7 @@ class _Kept:
 
 @contextlib.contextmanager
 def _only_errors() -> Iterator[None]:
-    """Without orbax's warnings about what is meant, such as that a read-only folder is read only."""
+    """Silences orbax's warnings about intended conditions, such as a read-only folder."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -75,18 +75,18 @@ def _only_errors() -> Iterator[None]:
 
 
 class CheckpointError(UserError):
-    """A checkpoint could not be written or read; earlier ones are as they were."""
+    """A checkpoint could not be written or read; earlier checkpoints are unchanged."""
 
 
 class Checkpoints:
     """The checkpoints of one run directory.
 
     Args:
-      run: the run directory; checkpoints lie in its folder ``checkpoints``.
-      read_only: do not make folders.
+      run: the run directory; checkpoints are in its folder ``checkpoints``.
+      read_only: do not create folders.
 
     Raises:
-      CheckpointError: if the folder cannot be made.
+      CheckpointError: if the folder cannot be created.
     """
 
     def __init__(self, run: str | os.PathLike, *, read_only: bool = False):
@@ -95,7 +95,7 @@ class Checkpoints:
         self._ocp = ocp
         self.folder = pathlib.Path(run).resolve() / _FOLDER
         self._path = self.folder.parent / _VALIDATIONS
-        # Orbax's own asynchronous writing hangs for minutes when a folder cannot be made.
+        # Orbax's own asynchronous writing hangs for minutes when a folder cannot be created.
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
         self._writing: tuple[int, concurrent.futures.Future] | None = None
         try:
@@ -105,9 +105,9 @@ class Checkpoints:
                 options = ocp.CheckpointManagerOptions(
                     create=not read_only,
                     read_only=read_only,
-                    best_fn=lambda metrics: 0.0,  # without it orbax does not store metrics
+                    best_fn=lambda metrics: 0.0,  # without it, orbax does not store metrics
                     preservation_policy=_Kept(self),
-                    # Renamed before it is removed: a kill leaves no half of a checkpoint.
+                    # Checkpoints are renamed before removal, so a killed process leaves no partial checkpoint.
                     todelete_subdir=None if read_only else _REMOVED,
                     enable_async_checkpointing=False,
                 )
@@ -117,16 +117,16 @@ class Checkpoints:
             raise CheckpointError(f"cannot write checkpoints to {self.folder}: {error}") from error
 
     def save(self, state: TrainState, record: dict[str, Any], *, steady: bool = True) -> None:
-        """Writes a checkpoint of the state's step, while the caller goes on.
+        """Writes a checkpoint of the state's step in the background.
 
         Args:
-          state: on any device; it is copied before this returns.
+          state: state on any device; it is copied before this returns.
           record: the loop's own JSON values.
-          steady: whether further training may start from it: the learning rate has not begun to fall.
+          steady: whether training may be extended from it, that is, the learning rate has not begun to fall.
 
         Raises:
-          CheckpointError: if the checkpoint before could not be written (folder not writable, disk full); earlier ones
-            are kept.
+          CheckpointError: if the previous checkpoint could not be written (folder not writable, disk full); earlier
+            ones are kept.
         """
         self.wait()
         tree = flax.serialization.to_state_dict(jax.device_get(state))
@@ -140,7 +140,7 @@ class Checkpoints:
         shutil.rmtree(self.folder / _REMOVED, ignore_errors=True)
 
     def wait(self) -> None:
-        """Returns when the last checkpoint is whole.
+        """Waits until the last checkpoint is complete.
 
         Raises:
           CheckpointError: if it could not be written.
@@ -158,29 +158,29 @@ class Checkpoints:
             ) from error
 
     def steps(self) -> list[int]:
-        """The steps that have a whole checkpoint, rising."""
+        """Returns the steps that have a complete checkpoint, in ascending order."""
         return saved_steps(self.folder.parent)
 
     def newest_steady(self) -> int | None:
-        """The newest step that further training may start from."""
+        """Returns the newest step that training may be extended from, or None."""
         return max((step for step in self.steps() if self._metrics(step).get("steady", 1.0)), default=None)
 
     def validations(self) -> dict[int, dict[str, float]]:
-        """The metrics of each validated step, rising; those of steps without a checkpoint too."""
+        """Returns the metrics of each validated step, in ascending order, including steps without a checkpoint."""
         history = read_json(self._path) if self._path.exists() else {}
         return {step: history[str(step)] for step in sorted(map(int, history))}
 
     def metrics(self, step: int) -> dict[str, float]:
-        """The metrics of a step; none if it was not validated."""
+        """Returns the metrics of a step; empty if it was not validated."""
         return {name: value for name, value in self.validations().get(step, {}).items() if name != _CHOICE}
 
     def validated(self, step: int, metrics: dict[str, float], choice: str) -> None:
-        """Notes the validation of a step.
+        """Records the validation of a step.
 
         Args:
-          step: later than all before.
-          metrics: of it.
-          choice: name of the one that chooses the best step; higher is better.
+          step: a step later than all recorded ones.
+          metrics: its metrics.
+          choice: name of the metric that selects the best step; higher is better.
 
         Raises:
           CheckpointError: if it cannot be written.
@@ -189,7 +189,7 @@ class Checkpoints:
         self._write(history)
 
     def forget(self, after: int) -> None:
-        """Removes the validations of later steps, which will be done again."""
+        """Removes the validations of steps later than `after`, which will be repeated."""
         history = self.validations()
         if any(step > after for step in history):
             self._write({step: metrics for step, metrics in history.items() if step <= after})
@@ -201,7 +201,7 @@ class Checkpoints:
             raise CheckpointError(f"could not write {self._path}: {error}; the checkpoints are intact") from error
 
     def best_step(self) -> int:
-        """The step that validation chooses (ties: lower loss, then later), or the newest where none was validated.
+        """Returns the best validated step (ties: lower loss, then later step), or the newest if none was validated.
 
         Raises:
           CheckpointError: if there is no checkpoint.
@@ -211,7 +211,7 @@ class Checkpoints:
             raise CheckpointError(f"there is no checkpoint in {self.folder}")
         validations = self.validations()
         for step in steps:
-            if step in validations and _CHOICE not in validations[step]:  # irjax 0.1 kept it in the checkpoint
+            if step in validations and _CHOICE not in validations[step]:  # irjax 0.1 stored it in the checkpoint
                 validations[step] = {**validations[step], **self._metrics(step)}
         best = _best(steps, validations)
         return steps[-1] if best is None else best
@@ -221,7 +221,7 @@ class Checkpoints:
             return dict(self._manager.metrics(step) or {})
 
     def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest state and record, or None if there is none.
+        """Returns the newest state and record, or None if there is no checkpoint.
 
         Args:
           template: a state of the same structure and shapes.
@@ -242,7 +242,7 @@ class Checkpoints:
         return flax.serialization.from_state_dict(template, tree), record
 
     def variables(self, which: str = "best") -> tuple[int, Variables]:
-        """Step and weights of the ``best`` or ``newest`` checkpoint, the moving average if the run kept one."""
+        """Returns step and weights of the ``best`` or ``newest`` checkpoint; the moving average if the run kept one."""
         if which not in ("best", "newest"):
             raise UserError(f"which must be 'best' or 'newest', got {which!r}")
         if not self.steps():
@@ -252,10 +252,10 @@ class Checkpoints:
         return step, tree["average"] if tree.get("average") is not None else tree["variables"]
 
     def close(self) -> None:
-        """Ends orbax's threads, when the last checkpoint is whole.
+        """Waits for the last checkpoint and stops orbax's threads.
 
         Raises:
-          CheckpointError: if it could not be written.
+          CheckpointError: if the checkpoint could not be written.
         """
         try:
             self.wait()
@@ -283,7 +283,7 @@ class Checkpoints:
 
 
 def load_variables(run: str | os.PathLike, which: str = "best") -> Variables:
-    """The weights of a run directory, as numpy arrays.
+    """Loads the weights of a run directory as numpy arrays.
 
     Args:
       run: the run directory.
@@ -300,15 +300,15 @@ def load_variables(run: str | os.PathLike, which: str = "best") -> Variables:
 
 
 def set_aside(run: str | os.PathLike, minutes: float, after: int) -> pathlib.Path | None:
-    """Moves the end of a finished run into a run directory of its own, so that the run can go on from before.
+    """Moves the last part of a finished run into its own run directory, so that the run can continue from before it.
 
     Args:
       run: the run directory.
-      minutes: the budget that ended.
-      after: the step to go on from; checkpoints of later steps are moved.
+      minutes: the budget of the finished run.
+      after: the step to continue from; checkpoints of later steps are moved.
 
     Returns:
-      RUN/after-M-minutes, which `irjax.load` takes like the run; None if there was nothing to move.
+      RUN/after-M-minutes, which `irjax.load` accepts like the run; None if there was nothing to move.
     """
     run = pathlib.Path(run)
     later = [step for step in saved_steps(run) if step > after]
@@ -320,7 +320,7 @@ def set_aside(run: str | os.PathLike, minutes: float, after: int) -> pathlib.Pat
         shutil.copy2(file, end)
     history = end / _VALIDATIONS
     if history.exists():
-        # What was chosen has to have its checkpoint there.
+        # The best step must have its checkpoint in the new directory.
         write_json(history, {step: found for step, found in read_json(history).items() if int(step) in later})
     for step in later:
         shutil.move(run / _FOLDER / str(step), end / _FOLDER / str(step))

@@ -1,42 +1,46 @@
-"""The loop's config; changing parts of configs, and comparing them with saved ones."""
+"""Configuration of the training loop, changes of configs, and comparison with saved configs."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import flax.traverse_util
 
 from irjax.errors import UserError
-from irjax.reports.files import plain
+from irjax.io.files import json_values
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
-    """How long and how often.
+    """Length of a run, batch sizes and intervals.
 
     Attributes:
-      seed: of everything random in the run.
-      epochs: passes over the training images, as many draws as there are images; ignored with `steps` or `minutes`.
+      seed: seed of all random numbers in the run.
+      epochs: passes over the training images, with as many draws as there are images; ignored with `steps` or
+        `minutes`.
       steps: optimiser steps, or 0 to count in epochs.
-      minutes: wall time of the run from its first step on, validation included, or 0. The learning rate is constant
+      minutes: wall time of the run from its first step on, including validation, or 0. The learning rate is constant
         after the warm-up, whatever `optimizer.schedule` is, and falls in the last fifth. A run may be given more
-        minutes later, and goes on from where it began to fall.
-      batch_size: examples a step, of all devices together.
-      eval_batch_size: images a validation step.
-      eval_epochs: epochs from one validation, and checkpoint, to the next; while the rate of a run with `minutes`
-        falls there is none before its end.
-      save_minutes: from one checkpoint to the next, at the most.
-      validate: validate, and choose the best checkpoint; without, the newest is taken and no images to validate on
-        are needed.
-      steps_per_dispatch: steps in one call of the device, with data.cache=device.
+        minutes later and then continues from where the rate began to fall.
+      batch_size: examples in a step, over all devices.
+      eval_batch_size: images in a validation step.
+      eval_epochs: epochs between validations, each of which writes a checkpoint; while the rate of a run with `minutes`
+        falls, there is only one at its end.
+      save_minutes: largest interval between checkpoints, in minutes.
+      validate: validate, and select the best checkpoint; if off, the newest is used and no validation images are
+        needed.
+      steps_per_dispatch: steps in one dispatch to the device, with data.cache=device.
       averaging: decay of the moving average of the weights per step, or 0 for none. The average is what is validated.
       bf16: compute in bfloat16; parameters, losses and batch statistics stay float32.
-      max_skipped: non-finite steps in a row after which the run stops.
+      max_skipped: number of consecutive non-finite steps after which the run stops.
       devices: local devices to use, or 0 for as many as can share the batch equally.
       tensorboard: write TensorBoard files.
     """
@@ -73,8 +77,8 @@ class LoopConfig:
             raise UserError(f"loop.averaging must be in [0, 1), got {self.averaging}")
 
 
-def changed(config: Config, **parts: Mapping[str, Any]) -> Config:
-    """The config with fields of its parts replaced.
+def replace_parts(config: Config, **parts: Mapping[str, Any]) -> Config:
+    """Returns the config with fields of its parts replaced.
 
     Args:
       config: a dataclass of dataclasses.
@@ -86,19 +90,20 @@ def changed(config: Config, **parts: Mapping[str, Any]) -> Config:
 
 
 def differences(saved: Any, config: Any) -> list[str]:
-    """In what a saved config is not this one.
+    """Lists the fields in which a saved config differs from a given one.
 
-    A field that the file lacks, or has beside ours, is a difference: what an earlier or later version did without it is
-    not known here.
+    A field that only one of them has counts as a difference, because the behaviour of an earlier or later version
+    without that field is not known.
 
     Args:
-      saved: JSON values, as `plain` of the dataclass gave them.
+      saved: JSON values of a dataclass, or None.
       config: a dataclass.
 
     Returns:
-      A phrase for each field, such as "loop.steps 10, was 20" or "loop.minutes 5, was absent"; none if they are equal.
+      A phrase for each differing field, such as "loop.steps 10, was 20" or "loop.minutes 5, was absent"; empty if they
+      are equal.
     """
-    given = flax.traverse_util.flatten_dict(plain(dataclasses.asdict(config)), sep=".", keep_empty_nodes=True)
+    given = flax.traverse_util.flatten_dict(json_values(dataclasses.asdict(config)), sep=".", keep_empty_nodes=True)
     kept = flax.traverse_util.flatten_dict(dict(saved or {}), sep=".", keep_empty_nodes=True)
     told = lambda values, name: json.dumps(values[name]) if name in values else "absent"  # noqa: E731
     names = [name for name in {**given, **kept} if given.get(name, ...) != kept.get(name, ...)]

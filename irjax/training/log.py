@@ -1,4 +1,4 @@
-"""What a run writes while it goes on: metrics.jsonl, TensorBoard and the progress bar."""
+"""The log of a run: metrics.jsonl, TensorBoard and the progress bar."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pathlib
 import sys
 
 from irjax.errors import reading, writing
-from irjax.reports.files import plain, write_text
+from irjax.io.files import json_values, write_text
 from irjax.training.budget import Clock
 
 
 def _lines_until(path: pathlib.Path, step: int) -> list[str]:
-    """The log's lines up to the step that a run resumes from; later ones will be written again."""
+    """Returns the log's lines up to the step that a run resumes from; later ones will be written again."""
     kept = []
     with reading(path):
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -21,20 +21,20 @@ def _lines_until(path: pathlib.Path, step: int) -> list[str]:
         try:
             if json.loads(line)["step"] <= step:
                 kept.append(line)
-        except json.JSONDecodeError:  # torn by a kill or a full disk
+        except json.JSONDecodeError:  # truncated by a killed process or a full disk
             break
     return kept
 
 
 class Log:
-    """metrics.jsonl, TensorBoard and the progress bar of a run.
+    """Writes metrics.jsonl, TensorBoard files and the progress bar of a run.
 
     Args:
-      run: its directory.
-      start: the step it begins or goes on from.
-      steps: its length, or None if that is `minutes`.
-      clock: what time it has taken, which every line tells.
-      minutes: its length by the clock.
+      run: the run directory.
+      start: the step that the run starts or resumes at.
+      steps: length of the run, or None if it is given in `minutes`.
+      clock: clock of the run; its time is written on every line.
+      minutes: length of the run in minutes.
       tensorboard: write TensorBoard files.
     """
 
@@ -67,31 +67,31 @@ class Log:
             self.say(f"resuming {run} at step {start} of {steps}")
 
     def write(self, step: int, values: dict[str, float], *, group: str) -> None:
-        """One line; `group` is ``train`` or ``val``."""
+        """Writes one line; `group` is ``train`` or ``val``."""
         with writing(self._path):
-            line = {"step": step, "minutes": round(self._clock.seconds / 60, 3), "group": group, **plain(values)}
+            line = {"step": step, "minutes": round(self._clock.seconds / 60, 3), "group": group, **json_values(values)}
             self._file.write(json.dumps(line) + "\n")
         if self._writer is not None:
             for name, value in values.items():
                 self._writer.add_scalar(f"{group}/{name}", value, step)
 
     def advance(self, step: int, count: int, **shown: str) -> None:
-        """Moves the bar by the `count` steps up to `step`."""
+        """Advances the bar by the `count` steps up to `step`."""
         self._bar.set_postfix({"step": step, **shown} if self._minutes else shown, refresh=False)
         self._bar.update(self._clock.seconds / 60 - self._bar.n if self._minutes else count)
 
     def validation(self, step: int, metrics: dict[str, float]) -> None:
-        """Logs and prints a validation."""
+        """Logs and prints the metrics of a validation."""
         self.write(step, metrics, group="val")
         self.say(f"step {step}: validation " + "  ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
 
     def say(self, text: str) -> None:
-        """Prints a line, above the bar."""
+        """Prints a line above the bar."""
         self._bar.write(text, file=sys.stdout)
         sys.stdout.flush()
 
     def close(self) -> None:
-        """Ends the bar and the files."""
+        """Closes the bar and the files."""
         self._bar.close()
         self._file.close()
         if self._writer is not None:

@@ -1,4 +1,4 @@
-"""The training loop that every method shares: step, log, validate, choose, checkpoint, resume."""
+"""The training loop shared by all methods: step, log, validate, select, checkpoint, resume."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ import importlib.metadata
 import pathlib
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from irjax.data.splits import DataConfig, in_memory, open_splits, parts_of
 from irjax.errors import UserError
+from irjax.io.files import json_values, read_json, write_json
+from irjax.methods.method import Objective
 from irjax.ops.keys import purpose_key
-from irjax.reports.files import plain, read_json, write_json
 from irjax.training.checkpoints import CheckpointError, Checkpoints, saved_steps, set_aside
 from irjax.training.configs import LoopConfig, differences
-from irjax.training.data import CachedFeed, DataConfig, HostFeed, in_memory, open_splits, parts_of
+from irjax.training.data import CachedFeed, HostFeed
 from irjax.training.log import Log
 from irjax.training.optimizers import OptimizerConfig
 from irjax.training.parallel import largest_share, replicate
@@ -29,22 +31,22 @@ from irjax.training.progress import Progress
 from irjax.training.runner import Runner
 from irjax.training.signals import Termination
 from irjax.training.state import TrainState, Variables
-from irjax.training.steps import Method, make_train_step
+from irjax.training.steps import make_train_step
 from irjax.training.validation import Validation
 from irjax.types import Source
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
-    """What a run came to.
+class TrainedRun:
+    """The result of a run.
 
     Attributes:
       run: the run directory.
-      best_step: step of the chosen checkpoint.
-      best: its validation metrics; none without validation.
+      best_step: step of the selected checkpoint.
+      best: its validation metrics; empty without validation.
       variables: its weights, numpy.
       seconds: wall time of this call.
-      data_wait: share of the training time spent waiting for data.
+      data_wait: fraction of the training time spent waiting for data.
     """
 
     run: pathlib.Path
@@ -56,7 +58,7 @@ class Result:
 
 
 def versions() -> dict[str, str]:
-    """The versions that a run's results depend on."""
+    """Returns the versions of the packages that a run's results depend on."""
     found = {"python": platform.python_version(), "platform": jax.default_backend()}
     for name in ("irjax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -65,12 +67,12 @@ def versions() -> dict[str, str]:
 
 
 def _open_run(run: pathlib.Path, config: Any, about: dict[str, Any], on_start: Callable[[], None]) -> None:
-    """Makes the run directory with config, versions and splits; refuses to resume a run of others.
+    """Creates the run directory with config, versions and splits; refuses to resume a run with different settings.
 
-    One with more minutes than it had is taken back to where its learning rate began to fall.
+    A run with more minutes than it had before is reset to the step where its learning rate began to fall.
     """
     path = run / "config.json"
-    new = plain({"config": dataclasses.asdict(config), "data": about})
+    new = json_values({"config": dataclasses.asdict(config), "data": about})
     old = read_json(path) if path.exists() else None
     other, more = [], False
     if old is not None:
@@ -100,7 +102,7 @@ def _open_run(run: pathlib.Path, config: Any, about: dict[str, Any], on_start: C
 
 
 def _devices(loop: LoopConfig) -> list[jax.Device]:
-    """The devices to use, which must be able to share the batch."""
+    """Returns the devices to use, which must be able to share the batch equally."""
     devices = jax.local_devices()
     if loop.devices > len(devices):
         raise UserError(f"loop.devices is {loop.devices}, but there are {len(devices)}")
@@ -115,8 +117,10 @@ def _devices(loop: LoopConfig) -> list[jax.Device]:
     return devices
 
 
-def _variables(model: nn.Module, shape: tuple[int, int, int], key: jax.Array, given: Variables | None) -> Variables:
-    """Random weights for images of this shape, or a copy of the given ones (the step donates its buffers)."""
+def _variables(
+    model: nn.Module, shape: tuple[int, int, int], key: jax.Array, given: Mapping[str, Any] | None
+) -> Variables:
+    """Returns random weights for images of this shape, or a copy of the given ones (the step donates its buffers)."""
     example = jnp.zeros((1, *shape), jnp.float32)
     init = jax.jit(lambda key: model.init(key, example, train=False))
     if given is None:
@@ -128,7 +132,7 @@ def _variables(model: nn.Module, shape: tuple[int, int, int], key: jax.Array, gi
 
 
 def _validation(
-    method: Method,
+    objective: Objective,
     val: Source,
     data: DataConfig,
     loop: LoopConfig,
@@ -136,9 +140,9 @@ def _validation(
     devices: list[jax.Device],
     before_batch: Callable[[], None],
 ) -> Validation:
-    """Of these images, which are in memory or read when they are needed."""
+    """Builds the validation on these images, which are held in memory or read on demand."""
     return Validation(
-        method,
+        objective,
         val if data.cache == "host" else in_memory(val, with_masks),
         data,
         batch_size=loop.eval_batch_size,
@@ -151,7 +155,7 @@ def _validation(
 
 @dataclasses.dataclass(frozen=True)
 class _Schedule:
-    """Optimiser steps: of the whole run (None: as time allows), of an epoch, from one validation to the next."""
+    """Numbers of optimiser steps: of the whole run (None: limited by time), of an epoch, between validations."""
 
     steps: int | None
     per_epoch: int
@@ -163,57 +167,57 @@ class _Schedule:
         steps = None if loop.minutes else loop.steps or max(1, round(loop.epochs * per_epoch))
         validation = max(1, round(loop.eval_epochs * per_epoch))
         if steps is None:
-            # Whole dispatches: one of another length is another program, whose compilation would be on the clock.
+            # A multiple of the dispatch length: another length would be compiled again, within the time budget.
             dispatch = loop.steps_per_dispatch
             return cls(steps, per_epoch, -(-validation // dispatch) * dispatch)
         return cls(steps, per_epoch, min(steps, validation))
 
     def next(self, step: int) -> int:
-        """The first step after this one at which to validate."""
+        """Returns the first step after this one at which to validate."""
         after = (step // self.validation + 1) * self.validation
         return after if self.steps is None else min(self.steps, after)
 
 
 def fit(
-    method_for: Callable[[str | None], Method],
+    objective_for: Callable[[str | None], Objective],
     *,
     config: Any,
     data: DataConfig,
     optimizer: OptimizerConfig,
     loop: LoopConfig,
     run: pathlib.Path,
-    initial: Variables | None = None,
+    initial: Mapping[str, Any] | None = None,
     with_masks: bool = False,
     input_channels: int = 1,
     on_start: Callable[[], None] = lambda: None,
-) -> Result:
-    """Trains a method, or resumes it where the run directory's newest checkpoint stands.
+) -> TrainedRun:
+    """Trains a method, or resumes it from the newest checkpoint of the run directory.
 
     Args:
-      method_for: gives the method for a device axis of this name, or for one device if the name is None.
-      config: the experiment's whole frozen config, saved with the run; a run is only resumed under the same one.
-      data: which images.
-      optimizer: and learning rate.
-      loop: how long and how often.
-      run: the run directory; made if absent.
+      objective_for: returns the objective for a device axis of this name, or for one device if the name is None.
+      config: the experiment's whole frozen config, saved with the run; a run is only resumed under the same config.
+      data: the images.
+      optimizer: optimiser and learning rate.
+      loop: length of the run, batch sizes and intervals.
+      run: the run directory; created if absent.
       initial: weights to start from instead of random ones.
       with_masks: whether the method needs target masks.
       input_channels: channels of the network's input.
-      on_start: called once the run directory is there, to write the method's own files.
+      on_start: called once the run directory exists, to write the method's own files.
 
     Returns:
-      The chosen checkpoint and its validation metrics.
+      The selected checkpoint and its validation metrics.
 
     Raises:
-      UserError: if the data or config do not fit; nothing is written then but the config.
-      TrainingError: when too many steps in a row were not finite.
-      CheckpointError: when a checkpoint cannot be written; earlier ones are intact.
+      UserError: if the data or config are not usable; then nothing but the config is written.
+      TrainingError: if too many consecutive steps were not finite.
+      CheckpointError: if a checkpoint cannot be written; earlier ones are intact.
     """
     begin = time.perf_counter()
     run = pathlib.Path(run)
-    one = method_for(None)
+    one = objective_for(None)
     if data.slide and not with_masks:
-        raise UserError(f"data.slide is for methods that predict masks, and {one.name} does not")
+        raise UserError("data.slide is for methods that predict masks")
     train, val, about = open_splits(data, validate=loop.validate)
     devices = _devices(loop)
     _open_run(run, config, about, on_start)
@@ -229,13 +233,13 @@ def fit(
     )
     state, step = replicate(state, devices), int(state.step)
 
-    step_options = {
+    step_options: dict[str, Any] = {
         "seed_key": seed_key,
         "averaging": loop.averaging,
         "warm_steps": round(one.warm_epochs * schedule.per_epoch),
         "learns": optimizer.learns,
     }
-    make_step = lambda axis: make_train_step(method_for(axis), optimiser(axis), axis_name=axis, **step_options)  # noqa: E731
+    make_step = lambda axis: make_train_step(objective_for(axis), optimiser(axis), axis_name=axis, **step_options)  # noqa: E731
     log = Log(run, step, schedule.steps, progress.clock, minutes=loop.minutes, tensorboard=loop.tensorboard)
     if len(devices) < len(jax.local_devices()) and not loop.devices:
         log.say(f"{len(devices)} of {len(jax.local_devices())} devices share the batch of {loop.batch_size} equally")
@@ -256,7 +260,9 @@ def fit(
                     break
                 state, step = runner.advance(state, feed, step, schedule.next(step))
                 progress.save(state)
-            return Result(run, *progress.best(), time.perf_counter() - begin, feed.waited / max(runner.seconds, 1e-9))
+            return TrainedRun(
+                run, *progress.best(), time.perf_counter() - begin, feed.waited / max(runner.seconds, 1e-9)
+            )
         finally:
             log.close()
             progress.checkpoints.close()

@@ -21,23 +21,22 @@ SCHEDULES = ("constant", "cosine", "steps")
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """Which optimiser, and how its learning rate moves.
+    """The optimiser and its learning rate schedule.
 
     Attributes:
-      name: `adagrad` (as in PyTorch: squares are summed from zero), `adam`, `adamw`, `sgd` (momentum 0.9), or `muon`:
-        orthogonalised momentum for kernels that mix channels, AdamW with Nesterov momentum for all else; updates are
-        scaled to AdamW's size, so that its rates serve.
+      name: `adagrad` (as in PyTorch: the sum of squares starts at zero), `adam`, `adamw`, `sgd` (momentum 0.9), or
+        `muon`: orthogonalised momentum for kernels that mix channels, AdamW with Nesterov momentum for all other
+        parameters; updates are scaled to the size of AdamW's, so that AdamW's rates can be used.
       rate: highest learning rate.
-      weight_decay: of `adamw` and `muon`, decoupled; of `sgd` added to the gradient, as in PyTorch.
-      warmup_epochs: epochs of linear rise from rate / 1000.
+      weight_decay: decoupled for `adamw` and `muon`; added to the gradient for `sgd`, as in PyTorch.
+      warmup_epochs: epochs of linear warm-up from rate / 1000.
       schedule: after the warm-up: `constant`, `cosine` down to rate / 1000, or `steps`: a tenth from 60 % of the run
         on, a hundredth from 80 % on.
       plateau_factor: reduce-on-plateau: factor on the rate when the validation loss stops falling; 1 is off.
       plateau_patience: validations without a relative fall of 1e-4 before that.
       clip_norm: highest norm of the gradient; 0 is off.
-      groups: parts of the network that learn at another rate, as `PATH=FACTOR`: the path of a part's parameters, such
-        as `backbone` or `backbone/stem`, and what its updates are multiplied by; 0 freezes it, at no cost. The first
-        that fits.
+      groups: parts of the network with their own rate, as `PATH=FACTOR`: the path of a part's parameters, such as
+        `backbone` or `backbone/stem`, and the factor on its updates; 0 freezes it, at no cost. The first match applies.
     """
 
     name: str = "adamw"
@@ -59,10 +58,10 @@ class OptimizerConfig:
         self.factors()
 
     def factors(self) -> dict[str, float]:
-        """The groups as {path: factor}.
+        """Returns the groups as {path: factor}.
 
         Raises:
-          UserError: if one is not `PATH=FACTOR`, with a factor of at least 0.
+          UserError: if one is not `PATH=FACTOR` with a factor of at least 0.
         """
         factors = {}
         for group in self.groups:
@@ -76,12 +75,16 @@ class OptimizerConfig:
         return factors
 
     def learns(self, path: str) -> bool:
-        """Whether the parameter of this path, such as ``backbone/stem/kernel``, is in no frozen group."""
+        """Returns whether the parameter of this path, such as ``backbone/stem/kernel``, is in no frozen group."""
         factors = self.factors()
-        return factors.get(_group_of(path, factors), 1.0) > 0
+        group = _group_of(path, factors)
+        return group is None or factors[group] > 0
 
     def learning_rate(self, steps: int | None, steps_per_epoch: int) -> optax.Schedule:
-        """The rate as a function of the step, before the plateau rule; constant after warm-up if `steps` is None."""
+        """Returns the rate as a function of the step, before the plateau rule.
+
+        If `steps` is None, the rate is constant after the warm-up.
+        """
         warmup = round(self.warmup_epochs * steps_per_epoch)
         warmup = warmup if steps is None else min(warmup, steps // 2)
         if steps is None:
@@ -100,13 +103,13 @@ class OptimizerConfig:
     def build(
         self, steps: int | None, steps_per_epoch: int, axis_name: str | None = None
     ) -> optax.GradientTransformation:
-        """The optimiser for a run of this many steps (None: not known).
+        """Builds the optimiser for a run of this many steps (None: not known).
 
-        Its updates are the same with an `axis_name`, of the mapped devices that share its work.
+        `axis_name` is the axis of the mapped devices that share the optimiser's work; the updates do not depend on it.
         """
         rate = self.learning_rate(steps, steps_per_epoch)
         if self.name == "adagrad":
-            # PyTorch divides by root(sum) + 1e-10, optax by root(sum + eps): eps is the square.
+            # PyTorch divides by sqrt(sum) + 1e-10, optax by sqrt(sum + eps), so eps is the square.
             optimiser = optax.adagrad(rate, initial_accumulator_value=0.0, eps=1e-20)
         elif self.name == "adamw":
             optimiser = optax.adamw(rate, weight_decay=self.weight_decay)
@@ -122,14 +125,15 @@ class OptimizerConfig:
 
 
 def _group_of(path: str, groups: Iterable[str]) -> str | None:
-    """The first group that a parameter's path is in, if any."""
+    """Returns the first group that contains a parameter's path, or None."""
     return next((group for group in groups if f"{path}/".startswith(f"{group}/")), None)
 
 
 def _in_groups(optimiser: optax.GradientTransformation, factors: Mapping[str, float]) -> optax.GradientTransformation:
-    """The optimiser with the updates of the parameters below these paths multiplied: their rates.
+    """Returns the optimiser with the updates of the parameters below these paths multiplied by their factors.
 
-    It never sees frozen parameters: they have no moments and take no time, and their gradients are not in the norm.
+    Frozen parameters are hidden from the optimiser: they have no moments, take no time, and their gradients are not in
+    the norm.
     """
 
     def factor_of(parameters: Any) -> Any:
@@ -139,7 +143,8 @@ def _in_groups(optimiser: optax.GradientTransformation, factors: Mapping[str, fl
         if unknown:
             parts = ", ".join(sorted({path.partition("/")[0] for path in flat}))
             raise UserError(f"optimizer.groups: no parameters are left for {sorted(unknown)}; the network has {parts}")
-        return flax.traverse_util.unflatten_dict({p: factors.get(g, 1.0) for p, g in groups.items()}, sep="/")
+        by_path = {path: 1.0 if group is None else factors[group] for path, group in groups.items()}
+        return flax.traverse_util.unflatten_dict(by_path, sep="/")
 
     def kinds(parameters: Any) -> Any:
         return jax.tree.map(lambda factor: "learning" if factor else "frozen", factor_of(parameters))
@@ -158,7 +163,7 @@ _ADAM_SIZE = 0.2  # root mean square of AdamW's updates (Liu et al., "Muon is Sc
 
 
 def _muon(rate: optax.Schedule, weight_decay: float, axis_name: str | None) -> optax.GradientTransformation:
-    """`optax.contrib.muon` with its matrices orthogonalised in another form; the same updates and the same state."""
+    """Builds `optax.contrib.muon` with a cheaper orthogonalisation of its matrices; same updates and same state."""
 
     def of_matrix(value: jax.Array) -> jax.Array:
         matrix = value.reshape(-1, value.shape[-1])
@@ -172,7 +177,7 @@ def _muon(rate: optax.Schedule, weight_decay: float, axis_name: str | None) -> o
         return jax.tree.map(lambda value: numbers(tuple(range(value.ndim - 1)), value.ndim - 1), updates)
 
     matrices = optax.chain(
-        optax.contrib.scale_by_muon(ns_steps=0, weight_dimension_numbers=axes),  # momentum with a norm of 1
+        optax.contrib.scale_by_muon(ns_steps=0, weight_dimension_numbers=axes),  # momentum, normalised to a norm of 1
         optax.stateless(of_all),
         optax.add_decayed_weights(weight_decay),
         optax.scale_by_learning_rate(rate),
@@ -182,18 +187,20 @@ def _muon(rate: optax.Schedule, weight_decay: float, axis_name: str | None) -> o
 
 
 def shared(function: Callable[[jax.Array], jax.Array], kernels: Any, axis_name: str) -> Any:
-    """A function of each kernel, which the devices of a mapped axis share among them; the same result on all.
+    """Applies a function to each kernel; the devices of a mapped axis share the work and all obtain the same result.
 
     Args:
-      function: of a kernel, to one of the same shape; what it costs grows like that of `orthogonalize`.
+      function: maps a kernel to an array of the same shape; its cost is assumed to grow like that of `orthogonalize`.
       kernels: a tree of arrays, equal on all devices.
-      axis_name: of the devices.
+      axis_name: axis of the devices.
     """
     leaves, structure = jax.tree.flatten(kernels)
     costs = [leaf.size * min(leaf.shape[-1], leaf.size // leaf.shape[-1]) for leaf in leaves]
     count = jax.lax.axis_size(axis_name)
     owners, loads = [0] * len(leaves), [0] * count
-    for index in sorted(range(len(leaves)), key=lambda index: -costs[index]):  # the largest first, to who has least
+    for index in sorted(
+        range(len(leaves)), key=lambda index: -costs[index]
+    ):  # largest first, to the least loaded device
         owners[index] = int(np.argmin(loads))
         loads[owners[index]] += costs[index]
 
@@ -204,20 +211,22 @@ def shared(function: Callable[[jax.Array], jax.Array], kernels: Any, axis_name: 
         ]
 
     parts = jax.lax.switch(jax.lax.axis_index(axis_name), [work_of(device) for device in range(count)], leaves)
-    return structure.unflatten(jax.lax.psum(parts, axis_name))  # of a value and zeros: exactly the value
+    return jax.tree.unflatten(
+        structure, jax.lax.psum(parts, axis_name)
+    )  # the sum of a value and zeros is exactly the value
 
 
 def _kind(value: jax.Array) -> str:
-    """Kernels with several channels on both sides are matrices to Muon, every tap an input."""
+    """Returns "muon" for kernels with several input and output channels; Muon takes every tap as an input."""
     return "muon" if value.ndim >= 2 and min(value.shape[-2:]) > 1 else "adam"
 
 
 def orthogonalize(matrix: jax.Array, steps: int = 5) -> jax.Array:
-    """Moves all singular values of a matrix near 1, by Newton-Schulz steps.
+    """Moves all singular values of a matrix close to 1 by Newton-Schulz steps.
 
     Every step multiplies the matrix X by q = a + b A + c A^2 with A = X^T X. All q commute with A, so the steps are
-    taken on A and on the product of the q, which are as large as the smaller side alone, and X is multiplied once. For
-    a 3x3 kernel that is a quarter of the time.
+    done on A and on the product of the q, whose size is only that of the smaller side, and X is multiplied once. For a
+    3x3 kernel this takes a quarter of the time.
 
     Args:
       matrix: [m, n] float32, with a Frobenius norm of at most 1.
@@ -240,12 +249,12 @@ def orthogonalize(matrix: jax.Array, steps: int = 5) -> jax.Array:
 
 @dataclasses.dataclass
 class Plateau:
-    """Reduce-on-plateau, as in PyTorch: falls are relative, by more than 1e-4.
+    """Reduce-on-plateau, as in PyTorch: a fall counts if it is relative and larger than 1e-4.
 
     `optax.contrib.reduce_on_plateau` sees every step; the recipes' rule sees validations, which are many steps apart.
 
     Attributes:
-      factor: on the rate at each reduction; 1 is off.
+      factor: factor on the rate at each reduction; 1 is off.
       patience: validations without a fall that are tolerated.
       best: lowest loss so far.
       waited: validations since then.
@@ -259,7 +268,7 @@ class Plateau:
     scale: float = 1.0
 
     def update(self, loss: float) -> float:
-        """Notes a validation loss and returns the factor on the learning rate."""
+        """Records a validation loss and returns the factor on the learning rate."""
         if loss < self.best * (1 - 1e-4):
             self.best, self.waited = loss, 0
         else:

@@ -1,11 +1,11 @@
-"""Data parallelism over the local devices, behind one function: the only `jax.pmap` of irjax."""
+"""Data parallelism over the local devices. The only use of `jax.pmap` in irjax."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -19,31 +19,31 @@ Metrics = dict[str, jax.Array]
 
 
 def use_all_cores() -> None:
-    """Makes a device of each processor core; for programs. A run uses as many as can share its batch.
+    """Creates one CPU device for each processor core; for programs. A run uses as many devices as can share its batch.
 
-    A step of one CPU device leaves cores idle between its large operations. Other kinds of devices are as they are, and
-    so is a number that the user has set. After the first use of JAX there is nothing left to choose.
+    A step on a single CPU device leaves cores idle between its large operations. Other kinds of devices are not
+    changed, nor is a number that the user has set. It has no effect after the first use of JAX.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if chosen or jax.config.jax_num_cpu_devices > 0:
+    if chosen or cast(Any, jax.config).jax_num_cpu_devices > 0:
         return
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", cores)
 
 
 def largest_share(batch_size: int, most: int) -> int:
-    """The largest number of devices, of `most`, that divides a batch."""
+    """Returns the largest number of devices, up to `most`, that divides the batch size."""
     return max(count for count in range(1, most + 1) if batch_size % count == 0)
 
 
 def many_steps(step: Step) -> Step:
-    """Several steps in one dispatch: ``(state, batches [n, B, ...]) -> (state, metrics [n])``."""
+    """Runs several steps in one dispatch: ``(state, batches [n, B, ...]) -> (state, metrics [n])``."""
     return lambda state, batches: jax.lax.scan(step, state, batches)
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """A copy of every array on each device, placed as `data_parallel` wants it, so that no call compiles again."""
+    """Copies every array to each device with the placement that `data_parallel` expects, to avoid recompilation."""
     if len(devices) == 1:
         return jax.device_put(tree, devices[0])
     return jax.device_put(tree, _sharding(devices))
@@ -54,7 +54,7 @@ def _sharding(devices: Sequence[jax.Device], *axes: str | None) -> jax.sharding.
 
 
 def _share(tree: Any, axis: int, devices: Sequence[jax.Device]) -> Any:
-    """Each device's part of the batch axis, as a new axis in its place; on the devices."""
+    """Splits the batch axis into (devices, examples of a device) and places the parts on the devices."""
     parts = len(devices)
 
     def split(array: Any) -> Any:
@@ -68,15 +68,15 @@ def _share(tree: Any, axis: int, devices: Sequence[jax.Device]) -> Any:
 def over_devices(
     function: Callable[[Any, Any], Any], devices: Sequence[jax.Device]
 ) -> Callable[[Any, Any], Callable[[], Any]]:
-    """Compiles a function of each example of a batch for the devices, which share the batch equally.
+    """Compiles a function of independent examples for devices that share the batch equally.
 
     Args:
-      function: ``(constants, batch [B, ...]) -> [B, ...]``, without anything in common between examples.
-      devices: as many as divide B.
+      function: ``(constants, batch [B, ...]) -> [B, ...]``, without any interaction between examples.
+      devices: their number must divide B.
 
     Returns:
-      ``(constants, batch) -> result``, started and not waited for: ``result()`` is [B, ...] in numpy. The constants are
-      those of `replicate`.
+      ``(constants, batch) -> result``, dispatched asynchronously: ``result()`` waits and returns [B, ...] in numpy. The
+      constants are those of `replicate`.
     """
     if len(devices) == 1:
         single = jax.jit(function)
@@ -96,17 +96,17 @@ def over_devices(
 
 
 class ParallelStep:
-    """A training step for given devices: ``(state, batch) -> (state, metrics)``; see `data_parallel`."""
+    """A compiled training step for given devices: ``(state, batch) -> (state, metrics)``; see `data_parallel`."""
 
     def __init__(self, compiled: Any, share: Callable[[Any], Any]):
         self._compiled, self._share = compiled, share
 
     def __call__(self, state: TrainState, batch: Any) -> tuple[TrainState, Metrics]:
-        """Does the step; gives the state away."""
+        """Runs the step; donates the state."""
         return self._compiled(state, self._share(batch))
 
     def compile(self, state: TrainState, batch: Any) -> None:
-        """Compiles for arguments like these, so that a call need not."""
+        """Compiles for arguments of these shapes and types, so that a call does not have to."""
         self._compiled.lower(state, self._share(batch)).compile()
 
 
@@ -116,18 +116,18 @@ def data_parallel(
     """Compiles a training step for the given devices; the global batch is shared equally among them.
 
     Args:
-      make_step: gives the step for a device axis of this name, or for one device if the name is None. The step itself
+      make_step: returns the step for a device axis of this name, or for one device if the name is None. The step itself
         takes means over the axis, so that state and metrics are the same on every device.
       devices: the local devices by default.
       several: compile `many_steps` of the step instead.
 
     Returns:
       ``(state, batch) -> (state, metrics)``, or with `several` ``(state, batches) -> (state, metrics [n])``; the batch
-      axis B is that of all devices together. The state is replicated, and given away: its buffers are used for the new
-      one. One device is served by `jax.jit`.
+      axis B is global, over all devices. The state is replicated and donated: its buffers are reused for the new state.
+      A single device uses `jax.jit`.
 
     Raises:
-      UserError: when called with a B that the number of devices does not divide.
+      UserError: when called with a B that is not divisible by the number of devices.
     """
     devices = list(jax.local_devices() if devices is None else devices)
     count = len(devices)
@@ -137,6 +137,6 @@ def data_parallel(
         step = many_steps(step)
     if count == 1:
         return ParallelStep(jax.jit(step, donate_argnums=0), lambda batch: batch)
-    axis = 1 if several else 0  # of the batch
+    axis = 1 if several else 0  # the batch axis
     mapped = jax.pmap(step, AXIS, in_axes=(None, axis), out_axes=None, devices=devices, donate_argnums=0)
     return ParallelStep(mapped, lambda batch: _share(batch, axis, devices))

@@ -1,8 +1,9 @@
-"""Advances a state by many steps."""
+"""Advances a training state by many steps."""
 
 from __future__ import annotations
 
 import collections
+import dataclasses
 import math
 import sys
 import time
@@ -26,7 +27,7 @@ from irjax.training.steps import Step
 
 
 class Runner:
-    """Advances the state by many steps; while the device does some, those before are logged."""
+    """Advances the state by many steps; earlier steps are logged while the device computes the next ones."""
 
     def __init__(
         self,
@@ -43,12 +44,16 @@ class Runner:
         self._loop, self._devices, self._rate = loop, devices, rate
         self._progress, self._log, self._termination = progress, log, termination
         self._compiled, self._scale = False, math.nan
-        self._skipped = self._in_a_row = 0  # steps that were not finite: all, and since the last good one
+        self._skipped = self._in_a_row = 0  # non-finite steps: all, and since the last finite one
         self.seconds = 0.0  # spent in steps
 
     def advance(self, state: TrainState, feed: CachedFeed | HostFeed, step: int, until: int) -> tuple[TrainState, int]:
-        """Runs the steps from `step` up to `until`, or as many as the clock allows; and the step reached."""
-        return_freed_memory()  # of what came before: reading the images, or a validation
+        """Runs the steps from `step` up to `until`, or as many as the clock allows.
+
+        Returns:
+          The state and the step reached.
+        """
+        return_freed_memory()  # memory of earlier phases: reading the images, or a validation
         self._skipped, self._in_a_row = int(state.skipped), int(state.skipped_in_a_row)
         running: collections.deque[tuple[int, int, float, Any]] = collections.deque()
         self._last, self._waited = time.perf_counter(), feed.waited
@@ -74,20 +79,20 @@ class Runner:
                 return state, step
 
     def _at_rate(self, state: TrainState) -> TrainState:
-        """The state with the factor on the learning rate as it is now."""
+        """Returns the state with the current factor on the learning rate."""
         scale = self._progress.rate_scale()
         if scale == self._scale:
             return state
         self._scale = scale
-        return state.replace(rate_scale=replicate(jnp.float32(scale), self._devices))
+        return dataclasses.replace(state, rate_scale=replicate(jnp.float32(scale), self._devices))
 
     def _dispatch(
         self, state: TrainState, feed: CachedFeed | HostFeed, step: int, count: int
     ) -> tuple[TrainState, list[Any]]:
-        """Starts `count` steps."""
+        """Dispatches `count` steps."""
         if isinstance(feed, CachedFeed):
             batches = feed.batches(step, count)
-            if not self._compiled:  # apart from the first call, which so begins without the memory that this takes
+            if not self._compiled:  # compiled before the first call, so that the memory it takes is released first
                 self._on_batches.compile(state, batches)
                 return_freed_memory()
             state, metrics = self._on_batches(state, batches)
@@ -104,7 +109,7 @@ class Runner:
         return state, parts
 
     def _finish(self, step: int, count: int, scale: float, parts: list[Any], feed: CachedFeed | HostFeed) -> None:
-        """Waits for dispatched steps up to `step`, and logs them."""
+        """Waits for dispatched steps up to `step` and logs them."""
         metrics = jax.tree.map(lambda *x: np.concatenate([np.atleast_1d(one) for one in x]), *jax.device_get(parts))
         now, waited = time.perf_counter(), feed.waited
         seconds, waiting = now - self._last, waited - self._waited

@@ -1,4 +1,4 @@
-"""SIGTERM while a run trains."""
+"""Handling of SIGTERM during training."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from irjax.errors import TrainingError
 
 
 class _Terminated(BaseException):
-    """SIGTERM came, and the state is saved."""
+    """SIGTERM was received, and the state is saved."""
 
 
 class Termination:
-    """SIGTERM is noted inside the block, and takes effect after it.
+    """Defers SIGTERM: it is recorded inside the block and takes effect after it.
 
     Attributes:
-      asked: whether it came.
+      asked: whether it was received.
     """
 
     def __enter__(self) -> Termination:
         self.asked, self._before = False, None
-        if threading.current_thread() is threading.main_thread():  # others may not say what a signal does
+        if threading.current_thread() is threading.main_thread():  # other threads must not set handlers
             self._before = signal.signal(signal.SIGTERM, self._note)
         return self
 
@@ -32,7 +32,7 @@ class Termination:
         self.asked = True
 
     def check(self) -> None:
-        """Ends the block if the signal came."""
+        """Ends the block if the signal was received."""
         if self.asked:
             raise _Terminated
 
@@ -41,5 +41,5 @@ class Termination:
             signal.signal(signal.SIGTERM, self._before)
         if self.asked:
             os.kill(os.getpid(), signal.SIGTERM)
-        if kind is _Terminated:  # the program has its own answer to the signal
+        if kind is _Terminated:  # reached only if the program handles the signal itself
             raise TrainingError("training was asked to stop: the checkpoints hold what was reached; run again to go on")

@@ -1,4 +1,4 @@
-"""What a training run carries from step to step."""
+"""The state that a training run carries from step to step."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Variables = dict[str, Any]
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything the step reads and writes; saved whole, so that a resumed run continues bit for bit.
+    """Everything the step reads and writes; saved completely, so that a resumed run continues bit for bit.
 
     Attributes:
-      step: int32, optimiser steps tried so far (skipped ones included).
+      step: int32, optimiser steps attempted so far, including skipped ones.
       variables: ``params`` and ``batch_stats`` of the network.
       average: moving average of `variables`, or None.
-      opt_state: of the optimiser.
+      opt_state: state of the optimiser.
       rate_scale: float32 factor on the learning rate, lowered by the plateau rule.
-      skipped: int32, steps with a non-finite loss or gradient; they changed nothing.
-      skipped_in_a_row: int32, of those, the ones since the last good step.
+      skipped: int32, number of steps with a non-finite loss or gradient; they changed nothing.
+      skipped_in_a_row: int32, number of such steps since the last finite step.
     """
 
     step: jax.Array
@@ -36,11 +36,11 @@ class TrainState:
 
     @classmethod
     def create(cls, variables: Variables, tx: optax.GradientTransformation, *, averaging: bool) -> TrainState:
-        """The state before the first step."""
+        """Returns the state before the first step."""
         return cls(
             step=jnp.zeros((), jnp.int32),
             variables=variables,
-            # A copy: the step donates its buffers, and one buffer cannot be given away twice.
+            # A copy: the step donates its buffers, and a buffer cannot be donated twice.
             average=jax.tree.map(jnp.array, variables) if averaging else None,
             opt_state=tx.init(variables["params"]),
             rate_scale=jnp.ones((), jnp.float32),

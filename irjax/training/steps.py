@@ -1,62 +1,32 @@
-"""The pure training and validation steps that every method shares."""
+"""The pure training and validation steps shared by all methods."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import optax
 
+from irjax.methods.method import Objective
 from irjax.ops.keys import purpose_key
 from irjax.training.state import TrainState, Variables
-from irjax.types import Batch, Example
+from irjax.types import Batch
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """What a method brings to the loop. Every function is pure and runs inside jit, but for `score`.
-
-    Attributes:
-      name: as in `irjax.models.registry`.
-      model: the Flax module; called as ``model.apply(variables, inputs, train=...)``.
-      prepare: ``(batch, keys [B] or None) -> (inputs, targets)``: augmentation if there are keys, targets, normalising.
-      loss: ``(outputs, targets) -> [B]`` float32.
-      decode: ``(outputs, targets) -> predictions``, a struct of arrays with leading axis B.
-      score: ``images with their predictions -> {metric: value}`` on the host: given is an iterator over the validation
-        images, each an `Example` with the predictions of its canvas or windows, numpy with leading axis n.
-      select: the metric that chooses the checkpoint; higher is better.
-      warm_loss: takes the place of `loss` in the first epochs of training, if there is one. Validation keeps `loss`.
-      warm_epochs: how many.
-      extra: ``keys [B] -> {name: value}``: further arguments of the model in training, from the examples' keys.
-    """
-
-    name: str
-    model: nn.Module
-    prepare: Callable[[Batch, jax.Array | None], tuple[jax.Array, Any]]
-    loss: Callable[[Any, Any], jax.Array]
-    decode: Callable[[Any, Any], Any]
-    score: Callable[[Iterator[tuple[Example, Any]]], dict[str, float]]
-    select: str
-    warm_loss: Callable[[Any, Any], jax.Array] | None = None
-    warm_epochs: float = 0
-    extra: Callable[[jax.Array], dict[str, Any]] = lambda keys: {}
-
-
 def example_keys(seed_key: jax.Array, step: jax.Array, index: jax.Array) -> jax.Array:
-    """One key an example: the run's key folded with the step, then with the example's global draw number [B]."""
+    """Returns one key for each example: the run's key folded with the step and the example's global draw number [B]."""
     step_key = jax.random.fold_in(seed_key, step)
     return jax.vmap(lambda i: jax.random.fold_in(step_key, i))(index)
 
 
 def make_train_step(
-    method: Method,
+    objective: Objective,
     tx: optax.GradientTransformation,
     *,
     seed_key: jax.Array,
@@ -68,51 +38,51 @@ def make_train_step(
     """Builds the training step ``(state, batch) -> (state, metrics)``.
 
     Args:
-      method: model, target and loss.
+      objective: network, inputs and targets, loss.
       tx: optimiser; its updates are multiplied by ``state.rate_scale``.
       seed_key: the run's key, from the config's seed.
       averaging: decay of the moving average of weights and statistics per step, or 0 for none.
       axis_name: name of the mapped device axis, or None on one device. Gradients, loss and batch statistics are then
-        means over it, so that D devices with B / D examples each do the step of one device with B.
+        means over it, so that D devices with B / D examples each compute the same step as one device with B.
       warm_steps: steps with the method's warm loss.
-      learns: whether the parameter of this path (``backbone/stem/kernel``) learns. The gradients of others are not
-        computed; the optimiser is given zeros for them.
+      learns: whether the parameter of this path (``backbone/stem/kernel``) is trained. The gradients of other
+        parameters are not computed; the optimiser receives zeros for them.
 
     Returns:
       The pure step. Metrics are float32 scalars: ``loss``, ``grad_norm``, ``skipped``. A step whose loss or gradient
-      is not finite leaves weights, statistics, average and optimiser as they were and is counted.
+      is not finite leaves weights, statistics, average and optimiser unchanged and is counted.
 
     Note:
-      Dropout's masks come from the key of the first example of a device, so with dropout another number of devices
-      draws other masks.
+      Dropout masks come from the key of a device's first example, so with dropout a different number of devices draws
+      different masks.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         keys = example_keys(seed_key, state.step, batch.index)
-        inputs, targets = method.prepare(batch, keys)
+        inputs, targets = objective.prepare(batch, keys)
         params = flax.traverse_util.flatten_dict(state.variables["params"], sep="/")
         frozen = {path: value for path, value in params.items() if not learns(path)}
         collections = [name for name in state.variables if name != "params"]
 
         def loss_of(outputs: Any) -> jax.Array:
-            if method.warm_loss is None or not warm_steps:
-                return method.loss(outputs, targets)
-            # Only one of them is computed and differentiated.
-            return jax.lax.cond(state.step < warm_steps, method.warm_loss, method.loss, outputs, targets)
+            if objective.warm_loss is None or not warm_steps:
+                return objective.loss(outputs, targets)
+            # Only one of the two is computed and differentiated.
+            return jax.lax.cond(state.step < warm_steps, objective.warm_loss, objective.loss, outputs, targets)
 
-        def objective(learning: Any) -> tuple[jax.Array, Any]:
-            outputs, updated = method.model.apply(
+        def mean_loss(learning: Any) -> tuple[jax.Array, Any]:
+            outputs, updated = objective.model.apply(
                 {**state.variables, "params": flax.traverse_util.unflatten_dict({**frozen, **learning}, sep="/")},
                 inputs,
                 train=True,
                 mutable=collections,
                 rngs={"dropout": purpose_key(keys[0], "dropout")},
-                **method.extra(keys),
+                **objective.extra(keys),
             )
             return jnp.mean(loss_of(outputs)), updated
 
         learning = {path: value for path, value in params.items() if path not in frozen}
-        (loss, updated), grads = jax.value_and_grad(objective, has_aux=True)(learning)
+        (loss, updated), grads = jax.value_and_grad(mean_loss, has_aux=True)(learning)
         if axis_name is not None:
             loss, grads = jax.lax.pmean((loss, grads), axis_name)
         grad_norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in grads.values()))
@@ -128,12 +98,14 @@ def make_train_step(
 
         average = state.average
         if averaging:
-            # Early on the average follows quickly, or it would remember the random start for 1 / (1 - decay) steps.
+            # Early on the average follows quickly; otherwise it would keep the random initial weights for about
+            # 1 / (1 - decay) steps.
             decay = jnp.minimum(averaging, (1.0 + state.step) / (10.0 + state.step))
-            # In this form the average of what does not move is exactly that.
+            # In this form the average of a constant is exactly that constant.
             moved = jax.tree.map(lambda a, v: v + decay * (a - v), average, variables)
             average = keep_old(moved, average)
-        state = state.replace(
+        state = dataclasses.replace(
+            state,
             step=state.step + 1,
             variables=variables,
             average=average,
@@ -146,12 +118,12 @@ def make_train_step(
     return step
 
 
-def make_eval_step(method: Method) -> Callable[[Variables, Batch], tuple[jax.Array, Any]]:
+def make_eval_step(objective: Objective) -> Callable[[Variables, Batch], tuple[jax.Array, Any]]:
     """Builds the validation step ``(variables, batch) -> (loss [B], predictions)``, without augmentation."""
 
     def step(variables: Variables, batch: Batch) -> tuple[jax.Array, Any]:
-        inputs, targets = method.prepare(batch, None)
-        outputs = method.model.apply(variables, inputs, train=False)
-        return method.loss(outputs, targets), method.decode(outputs, targets)
+        inputs, targets = objective.prepare(batch, None)
+        outputs = objective.model.apply(variables, inputs, train=False)
+        return objective.loss(outputs, targets), objective.decode(outputs, targets)
 
     return step

@@ -8,7 +8,7 @@ import pytest
 from irjax import cli
 from irjax.benchmarks import detector
 from irjax.benchmarks.detector import benchmark
-from irjax.reports.benchmark import as_text
+from irjax.benchmarks.table import detector_text
 
 TORCH_HRPE = pathlib.Path(__file__).parents[1] / "models/torch_hrpe.py"
 
@@ -41,7 +41,7 @@ def test_comparison_with_pytorch(monkeypatch):
     assert report["parameters"] == 293_601
     assert run["largest_difference"] < 1e-4  # of the heatmap's range: the two run the same network
     assert run["ratio_to_torch"] == pytest.approx(run["predict_fn"]["median"] / run["torch"]["median"])
-    assert "x torch" in as_text(report)
+    assert "x torch" in detector_text(report)
 
 
 def test_comparison_of_masks_with_pytorch(monkeypatch):

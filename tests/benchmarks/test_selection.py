@@ -6,8 +6,8 @@ import pytest
 
 from irjax import cli
 from irjax.benchmarks.selection import benchmark_selection
+from irjax.benchmarks.table import selection_text
 from irjax.models import NaIRSTD
-from irjax.reports.benchmark import selection_as_text
 
 SMALL = functools.partial(
     NaIRSTD, native_width=8, widths=(16, 16, 16, 16), depths=(1, 1, 1, 1), decoder_width=16, decoder_hidden=16
@@ -24,7 +24,7 @@ def test_what_selecting_patches_saves():
         assert list(forms) == ["1", "all"] and all(form["median"] > 0 for form in forms.values())
     injection, network = ([form["multiply_adds"] for form in forms.values()] for forms in runs.values())
     assert 4 * injection[0] == injection[1] and network[0] < network[1]
-    assert "memory MB" in selection_as_text(report)
+    assert "memory MB" in selection_text(report)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 from irjax.benchmarks import training as training_module
 from irjax.benchmarks.pytorch import torch_class
 from irjax.benchmarks.training import time_training
-from irjax.inference import DetectorConfig
+from irjax.detector.detector import DetectorConfig
 
 NETWORKS = {"spire": {"width": 32}, "adsnet": {"width": 16, "widths": (8, 8, 8)}}
 
@@ -24,7 +24,7 @@ def test_training_steps(method, monkeypatch, compiled_once):
 
 
 def test_what_cannot_be_timed_is_said():
-    with pytest.raises(ValueError, match="timed for spire, mshnet, adsnet, na_irstd, not for other"):
+    with pytest.raises(ValueError, match="unknown method 'other'; known: adsnet, mshnet, na_irstd, spire"):
         time_training(types.SimpleNamespace(method="other"), 2)
 
 

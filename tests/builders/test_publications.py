@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from irjax.data import images, layouts, sources
+from irjax.data import layouts, sources
 from irjax.data.hard import HardSource
 from irjax.datasets import build as building
 from irjax.errors import MissingFileError, UsageError
+from irjax.io import images
 from irjax.ops import regions
-from irjax.ops.regions import resize_mask
+from irjax.ops.resize import resize_mask
 from irjax.types import Example
 
 SHAPE = (24, 28)
@@ -254,7 +255,7 @@ def assert_regions(path, splits):
     """What the records say of each target is what the mask says."""
     for split in splits:
         for record in records(path, split):
-            mask, _ = images.decode_mask(record["mask"], "record")
+            mask, _ = images.decode_mask_file(record["mask"], "record")
             found = regions.find_regions(mask)
             assert record["boxes"].tolist() == found.boxes.tolist() and record["areas"].tolist() == found.areas.tolist()
 

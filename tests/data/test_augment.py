@@ -21,13 +21,13 @@ def jitted(config):
 
 
 def run(seed, image, points, config, extent=None):
-    """Augments on the host's terms: image, points and mask as numpy."""
+    """Augments on the host's terms: image, points and valid as numpy."""
     points = np.asarray(points, np.float32).reshape(-1, 2)
-    mask = np.ones(len(points), bool)
+    valid = np.ones(len(points), bool)
     if not len(points):
-        points, mask = np.zeros((1, 2), np.float32), np.zeros(1, bool)
-    out = jitted(config)(jax.random.key(seed), np.asarray(image, np.float32), points, mask, None, extent)
-    assert out.segmentation is None
+        points, valid = np.zeros((1, 2), np.float32), np.zeros(1, bool)
+    out = jitted(config)(jax.random.key(seed), np.asarray(image, np.float32), points, valid, None, extent)
+    assert out.mask is None
     return tuple(np.asarray(x) for x in out[:3])
 
 
@@ -47,10 +47,10 @@ def peak(image):
 
 
 def test_the_default_changes_nothing():
-    image, points, mask = run(5, noise(), [[3.25, 60.5]], AugmentConfig())
+    image, points, valid = run(5, noise(), [[3.25, 60.5]], AugmentConfig())
     np.testing.assert_array_equal(image, noise())
     np.testing.assert_array_equal(points, [[3.25, 60.5]])
-    assert mask.all()
+    assert valid.all()
 
 
 # --- geometry ---------------------------------------------------------------------------------------------------------
@@ -59,8 +59,8 @@ def test_the_default_changes_nothing():
 @quick
 @given(SEEDS, st.integers(0, SIZE - 1), st.integers(0, SIZE - 1))
 def test_flips_and_right_angles_move_pixel_and_point_together(seed, x, y):
-    image, points, mask = run(seed, pixel(x, y), [[x, y]], AugmentConfig(flips=True, rotations=True))
-    assert mask.all() and image.max() == 1.0
+    image, points, valid = run(seed, pixel(x, y), [[x, y]], AugmentConfig(flips=True, rotations=True))
+    assert valid.all() and image.max() == 1.0
     np.testing.assert_array_equal(peak(image), points[0])
 
 
@@ -82,9 +82,9 @@ def test_number_of_poses(switches, count):
 @given(SEEDS, st.integers(0, SIZE - 1), st.integers(0, SIZE - 1))
 def test_a_crop_is_an_exact_copy_with_its_points(seed, x, y):
     config = AugmentConfig(crop=24, crop_on_target=0.5, flips=True, rotations=True)
-    image, points, mask = run(seed, pixel(x, y), [[x, y]], config)
+    image, points, valid = run(seed, pixel(x, y), [[x, y]], config)
     assert image.shape == (24, 24)
-    if mask[0]:
+    if valid[0]:
         assert image.max() == 1.0
         np.testing.assert_array_equal(peak(image), points[0])
     else:
@@ -97,8 +97,8 @@ def test_a_crop_is_an_exact_copy_with_its_points(seed, x, y):
 def test_a_crop_on_target_holds_it_and_stays_on_the_canvas(seed, x, y):
     image = noise(1)
     image[y, x] = 1.0
-    image, points, mask = run(seed, image, [[x, y]], AugmentConfig(crop=24, crop_on_target=1.0))
-    assert mask.all() and image.min() > 0
+    image, points, valid = run(seed, image, [[x, y]], AugmentConfig(crop=24, crop_on_target=1.0))
+    assert valid.all() and image.min() > 0
     np.testing.assert_array_equal(peak(image), points[0])
 
 
@@ -117,9 +117,9 @@ def test_zoom_keeps_the_target_under_its_point(seed, x, y, crop):
     axis = np.arange(SIZE)
     blob = np.exp(-((axis[None] - x) ** 2 + (axis[:, None] - y) ** 2) / (2 * 3.0**2))
     config = AugmentConfig(zoom=(0.6, 1.6), crop=crop, crop_on_target=0.0, flips=True, rotations=True)
-    image, points, mask = run(seed, blob, [[x, y]], config)
+    image, points, valid = run(seed, blob, [[x, y]], config)
     side = crop or SIZE
-    if mask[0] and np.all((points[0] > 16) & (points[0] < side - 17)):
+    if valid[0] and np.all((points[0] > 16) & (points[0] < side - 17)):
         total = image.sum()
         axis = np.arange(side)
         centroid = np.array([(image.sum(0) * axis).sum(), (image.sum(1) * axis).sum()]) / total
@@ -128,9 +128,11 @@ def test_zoom_keeps_the_target_under_its_point(seed, x, y, crop):
 
 def test_zoom_by_two_is_about_the_centre():
     middle = (SIZE - 1) / 2
-    image, points, mask = run(0, noise(), [[middle, middle], [40.0, 30.0], [1.0, 30.0]], AugmentConfig(zoom=(2.0, 2.0)))
+    image, points, valid = run(
+        0, noise(), [[middle, middle], [40.0, 30.0], [1.0, 30.0]], AugmentConfig(zoom=(2.0, 2.0))
+    )
     np.testing.assert_allclose(points[:2], [[middle, middle], [2 * 40 - middle, 2 * 30 - middle]], rtol=1e-5)
-    np.testing.assert_array_equal(mask, [True, True, False])
+    np.testing.assert_array_equal(valid, [True, True, False])
     # Output 32 looks at 31.5 + 0.5 / 2 = 31.75.
     wanted = np.array([0.25, 0.75]) @ noise()[31:33, 31:33] @ np.array([0.25, 0.75])
     np.testing.assert_allclose(image[32, 32], wanted, rtol=1e-5)
@@ -235,9 +237,9 @@ def test_offset_and_noise_are_as_large_as_said(seed):
 def test_an_injected_target_has_the_stated_place_and_ratio(seed):
     config = AugmentConfig(inject=1, inject_share=1.0, inject_scr=(4.0, 4.0), inject_sigma=(1.5, 1.5))
     before = noise(seed % 7, 0.3, 0.4)
-    image, points, mask = run(seed, before, [], config)
-    assert points.shape == (2, 2) and not mask[0]
-    assert mask[1]  # nothing in this image forbids it
+    image, points, valid = run(seed, before, [], config)
+    assert points.shape == (2, 2) and not valid[0]
+    assert valid[1]  # nothing in this image forbids it
     x, y = points[1]
     left, top = (int(np.clip(np.round(v) - 16, 0, SIZE - 32)) for v in (x, y))
     clutter = before[top : top + 32, left : left + 32].std()
@@ -252,12 +254,12 @@ def test_injected_targets_avoid_margins_real_targets_and_saturation(seed):
     config = AugmentConfig(inject=3, inject_share=1.0)
     image = noise(3)
     image[:, :20] = 0.0
-    changed, points, mask = run(seed, image, [[50.0, 20.0]], config, np.array([20, 0, SIZE - 1, SIZE - 1], np.int32))
-    for x, y in points[1:][mask[1:]]:
+    changed, points, valid = run(seed, image, [[50.0, 20.0]], config, np.array([20, 0, SIZE - 1, SIZE - 1], np.int32))
+    for x, y in points[1:][valid[1:]]:
         assert x >= 20 and np.hypot(x - 50, y - 20) > 16
     np.testing.assert_array_equal(points[0], [50.0, 20.0])
     np.testing.assert_array_equal(changed[:, :20], 0)
-    assert mask[0] and changed.max() <= 1 and np.all(changed - image >= -1e-6)
+    assert valid[0] and changed.max() <= 1 and np.all(changed - image >= -1e-6)
     bright = run(seed, np.full((SIZE, SIZE), 0.999, np.float32), [], config)
     assert not bright[2].any()
 
@@ -277,10 +279,10 @@ def test_share_of_slots_in_use():
     config = AugmentConfig(inject=2, inject_share=0.25, inject_scr=(3.0, 4.0))
     one = functools.partial(augment, config=config)
     keys = jax.random.split(jax.random.key(1), 400)
-    mask = jax.jit(jax.vmap(one, in_axes=(0, None, None, None)))(
+    valid = jax.jit(jax.vmap(one, in_axes=(0, None, None, None)))(
         keys, noise(0, 0.3, 0.4), np.zeros((1, 2), np.float32), np.zeros(1, bool)
     )[2]
-    assert abs(np.asarray(mask[:, 1:]).mean() - 0.25) < 0.06
+    assert abs(np.asarray(valid[:, 1:]).mean() - 0.25) < 0.06
 
 
 # --- batches and settings ---------------------------------------------------------------------------------------------
@@ -292,13 +294,13 @@ def test_an_example_does_not_depend_on_its_batch():
     rng = np.random.default_rng(0)
     images = rng.uniform(0.2, 0.6, (5, SIZE, SIZE)).astype(np.float32)
     points = rng.uniform(5, 58, (5, 3, 2)).astype(np.float32)
-    mask = rng.random((5, 3)) < 0.6
+    valid = rng.random((5, 3)) < 0.6
     keys = jax.random.split(jax.random.key(2), 5)
     many = jax.jit(jax.vmap(functools.partial(augment, config=ALL)))
-    segmentation = rng.random(images.shape) < 0.1
-    together = many(keys, images, points, mask, segmentation)
+    mask = rng.random(images.shape) < 0.1
+    together = many(keys, images, points, valid, mask)
     order = np.array([3, 1])
-    apart = many(keys[order], images[order], points[order], mask[order], segmentation[order])
+    apart = many(keys[order], images[order], points[order], valid[order], mask[order])
     for one, other in zip(together, apart, strict=True):
         np.testing.assert_allclose(one[order], other, atol=1e-6)
     assert together[0].shape == (5, 40, 40) and together[1].shape == (5, 5, 2)
@@ -311,7 +313,7 @@ def test_masks_move_with_their_pixels(seed):
     image = noise()
     config = AugmentConfig(crop=40, flips=True, rotations=True, crop_on_target=0.0)
     out = jitted(config)(jax.random.key(seed), image, jnp.zeros((1, 2)), jnp.zeros(1, bool), image > 0.4)
-    np.testing.assert_array_equal(out.segmentation, out.image > 0.4)
+    np.testing.assert_array_equal(out.mask, out.image > 0.4)
 
 
 @quick
@@ -323,7 +325,7 @@ def test_a_zoomed_mask_keeps_its_centroid_and_grows_with_the_zoom(seed, x, y):
     centre = np.argwhere(disc).mean(0)[::-1].astype(np.float32)
     config = AugmentConfig(zoom=(0.7, 1.4), flips=True, rotations=True)
     out = jitted(config)(jax.random.key(seed), image, centre[None], np.ones(1, bool), disc)
-    where = np.argwhere(np.asarray(out.segmentation))
+    where = np.argwhere(np.asarray(out.mask))
     np.testing.assert_allclose(where.mean(0)[::-1], out.points[0], atol=0.6)  # half a pixel of rounding
     assert 0.4 < len(where) / disc.sum() < 2.2
 
@@ -336,10 +338,10 @@ def test_injected_targets_are_in_the_mask(seed):
     old[2:4, 2:4] = True
     before = noise(0, 0.3, 0.35)
     out = jitted(config)(jax.random.key(seed), before, jnp.zeros((1, 2)), jnp.zeros(1, bool), old)
-    new = np.asarray(out.segmentation) & ~old
-    assert np.asarray(out.segmentation)[old].all()
-    assert new.any() == bool(out.mask.any())
-    for x, y in np.asarray(out.points)[np.asarray(out.mask)]:
+    new = np.asarray(out.mask) & ~old
+    assert np.asarray(out.mask)[old].all()
+    assert new.any() == bool(out.valid.any())
+    for x, y in np.asarray(out.points)[np.asarray(out.valid)]:
         assert new[int(round(float(y))), int(round(float(x)))] or old[int(round(float(y))), int(round(float(x)))]
     change = np.asarray(out.image) - before
     assert (change[new] > 0.02).all()
@@ -352,9 +354,9 @@ def test_other_keys_give_other_images():
 
 
 def test_padding_rows_are_not_moved_into_sight():
-    points, mask = jnp.array([[30.0, 30.0], [0.0, 0.0]]), jnp.array([True, False])
-    _, points, mask, *_ = jitted(dataclasses.replace(ALL, inject=0))(jax.random.key(0), noise(), points, mask)
-    assert not mask[1] and np.all(points[1] == 0)
+    points, valid = jnp.array([[30.0, 30.0], [0.0, 0.0]]), jnp.array([True, False])
+    _, points, valid, *_ = jitted(dataclasses.replace(ALL, inject=0))(jax.random.key(0), noise(), points, valid)
+    assert not valid[1] and np.all(points[1] == 0)
 
 
 @pytest.mark.parametrize(

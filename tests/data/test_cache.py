@@ -45,20 +45,20 @@ def test_what_is_cut_is_what_the_host_reads(slide, deep):
             found = getattr(batch, name)[place]
             assert found.dtype == value.dtype
             np.testing.assert_array_equal(found, value, err_msg=f"{name} of {row}")
-    np.testing.assert_array_equal(cache.has_target(), [bool(one["mask"].any()) for one in wanted])
+    np.testing.assert_array_equal(cache.has_target(), [bool(one["valid"].any()) for one in wanted])
 
 
 def test_every_pixel_lies_there_once():
     images = source()
     cache = load_cache(images, SIZE, POINTS, with_masks=True, enlarge=False, slide=True)
     held = sum(max(height, SIZE) * max(width, SIZE) for height, width in SIZES)
-    assert held <= len(cache.pixels) < held + 8 * len(SIZES) and len(cache.segmentation) == len(cache.pixels) / 8 + 2
+    assert held <= len(cache.pixels) < held + 8 * len(SIZES) and len(cache.mask) == len(cache.pixels) / 8 + 2
     assert held < 0.65 * len(cache) * SIZE**2  # what windows stored one by one would take
 
 
 def test_masks_are_left_out_where_they_are_not_needed():
     cache = load_cache(source(), SIZE, POINTS, enlarge=False, slide=True)
-    assert cache.segmentation is None and cut(cache, np.array([2]), np.array([0])).segmentation is None
+    assert cache.mask is None and cut(cache, np.array([2]), np.array([0])).mask is None
 
 
 @pytest.mark.parametrize("slide", [False, True])

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from irjax import types
-from irjax.data import layouts, pipeline, synthetic
+from irjax.data import clutter, layouts, pipeline, synthetic
 from irjax.data.cache import cut, load_cache
+from irjax.data.splits import in_memory
 from irjax.ops import letterbox
 from irjax.ops.keys import purpose_generator
-from irjax.training.data import in_memory
 
 SIZE, POINTS = 32, 4
 FEED = {"size": SIZE, "max_points": POINTS}
@@ -60,7 +60,7 @@ def test_nothing_is_read_to_learn_its_type(monkeypatch):
         return synthesize(config, seed, index)
 
     monkeypatch.setattr(synthetic, "synthesize", counted)
-    source = synthetic.SyntheticSource(synthetic.SceneConfig(height=32, width=32, bits=16), 0, 5)
+    source = synthetic.SyntheticSource(clutter.SceneConfig(height=32, width=32, bits=16), 0, 5)
     loaders = {
         "load_cache": lambda: load_cache(source, SIZE, 8),
         "windows": lambda: load_cache(source, 16, 8, enlarge=False, slide=True),
@@ -156,11 +156,11 @@ def test_letterbox_example():
     example = Memory(9)[7]
     result = pipeline.letterbox_example(example, SIZE, POINTS, with_mask=True)
     np.testing.assert_array_equal(result["images"], letterbox.letterbox_host(example.image, SIZE))
-    np.testing.assert_array_equal(result["segmentation"], letterbox.letterbox_host(example.mask, SIZE))
+    np.testing.assert_array_equal(result["mask"], letterbox.letterbox_host(example.mask, SIZE))
     height, width = example.image.shape
     back = letterbox.from_canvas(result["points"][:3], height, width, SIZE)
     np.testing.assert_allclose(back, example.points, atol=1e-4)
-    assert result["mask"].tolist() == [True, True, True, False] and not result["points"][3].any()
+    assert result["valid"].tolist() == [True, True, True, False] and not result["points"][3].any()
     assert result["points"].dtype == np.float32
     with pytest.raises(ValueError, match="n7 has 3 targets, more than max_points=2"):
         pipeline.letterbox_example(example, SIZE, 2)
@@ -182,7 +182,7 @@ def test_host_batches_are_the_device_caches_batches():
         assert batch.index.dtype == np.int32
         np.testing.assert_array_equal(batch.index, draws)
         wanted = cut(cache, order.slice(draws[0], draws[-1] + 1), draws)
-        for name in ("images", "points", "mask", "extent"):
+        for name in ("images", "points", "valid", "extent"):
             np.testing.assert_array_equal(getattr(batch, name), getattr(wanted, name))
 
 

@@ -3,11 +3,13 @@ import pickle
 import numpy as np
 import pytest
 
+from irjax.data.clutter import SceneConfig
 from irjax.data.hard import HardSource
 from irjax.data.resized import ResizedSource
 from irjax.data.sources import Concatenation, check_disjoint, open_source
-from irjax.data.synthetic import SceneConfig, SyntheticSource
-from irjax.ops.regions import points_from_mask, resize_mask
+from irjax.data.synthetic import SyntheticSource
+from irjax.ops.regions import points_from_mask
+from irjax.ops.resize import resize_mask
 from irjax.types import Example, Source
 
 

@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from irjax import types
-from irjax.data import images, sources
-from irjax.training.data import in_memory
+from irjax.data import sources
+from irjax.data.splits import in_memory
+from irjax.io import images
 
 
 @dataclasses.dataclass(frozen=True)

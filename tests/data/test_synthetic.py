@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irjax.data import clutter
+from irjax.data.clutter import SceneConfig
 from irjax.data.synthetic import (
     InjectedSource,
-    SceneConfig,
     SyntheticSource,
     compose,
     gaussian_target,

@@ -14,13 +14,14 @@ import pytest
 import irjax
 from irjax import cli
 from irjax.data import network_views, open_source
+from irjax.data.splits import DataConfig
+from irjax.detector.weights import load_weights
 from irjax.experiments import adsnet
+from irjax.io.files import json_values
+from irjax.methods.adsnet import objective
 from irjax.ops.normalize import normalize, to_unit
-from irjax.reports.files import plain
-from irjax.reports.patches import compare_masks
+from irjax.studies.patches import compare_masks
 from irjax.training.configs import differences
-from irjax.training.data import DataConfig
-from irjax.weights import load_weights
 
 SMALL = [
     *("--data.size", "64", "--data.synthetic-train", "12", "--data.synthetic-val", "4"),
@@ -69,11 +70,11 @@ def test_pictures_of_kept_patches(trained, two_images, tmp_path, capsys):
     assert "2 pictures" in printed and "of targets 2" in printed
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["01_small.png", "02_wide.png"]
     detector = irjax.load(str(trained[0]))
-    kept = detector.kept(np.zeros((64, 64), np.uint8))
+    kept = detector.kept_patches(np.zeros((64, 64), np.uint8))
     assert kept.shape == (2, 64, 64) and kept[0].mean() == 0.75 and kept[1].mean() == 0.5
     assert (kept[1] <= kept[0]).all()
     with pytest.raises(ValueError, match="HRPE drops no patches"):
-        irjax.load("spire-sirst").kept(np.zeros((64, 64), np.uint8))
+        irjax.load("spire-sirst").kept_patches(np.zeros((64, 64), np.uint8))
 
 
 def test_masks_of_prediction_and_of_training_are_compared(trained, two_images, tmp_path, capsys):
@@ -115,11 +116,11 @@ def test_masks_that_cannot_be_compared(model, seeds, said, two_images, tmp_path)
 )
 def test_variants_of_the_ablations(name, count):
     base = adsnet.quick()
-    variants = adsnet.ablation(name, base)
+    variants = adsnet.EXPERIMENT.ablation(name, base)
     assert len(variants) == count and base in variants.values()
     assert len({str(config) for config in variants.values()}) == count
     for config in variants.values():
-        model = adsnet.adsnet_method(config).model
+        model = objective(config).model
         images = jax.ShapeDtypeStruct((1, 128, 128, 1), jnp.float32)
         variables = jax.eval_shape(model.init, jax.random.key(0), images)
         assert jax.eval_shape(model.apply, variables, images).logits.shape == (1, 128, 128)
@@ -127,7 +128,7 @@ def test_variants_of_the_ablations(name, count):
 
 def test_ablations_that_there_are_not():
     with pytest.raises(ValueError, match="no ablation 'width'"):
-        adsnet.ablation("width", adsnet.quick())
+        adsnet.EXPERIMENT.ablation("width", adsnet.quick())
 
 
 @pytest.mark.parametrize(
@@ -152,10 +153,10 @@ def test_the_terms_of_the_loss_reach_the_method():
         flags = ["--loss.segmentation", *terms]
         config = adsnet.parse([*SMALL, *flags]).config
         assert config.loss.segmentation == terms
-        method = adsnet.adsnet_method(config)
-        variables = method.model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
-        outputs = method.model.apply(variables, jnp.zeros((1, 64, 64, 1)))
-        losses.append(float(method.loss(outputs, jnp.zeros((1, 64, 64), bool))[0]))
+        trained = objective(config)
+        variables = trained.model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
+        outputs = trained.model.apply(variables, jnp.zeros((1, 64, 64, 1)))
+        losses.append(float(trained.loss(outputs, jnp.zeros((1, 64, 64), bool))[0]))
     assert 0.5 < losses[1] - losses[0] <= 1  # the soft IoU of nothing with little
 
 
@@ -164,7 +165,7 @@ def test_no_config_of_before_is_one_of_now():
     for recipe in adsnet.RECIPES.values():
         now = recipe()
         for before in ("focal", "cross_entropy"):
-            saved = plain(dataclasses.asdict(now))
+            saved = json_values(dataclasses.asdict(now))
             saved["loss"]["segmentation"] = before
             assert differences(saved, now)
             del saved["loss"]["segmentation"]
@@ -173,7 +174,7 @@ def test_no_config_of_before_is_one_of_now():
 
 def test_the_recipe_of_the_shipped_weights_keeps_their_loss():
     assert adsnet.sirst().loss.segmentation == ("cross_entropy", "soft_iou")
-    last = load_weights(irjax.weights.names()["adsnet-sirst"])[2]["recipe"]["stages"][-1]
+    last = load_weights(irjax.detector.weights.names()["adsnet-sirst"])[2]["recipe"]["stages"][-1]
     assert last["loss"] == {"segmentation": "cross_entropy", "sparsity_weight": 2.0, "recall_weight": 1.0}
 
 

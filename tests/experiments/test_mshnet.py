@@ -14,17 +14,19 @@ import pytest
 from PIL import Image
 
 import irjax
-from irjax import weights
 from irjax.data.augment import AugmentConfig
 from irjax.data.cache import cut, load_cache
-from irjax.data.synthetic import SceneConfig, SyntheticSource
-from irjax.experiments import command, common, mshnet
-from irjax.experiments.mshnet import LossConfig, ModelConfig, mshnet_method
+from irjax.data.clutter import SceneConfig
+from irjax.data.splits import DataConfig
+from irjax.data.synthetic import SyntheticSource
+from irjax.detector import weights
+from irjax.experiments import command, mshnet, ship
 from irjax.losses.scale import VARIANTS
+from irjax.methods.detector_config import DetectorConfig
+from irjax.methods.mshnet import METHOD, LossConfig, ModelConfig, objective
 from irjax.metrics import evaluate
 from irjax.models import MSHNet
 from irjax.training.checkpoints import load_variables
-from irjax.training.data import DataConfig
 from irjax.training.optimizers import OptimizerConfig
 from irjax.training.state import TrainState
 from irjax.training.steps import make_train_step
@@ -101,7 +103,7 @@ def masks():
 def test_the_loss_is_the_mean_of_five_on_max_pooled_targets(masks):
     outputs, target = masks
     config = mshnet.MshnetConfig(loss=LossConfig(variant="none", location="none"))
-    found = mshnet_method(config).loss(outputs, target)
+    found = objective(config).loss(outputs, target)
     chex.assert_shape(found, (2,))
     for image in range(2):
         values = [by_hand(outputs.logits[image], target[image])]
@@ -115,10 +117,10 @@ def test_the_loss_is_the_mean_of_five_on_max_pooled_targets(masks):
 
 def test_the_warm_loss_is_the_plain_iou_of_the_finest_side(masks):
     outputs, target = masks
-    method = mshnet_method(mshnet.official())
-    found = method.warm_loss(outputs, target)
+    trained = objective(mshnet.official())
+    found = trained.warm_loss(outputs, target)
     np.testing.assert_allclose(found, [by_hand(outputs.sides[0][i], target[i]) for i in range(2)], rtol=1e-5)
-    assert method.warm_epochs == 6
+    assert trained.warm_epochs == 6
 
 
 @pytest.mark.parametrize(
@@ -134,11 +136,11 @@ def test_all_losses_differ_and_have_finite_gradients(masks, loss):
     outputs, target = masks
     target = target.copy()
     target[1] = False  # an image without targets
-    method = mshnet_method(mshnet.MshnetConfig(loss=loss))
-    value, gradients = jax.value_and_grad(lambda outputs: jnp.sum(method.loss(outputs, target)))(outputs)
+    trained = objective(mshnet.MshnetConfig(loss=loss))
+    value, gradients = jax.value_and_grad(lambda outputs: jnp.sum(trained.loss(outputs, target)))(outputs)
     chex.assert_tree_all_finite((value, gradients))
     assert all(np.any(g) for g in jax.tree.leaves(gradients))
-    plain = mshnet_method(mshnet.MshnetConfig(loss=LossConfig(variant="none", location="none")))
+    plain = objective(mshnet.MshnetConfig(loss=LossConfig(variant="none", location="none")))
     assert abs(value - np.sum(plain.loss(outputs, target))) > 1e-4
 
 
@@ -146,17 +148,17 @@ def test_targets_follow_the_images_through_augmentation():
     source = SyntheticSource(SCENES, 3, 4)
     batch = cut(load_cache(source, 64, 8, with_masks=True), np.arange(4), np.arange(4))
     # Bright targets on black: afterwards the mask is where the image is bright.
-    bright = dataclasses.replace(batch, images=np.where(batch.segmentation, 255, 1).astype(np.uint8))
+    bright = dataclasses.replace(batch, images=np.where(batch.mask, 255, 1).astype(np.uint8))
     config = mshnet.MshnetConfig(
         model=ModelConfig(normalization="unit"), augment=AugmentConfig(crop=48, flips=True, rotations=True)
     )
-    inputs, target = mshnet_method(config).prepare(bright, jax.random.split(jax.random.key(1), 4))
+    inputs, target = objective(config).prepare(bright, jax.random.split(jax.random.key(1), 4))
     chex.assert_shape(inputs, (4, 48, 48, 1))
     np.testing.assert_array_equal(np.asarray(inputs[..., 0] > 0.5), np.asarray(target))
     assert target.any()
-    whole, target = mshnet_method(config).prepare(batch, None)
+    whole, target = objective(config).prepare(batch, None)
     chex.assert_shape(whole, (4, 64, 64, 1))
-    np.testing.assert_array_equal(target, batch.segmentation)
+    np.testing.assert_array_equal(target, batch.mask)
 
 
 @functools.cache
@@ -166,12 +168,14 @@ def overfitted():
         model=ModelConfig(widths=(8, 16), depths=(1, 1)),
         optimizer=OptimizerConfig(rate=1e-2, warmup_epochs=0, schedule="constant"),
     )
-    method = mshnet_method(config)
+    trained = objective(config)
     batch = cut(load_cache(SyntheticSource(SCENES, 3, 2), 64, 8, with_masks=True), np.arange(2), np.arange(2))
     tx = config.optimizer.build(70, 10)
-    variables = jax.jit(functools.partial(method.model.init, train=False))(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
+    variables = jax.jit(functools.partial(trained.model.init, train=False))(
+        jax.random.key(0), jnp.zeros((1, 64, 64, 1))
+    )
     state = TrainState.create(variables, tx, averaging=False)
-    step = jax.jit(make_train_step(method, tx, seed_key=jax.random.key(1), warm_steps=20))
+    step = jax.jit(make_train_step(trained, tx, seed_key=jax.random.key(1), warm_steps=20))
     states, losses = [state], []
     for number in range(70):
         state, metrics = step(state, batch)
@@ -201,9 +205,9 @@ def test_only_the_finest_side_learns_in_the_warm_phase():
 def test_the_network_is_that_of_the_options():
     options = {"orient": "bank", "free_weight": False, "first_layers": "pinwheel", "widths": (4, 8), "depths": (1, 2)}
     model = ModelConfig("gaussian_pinwheel_rotated", **options, channels=3)
-    network = mshnet_method(mshnet.MshnetConfig(model=model), "batch").model
+    network = objective(mshnet.MshnetConfig(model=model), "batch").model
     assert network == MSHNet("gaussian_pinwheel_rotated", **options, axis_name="batch")
-    config = mshnet.detector_config(mshnet.MshnetConfig(model=model))
+    config = DetectorConfig.of_run(METHOD, mshnet.MshnetConfig(model=model))
     assert (config.channels, config.size, config.threshold) == (3, 256, 0.5)
     assert dataclasses.replace(config.module(), axis_name="batch") == network
 
@@ -264,7 +268,7 @@ def test_eval_only_and_shipped_weights(trained, tmp_path, capsys, monkeypatch):
     for start, count in ((path, 2), (run, 2), (tmp_path / "gone.safetensors", 1)):
         record["config"]["initial"] = str(start)
         (tmp_path / "config.json").write_text(json.dumps(record))
-        stages = common.card(tmp_path, {}, {"val": {}}, "command")["recipe"]["stages"]
+        stages = ship.card(tmp_path, {}, {"val": {}}, "command")["recipe"]["stages"]
         assert len(stages) == count and stages[-1]["initial"] == str(start)
         assert stages[0]["data"]["root"] == [root.name]
 
@@ -290,7 +294,7 @@ def test_the_protocol_of_tiny_targets_takes_some_images(tmp_path):
 @pytest.mark.parametrize("name, count", [("loss", 5), ("attention", 4)])
 def test_an_ablation_trains_every_variant(name, count, tmp_path):
     base = mshnet.quick()
-    variants = mshnet.ablation(name, base)
+    variants = mshnet.EXPERIMENT.ablation(name, base)
     assert len(variants) == count and base in variants.values()
     assert len({str(config) for config in variants.values()}) == count
     seen = []
@@ -300,7 +304,7 @@ def test_an_ablation_trains_every_variant(name, count, tmp_path):
         assert isinstance(run, pathlib.Path)
         return types.SimpleNamespace(best=dict.fromkeys(("miou", "niou", "pd", "fa", "f1"), float(len(seen))))
 
-    experiment = dataclasses.replace(mshnet.EXPERIMENT, train=train)
+    experiment = dataclasses.replace(mshnet.EXPERIMENT, train_stages=train)
     experiment.main([*SMALL, "--ablation", name, "--seeds", "0", "1", "--run", str(tmp_path)])
     assert len(set(seen)) == 2 * count
     written = json.loads((tmp_path / "ablation.json").read_text())["variants"]["validation"]
@@ -309,10 +313,10 @@ def test_an_ablation_trains_every_variant(name, count, tmp_path):
 
 def test_ablations_that_there_are_not():
     with pytest.raises(ValueError, match="no ablation 'width'"):
-        mshnet.ablation("width", mshnet.quick())
+        mshnet.EXPERIMENT.ablation("width", mshnet.quick())
     base = dataclasses.replace(mshnet.quick(), loss=LossConfig(name="soft_iou"))
     with pytest.raises(ValueError, match="soft_iou has none"):
-        mshnet.ablation("loss", base)
+        mshnet.EXPERIMENT.ablation("loss", base)
 
 
 def test_the_arms_of_diff_reach_the_loss_from_the_command_line(masks):
@@ -322,14 +326,14 @@ def test_the_arms_of_diff_reach_the_loss_from_the_command_line(masks):
     for arms in (("1", "1"), ("3", "1"), ("1", "3")):
         command = mshnet.parse(["--loss.over", arms[0], "--loss.under", arms[1], "--loss.name", "dynamic"])
         assert (command.config.loss.over, command.config.loss.under) == tuple(map(float, arms))
-        losses[arms] = np.asarray(mshnet_method(command.config).loss(outputs, target))
+        losses[arms] = np.asarray(objective(command.config).loss(outputs, target))
     assert (losses["3", "1"] > losses["1", "1"]).all()
     assert (losses["3", "1"] > losses["1", "3"]).all()
 
 
 def test_the_ablation_of_the_loss_keeps_the_arms_for_diff_alone():
     base = dataclasses.replace(mshnet.quick(), loss=LossConfig(over=2.0))
-    variants = mshnet.ablation("loss", base)
+    variants = mshnet.EXPERIMENT.ablation("loss", base)
     assert {name: config.loss.over for name, config in variants.items()} == {
         name: 2.0 if name == "diff" else 1.0 for name in VARIANTS
     }
@@ -337,10 +341,10 @@ def test_the_ablation_of_the_loss_keeps_the_arms_for_diff_alone():
 
 def test_pinwheel_first_layers_from_the_command_line_to_the_network_and_the_detector():
     config = mshnet.parse([*SMALL, "--model.first-layers", "pinwheel"]).config
-    network = mshnet_method(config).model
+    network = objective(config).model
     params = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 64, 64, 1)))["params"]
     assert set(params["stem"]) == {"across", "down", "join"} == set(params["encoder0_0"]["conv1"])
-    assert mshnet.detector_config(config).module().first_layers == "pinwheel"
+    assert DetectorConfig.of_run(METHOD, config).module().first_layers == "pinwheel"
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------

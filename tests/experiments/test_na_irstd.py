@@ -13,13 +13,15 @@ import pytest
 
 import irjax
 from irjax import cli
+from irjax.data.splits import DataConfig
 from irjax.errors import UserError
 from irjax.experiments import na_irstd
 from irjax.losses.na_irstd import mask_loss
-from irjax.reports.relevance import analyse_relevance, relevance_scores, selection_curve
+from irjax.methods.na_irstd import objective, relevance_objective
+from irjax.models.na_irstd import NaIrstdOutputs
+from irjax.studies.relevance import analyse_relevance, relevance_scores, selection_curve
 from irjax.training.checkpoints import load_variables
-from irjax.training.configs import changed
-from irjax.training.data import DataConfig
+from irjax.training.configs import replace_parts
 
 SMALL = [
     *("--data.size", "64", "--data.synthetic-train", "12", "--data.synthetic-val", "4"),
@@ -75,7 +77,7 @@ def test_the_scorer_is_frozen_and_the_rest_learns(trained):
 @pytest.mark.slow
 def test_the_first_stage_teaches_the_native_branch_and_the_scorer_alone(trained):
     config = na_irstd.first_stage(na_irstd.parse([*SMALL]).config)
-    network = na_irstd.relevance_method(config).model
+    network = relevance_objective(config).model
     images = jnp.zeros((1, 64, 64, 1))
     learnt = load_variables(trained[0] / "stage1")
     start = jax.eval_shape(network.init, jax.random.key(0), images)
@@ -90,7 +92,7 @@ def test_the_run_loads_as_a_detector(trained):
     assert detector.module.selected == 2 and not detector.module.only_scores
     found = detector(np.random.default_rng(0).integers(0, 255, (2, 50, 64), np.uint8))
     chex.assert_shape(found.masks, (2, 50, 64))
-    assert detector.kept(np.zeros((64, 64), np.uint8)).mean() == 0.5  # 2 of 4 patches
+    assert detector.kept_patches(np.zeros((64, 64), np.uint8)).mean() == 0.5  # 2 of 4 patches
 
 
 @pytest.mark.slow
@@ -114,7 +116,7 @@ def test_measured_scores_are_those_of_the_detector(trained):
     seen = lambda module, variables, inputs: jnp.repeat(  # noqa: E731
         jnp.repeat(module.apply(variables, inputs, train=False).scores[:, None], 32, 2), 32, 3
     )
-    np.testing.assert_allclose(scores.reshape(2, 2), detector.look(stored[0], seen)[0, ::32, ::32], atol=1e-5)
+    np.testing.assert_allclose(scores.reshape(2, 2), detector.inner_maps(stored[0], seen)[0, ::32, ::32], atol=1e-5)
     assert np.ptp(scores) > 1e-3
 
 
@@ -137,10 +139,10 @@ def test_coverage_and_recall_against_k():
 )
 def test_variants_of_the_ablations(name, count):
     base = na_irstd.quick()
-    variants = na_irstd.ablation(name, base)
+    variants = na_irstd.EXPERIMENT.ablation(name, base)
     assert len(variants) == count and base in variants.values()
     assert len({str(config) for config in variants.values()}) == count
-    for model in {na_irstd.na_irstd_method(config).model for config in variants.values()}:  # many are of one network
+    for model in {objective(config).model for config in variants.values()}:  # many are of one network
         images = jax.ShapeDtypeStruct((1, 128, 128, 1), jnp.float32)
         variables = jax.eval_shape(model.init, jax.random.key(0), images)
         assert jax.eval_shape(model.apply, variables, images).logits.shape == (1, 128, 128)
@@ -152,50 +154,50 @@ def test_recipes_can_start(recipe):
     side = config.augment.crop or config.data.size
     for size in (config.data.size, side):
         images = jax.ShapeDtypeStruct((1, size, size, config.model.channels), jnp.float32)
-        jax.eval_shape(na_irstd.na_irstd_method(config).model.init, jax.random.key(0), images)
+        jax.eval_shape(objective(config).model.init, jax.random.key(0), images)
 
 
 def test_the_loss_is_the_configs():
     logits = jax.random.normal(jax.random.key(0), (2, 64, 64))
-    outputs = na_irstd.NaIrstdOutputs(logits, logits[:, ::4, ::4])
+    outputs = NaIrstdOutputs(logits, logits[:, ::4, ::4])
     target = jnp.zeros((2, 64, 64), bool).at[0, 20:23, 30:32].set(True)
     for form in ("pixels", "targets"):
-        config = changed(na_irstd.quick(), loss={"cross_entropy": form})
+        config = replace_parts(na_irstd.quick(), loss={"cross_entropy": form})
         wanted = mask_loss(outputs, target, cross_entropy=form)
-        np.testing.assert_array_equal(na_irstd.na_irstd_method(config).loss(outputs, target), wanted)
+        np.testing.assert_array_equal(objective(config).loss(outputs, target), wanted)
 
 
 def test_table_v_is_one_command():
     command = na_irstd.parse(["--ablation", "stages-labels"])
-    variants = na_irstd.ablation(command.ablation, command.config)
+    variants = na_irstd.EXPERIMENT.ablation(command.ablation, command.config)
     assert {name: (config.stages, config.relevance.label) for name, config in variants.items()} == {
         f"{stages} {label}": (stages, label) for stages in ("one", "two") for label in ("hard", "soft")
     }
-    assert variants["one hard"].loop == na_irstd.ablation("stages", command.config)["one"].loop
+    assert variants["one hard"].loop == na_irstd.EXPERIMENT.ablation("stages", command.config)["one"].loop
     assert variants["two soft"] == command.config
 
 
 def test_one_stage_is_as_long_as_two():
-    one = na_irstd.ablation("stages", na_irstd.official())["one"]
+    one = na_irstd.EXPERIMENT.ablation("stages", na_irstd.official())["one"]
     assert one.loop.epochs == 2000 and not one.two
-    assert na_irstd.ablation("stages", na_irstd.quick())["one"].loop.steps == 450
+    assert na_irstd.EXPERIMENT.ablation("stages", na_irstd.quick())["one"].loop.steps == 450
     for mixed in (
-        changed(na_irstd.official(), relevance={"steps": 30}),
-        changed(na_irstd.quick(), relevance={"steps": 0}),
+        replace_parts(na_irstd.official(), relevance={"steps": 30}),
+        replace_parts(na_irstd.quick(), relevance={"steps": 0}),
     ):
         with pytest.raises(UserError, match="give --loop.steps and --relevance.steps, or neither"):
-            na_irstd.ablation("stages", mixed)
+            na_irstd.EXPERIMENT.ablation("stages", mixed)
 
 
 def test_minutes_are_shared_between_the_stages(tmp_path, monkeypatch):
     lengths = []
 
-    def note(config, run, **_):
+    def note(method, config, run, **_):
         lengths.append((run.name, config.loop.minutes, config.loop.steps))
         (run / "checkpoints" / "7").mkdir(parents=True, exist_ok=True)
         (run / "config.json").write_text(json.dumps({"config": {"loop": {"minutes": config.loop.minutes}}}))
 
-    monkeypatch.setattr(na_irstd.common, "train", note)
+    monkeypatch.setattr(na_irstd.one_run, "train", note)
     config = lambda minutes: na_irstd.parse(["--loop.minutes", str(minutes)]).config  # noqa: E731
     na_irstd.train(config(100), tmp_path / "run")
     assert lengths == [("stage1", 25, 0), ("run", 75, 0)]

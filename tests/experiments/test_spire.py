@@ -11,12 +11,15 @@ from PIL import Image
 
 import irjax
 from irjax.data import synthetic
-from irjax.data.synthetic import SceneConfig, SyntheticSource
+from irjax.data.clutter import SceneConfig
+from irjax.data.splits import DataConfig
+from irjax.data.synthetic import SyntheticSource
 from irjax.experiments import command, spire
 from irjax.layers.conv import Conv
 from irjax.layers.norm import BatchNorm
+from irjax.methods.detector_config import DetectorConfig
+from irjax.methods.spire import METHOD, objective
 from irjax.training.checkpoints import load_variables
-from irjax.training.data import DataConfig
 from irjax.types import Batch
 
 SCENES = SceneConfig(height=64, width=64, targets=(1, 3))
@@ -145,7 +148,7 @@ def test_initial_weights_from_a_run(trained, few_scenes, tmp_path):
 
 @pytest.mark.slow
 def test_an_ablation_writes_its_table_and_goes_on(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(spire, "HRPE", Small)
+    monkeypatch.setattr("irjax.methods.spire.HRPE", Small)
     arguments = [*SMALL, "--ablation", "supervision", "--seeds", "0", "1", "--run", str(tmp_path / "ablation")]
     spire.main(arguments)
     table = (tmp_path / "ablation" / "ablation.md").read_text()
@@ -158,23 +161,23 @@ def test_an_ablation_writes_its_table_and_goes_on(tmp_path, monkeypatch, capsys)
     }
     assert len(list((tmp_path / "ablation").glob("*-seed?/checkpoints"))) == 6
     capsys.readouterr()
-    dataclasses.replace(spire.EXPERIMENT, train=None).main(arguments)
+    dataclasses.replace(spire.EXPERIMENT, train_stages=lambda *_: pytest.fail("trained again")).main(arguments)
     assert table.strip() in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name, count", [("supervision", 3), ("scale", 3), ("stride", 3), ("components", 4)])
 def test_variants_of_the_ablations(name, count):
     base = spire.quick()
-    variants = spire.ablation(name, base)
+    variants = spire.EXPERIMENT.ablation(name, base)
     assert len(variants) == count and base in variants.values()
     assert len({str(config) for config in variants.values()}) == count
     for config in variants.values():
         config = dataclasses.replace(config, model=dataclasses.replace(config.model, width=16))
-        model = spire.spire_method(config).model
+        model = objective(config).model
         shape = jax.eval_shape(model.init_with_output, jax.random.key(0), np.zeros((1, 64, 64, 1), np.float32))[0].shape
         assert shape == (1, 64 // config.model.stride, 64 // config.model.stride)
     with pytest.raises(ValueError, match="no ablation 'width'"):
-        spire.ablation("width", base)
+        spire.EXPERIMENT.ablation("width", base)
 
 
 # --- real layouts -----------------------------------------------------------------------------------------------------
@@ -199,13 +202,15 @@ def dataset(root, *, masks, names=12):
 
 @pytest.mark.parametrize("masks", [True, False])
 def test_training_on_own_images(tmp_path, monkeypatch, capsys, masks):
-    monkeypatch.setattr(spire, "HRPE", Small)
+    monkeypatch.setattr("irjax.methods.spire.HRPE", Small)
     test = lambda *a, **k: {"metrics": {"F1": 0.5}, "best": {"f1": 0.5}}  # noqa: E731
-    monkeypatch.setattr(command, "load", lambda run: type("D", (), {"config": spire.detector_config(spire.quick())}))
+    monkeypatch.setattr(
+        command, "load", lambda run: type("D", (), {"config": DetectorConfig.of_run(METHOD, spire.quick())})
+    )
     root, run = dataset(tmp_path / "data", masks=masks), tmp_path / "run"
-    experiment = dataclasses.replace(spire.EXPERIMENT, test=test)
+    monkeypatch.setattr(command, "evaluate_detector", test)
     flags = ["--data.root", str(root), "--data.cache", "host" if masks else "device", "--run", str(run)]
-    experiment.main([*SMALL, *flags])
+    spire.main([*SMALL, *flags])
     about = json.loads((run / "config.json").read_text())["data"]
     assert about["train"]["examples"] + about["val"]["examples"] == 12 and about["val"]["examples"] >= 2
     assert "the validation split val" in capsys.readouterr().out
@@ -274,7 +279,7 @@ def test_the_gaussian_stands_where_the_papers_or_the_codes_recipe_says():
     images[0, 32, 33] = 255
     batch = Batch(images, np.array([[[28.0, 32.0]]], np.float32), np.ones((1, 1), bool), np.zeros(1, np.int32))
     for name, column in (("paper", 8), ("official", 7)):
-        _, target = spire.spire_method(spire.RECIPES[name]()).prepare(batch, None)
+        _, target = objective(spire.RECIPES[name]()).prepare(batch, None)
         assert np.unravel_index(np.argmax(target[0]), (16, 16)) == (8, column)
 
 

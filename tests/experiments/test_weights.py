@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 import irjax
+from irjax.detector.weights import names
 from irjax.experiments import weights
-from irjax.weights import names
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "experiments/accelerator"

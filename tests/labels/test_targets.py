@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from irjax.labels import Labels, box_centres, coarse_points, label_mask, name_rng, point_mask
-from irjax.labels.targets import checked_boxes
+from irjax.ops.boxes import checked_boxes
 
 MASKS = hnp.arrays(bool, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 QUICK = hypothesis.settings(max_examples=60, deadline=None)

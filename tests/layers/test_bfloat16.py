@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from irjax.layers.attention import ChannelAttention, SpatialAttention
-from irjax.layers.blocks import SqueezeExcitation, fold
+from irjax.layers.blocks import SqueezeExcitation, fold_norm
 from irjax.layers.conv import Conv, DepthwiseConv
 from irjax.layers.gaussian_pinwheel import GaussianPinwheelConv
 from irjax.layers.resize import upsample_aligned, upsample_double
@@ -82,7 +82,7 @@ def test_folded_shifts_are_not_rounded():
     x = jnp.asarray(rng.integers(-100, 101, (2, 16, 16, 1)), jnp.bfloat16)  # exact, and so is the convolution itself
     norm = {"scale": jnp.ones(4), "bias": jnp.zeros(4)}
     stats = {"mean": jnp.asarray([10.3, 30.3, 100.3, 0.3]), "var": jnp.ones(4) - 1e-5}
-    params = fold(jnp.ones((1, 1, 1, 4)), norm, stats)
+    params = fold_norm(jnp.ones((1, 1, 1, 4)), norm, stats)
     out = Conv(4, use_bias=True, dtype=jnp.bfloat16).apply({"params": params}, x)
     wanted = np.asarray(x, np.float64) - np.asarray(stats["mean"], np.float64)
     np.testing.assert_allclose(np.asarray(out, np.float64), wanted, rtol=2**-8)

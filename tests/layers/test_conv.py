@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-import irjax.layers.conv as conv_module
+from irjax.layers import cpu
 from irjax.layers.conv import Conv, DepthwiseConv, conv, depthwise_conv
 
 
@@ -60,7 +60,7 @@ def test_dense(shape, size, stride):
 @pytest.mark.parametrize("in_cache", [1, 300])  # one row of copies, and several
 @pytest.mark.parametrize(("features", "stride"), [(5, 1), (3, 1), (2, 1), (5, 2)])
 def test_kernel_gradient_row_by_row(features, stride, in_cache, monkeypatch):
-    monkeypatch.setattr(conv_module, "_IN_CACHE", in_cache)
+    monkeypatch.setattr(cpu, "_IN_CACHE", in_cache)
     x, kernel = normal(2, 12, 6, 3), normal(3, 3, 3, features, seed=1)
     assert_same_with_gradients(lambda a, b: conv(a, b, stride), lambda a, b: plain(a, b, stride), x, kernel)
 

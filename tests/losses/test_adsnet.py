@@ -37,7 +37,7 @@ def outputs(size=64, cell=16, **changes):
         "classes": tuple(maps(n, n, seed=n) for n in sides),
         "scores": tuple(maps(n, n, seed=50 + n) for n in sides),
         "decisions": tuple(maps(size // cell, size // cell, 2, seed=90 + n) for n in range(2)),
-        "masks": tuple((maps(size // cell, size // cell, seed=70 + n) > 0).astype(jnp.float32) for n in range(2)),
+        "kept": tuple((maps(size // cell, size // cell, seed=70 + n) > 0).astype(jnp.float32) for n in range(2)),
     }
     return types.SimpleNamespace(**{**values, **changes})
 
@@ -106,7 +106,7 @@ def test_the_parts_add_up(target):
     no_masks = adsnet_loss(outputs(decisions=(None, None)), y)
     wanted = np.zeros(2)
     occupied = np.asarray(dilated(largest_in(target, 16)))
-    for decision, mask, fraction in zip(out.decisions, out.masks, (0.25, 0.5), strict=True):
+    for decision, mask, fraction in zip(out.decisions, out.kept, (0.25, 0.5), strict=True):
         wanted += 2 * (np.asarray(mask).mean(axis=(1, 2)) - (1 - fraction)) ** 2
         p = sigmoid(decision[..., 0] - decision[..., 1])
         wanted += 0.5 * -(occupied * np.log(p) + (1 - occupied) * np.log(1 - p)).mean(axis=(1, 2))

@@ -26,7 +26,7 @@ def outputs(**changes):
         "logits": normal(64, 96, seed=0),
         "coarse": normal(16, 24, seed=1),
         "scores": normal(2, 3, seed=2),
-        "masks": (mask_of(indices, (2, 3)),),
+        "selected": (mask_of(indices, (2, 3)),),
     }
     return types.SimpleNamespace(**{**values, **changes})
 
@@ -77,20 +77,20 @@ def test_one_stage_is_the_sum(target):
 
 
 def test_coverage_and_recall(target):
-    counts = selection_counts(outputs().masks, jnp.asarray(target))
+    counts = selection_counts(outputs().selected, jnp.asarray(target))
     np.testing.assert_array_equal(counts, [[[1, 2, 2]], [[0, 2, 0]]])
     both, selected, true = counts.sum(axis=0)[0]
     assert both / selected == 1 / 4 and both / true == 1 / 2
-    stages = outputs(masks=(outputs().masks[0], jnp.ones((2, 2, 3))))
-    np.testing.assert_array_equal(selection_counts(stages.masks, jnp.asarray(target))[:, 1], [[2, 6, 2], [0, 6, 0]])
+    stages = outputs(selected=(outputs().selected[0], jnp.ones((2, 2, 3))))
+    np.testing.assert_array_equal(selection_counts(stages.selected, jnp.asarray(target))[:, 1], [[2, 6, 2], [0, 6, 0]])
 
 
 def test_without_a_native_branch(target):
-    bare = outputs(scores=None, masks=())
+    bare = outputs(scores=None, selected=())
     assert np.isfinite(na_irstd_loss(bare, jnp.asarray(target))).all()
     with pytest.raises(ValueError, match="needs a native branch"):
         na_irstd_loss(bare, jnp.asarray(target), jnp.zeros((2, 2, 3)))
     with pytest.raises(ValueError, match="needs a native branch"):
-        selection_counts(bare.masks, jnp.asarray(target))
+        selection_counts(bare.selected, jnp.asarray(target))
     with pytest.raises(ValueError, match=r"got \(2, 2, 3\) and \(2, 3, 3\)"):
         score_loss(outputs(), jnp.zeros((2, 3, 3)))

@@ -31,7 +31,7 @@ def test_sizes_are_those_of_the_paper():
         [x.shape[1:] for x in output.classes] == [x.shape[1:] for x in output.scores] == [(16, 16), (32, 32), (64, 64)]
     )
     assert [x.shape for x in output.decisions] == [(2, 16, 16, 2)] * 2
-    assert [x.shape for x in output.masks] == [(2, 16, 16)] * 2
+    assert [x.shape for x in output.kept] == [(2, 16, 16)] * 2
     plain = jax.eval_shape(ADSNet().apply, variables, images)
     assert plain.classes == () and plain.logits.shape == (2, 256, 256)
 
@@ -73,13 +73,13 @@ def test_gathered_patches_give_what_masked_maps_give(size, batch, options):
     sparse, dense, *more = (jax.jit(one.apply)(variables, images) for one in models)
     for output in (sparse, *more):
         np.testing.assert_allclose(output.logits, dense.logits, atol=1e-5 * float(jnp.abs(dense.logits).max()))
-    for one, other in zip(sparse.masks, dense.masks, strict=True):
+    for one, other in zip(sparse.kept, dense.kept, strict=True):
         np.testing.assert_array_equal(one, other)
-    dropped = 1 - np.asarray(expand_mask(sparse.masks[1], model.cell))[..., 0]
+    dropped = 1 - np.asarray(expand_mask(sparse.kept[1], model.cell))[..., 0]
     np.testing.assert_allclose(np.asarray(sparse.logits)[dropped > 0], DROPPED_LOGIT, atol=1e-5)
-    for mask, fraction in zip(sparse.masks, model.dropped, strict=True):
+    for mask, fraction in zip(sparse.kept, model.dropped, strict=True):
         assert (mask.sum(axis=(1, 2)) == round(mask[0].size * (1 - (fraction or 0)))).all()
-    assert (np.asarray(sparse.masks[0]) >= np.asarray(sparse.masks[1])).all()
+    assert (np.asarray(sparse.kept[0]) >= np.asarray(sparse.kept[1])).all()
 
 
 def test_the_literal_form_is_another():
@@ -102,8 +102,8 @@ def test_training_decides_softly_and_reaches_every_parameter():
 
     (_, first), grads = jax.jit(jax.value_and_grad(total, has_aux=True))(variables["params"], keys)
     second = jax.jit(total)(variables["params"], jax.random.split(jax.random.key(4), 2))[1]
-    assert set(np.unique(first.masks[0])) <= {0.0, 1.0}
-    assert any((np.asarray(a) != np.asarray(b)).any() for a, b in zip(first.masks, second.masks, strict=True))
+    assert set(np.unique(first.kept[0])) <= {0.0, 1.0}
+    assert any((np.asarray(a) != np.asarray(b)).any() for a, b in zip(first.kept, second.kept, strict=True))
     chex.assert_tree_all_finite(grads)
     for path, leaf in jax.tree_util.tree_leaves_with_path(grads):
         assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)

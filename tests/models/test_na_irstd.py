@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from irjax.benchmarks.counting import by_module, count_macs
-from irjax.inference import Detector, DetectorConfig
+from irjax.detector.detector import Detector, DetectorConfig
 from irjax.layers.tokens import Attention
 from irjax.losses.na_irstd import mask_loss
+from irjax.methods import find_method
 from irjax.models import NaIRSTD
 from irjax.models.na_irstd import reparameterize
-from irjax.models.na_native import Injection, NativeBranch, Scorer
-from irjax.models.registry import build
+from irjax.models.na_native import Injection, NativeBranch, PatchScorer
 from irjax.ops.patches import mask_of, split_windows
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
@@ -112,12 +112,12 @@ def test_shapes_at_other_sizes(size):
     chex.assert_shape(output.coarse, (2, size[0] // 4, size[1] // 4))
     chex.assert_shape(output.scores, lattice)
     chex.assert_shape(output.indices, (2, 5))
-    assert [mask.shape for mask in output.masks] == [lattice]
+    assert [mask.shape for mask in output.selected] == [lattice]
     assert variables["params"]["native"]["stage1"]["mixer"]["positions"].shape == (64, 32)  # of any lattice
 
 
 def test_bfloat16_computes_and_float32_stays():
-    model = build("na_irstd", dtype="bfloat16", **TINY)
+    model = find_method("na_irstd").build(dtype="bfloat16", **TINY)
     variables, images = shapes(model, (64, 64))
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
     output, state = jax.eval_shape(
@@ -184,8 +184,8 @@ def test_the_convolutional_branch_crosses_patches(native):
 
 def test_the_scorer_sees_a_single_pixel():
     features = jnp.zeros((1, 2, 1024, 4)).at[0, 1, 500, 2].set(5.0)
-    variables = drawn(Scorer().init, [features])
-    scores = Scorer().apply(variables, [features])
+    variables = drawn(PatchScorer().init, [features])
+    scores = PatchScorer().apply(variables, [features])
     assert scores.shape == (1, 1, 2) and float(jnp.abs(scores[0, 0, 0] - scores[0, 0, 1])) > 1e-2
 
 
@@ -233,7 +233,7 @@ def test_the_patches_with_the_highest_scores_are_selected(tiny):
     output = tiny[-1]
     flat = np.asarray(output.scores).reshape(2, 6)
     np.testing.assert_array_equal(output.indices, np.sort(np.argsort(-flat, axis=1)[:, :2], axis=1))
-    np.testing.assert_array_equal(output.masks[0], mask_of(output.indices, (2, 3)))
+    np.testing.assert_array_equal(output.selected[0], mask_of(output.indices, (2, 3)))
     chex.assert_tree_all_finite(output)
 
 
@@ -322,10 +322,10 @@ def test_switches(options, parts):
     side = 4 if model.stem_stride == 4 else 1
     chex.assert_shape(output.coarse, (1, 64 // side, 96 // side))
     if model.branch == "none":
-        assert output.scores is None and output.indices is None and output.masks == ()
+        assert output.scores is None and output.indices is None and output.selected == ()
     elif model.score_per_stage:
         chex.assert_shape([output.scores, output.indices], [(1, 4, 2, 3), (1, 4, 2)])
-        assert len(output.masks) == 4
+        assert len(output.selected) == 4
     else:
         chex.assert_shape([output.scores, output.indices], [(1, 2, 3), (1, model.selected or 6)])
     mixers = [stage for stage in variables["params"].get("native", {}).values() if "mixer" in stage]

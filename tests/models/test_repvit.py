@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from irjax.benchmarks.counting import count_macs
-from irjax.models.repvit import RepViT, reparameterize
+from irjax.models.repvit import RepViT, reparameterize_backbone
 
 pytestmark = pytest.mark.usefixtures("compiled_once")
 TINY = {"widths": (4, 6, 8, 4), "depths": (2, 1, 3, 1)}
@@ -57,7 +57,7 @@ def test_folded_weights_give_the_same_maps():
     images = jax.random.normal(jax.random.key(5), (2, 32, 64, 1))
     model = RepViT(**TINY)
     variables = random_variables(model, images)
-    folded, lean = reparameterize(variables), model.clone(folded=True)
+    folded, lean = reparameterize_backbone(variables), model.clone(folded=True)
     wanted_shapes = jax.eval_shape(lambda x: lean.init(jax.random.key(0), x, train=False), images)
     assert jax.tree.map(jnp.shape, folded) == jax.tree.map(jnp.shape, wanted_shapes)
     maps = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, images)
@@ -81,4 +81,4 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match=r"stem_stride must be one of \(1, 4\), got 2"):
         shapes(RepViT(stem_stride=2))
     with pytest.raises(ValueError, match="folded already"):
-        reparameterize({"params": shapes(RepViT(**TINY, folded=True))[0]["params"]})
+        reparameterize_backbone({"params": shapes(RepViT(**TINY, folded=True))[0]["params"]})

@@ -93,7 +93,7 @@ def test_keys_are_derived_in_few_places():
             found[name].add(str(path.relative_to(root)))
     assert found == {
         "split": set(),
-        "fold_in": {"ops/keys.py", "training/steps.py", "models/adsnet.py", "reports/patches.py"},
+        "fold_in": {"ops/keys.py", "training/steps.py", "models/adsnet.py", "studies/patches.py"},
     }
 
 

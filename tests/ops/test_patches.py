@@ -10,8 +10,8 @@ from irjax.ops.patches import (
     expand_mask,
     gather_patches,
     grid_of,
+    join_patch_windows,
     join_patches,
-    join_windows,
     largest_in,
     mask_of,
     put_patches,
@@ -42,7 +42,7 @@ def test_splitting_is_by_rows_and_joining_its_inverse(batch, rows, cols, side, c
     np.testing.assert_array_equal(join_patches(jnp.asarray(patches), (rows, cols)), x)
     windows = split_windows(jnp.asarray(x), (rows, cols))
     np.testing.assert_array_equal(windows, patches.reshape(batch, rows * cols, side * side, channels))
-    np.testing.assert_array_equal(join_windows(windows, (rows, cols)), x)
+    np.testing.assert_array_equal(join_patch_windows(windows, (rows, cols)), x)
 
 
 def test_some_patches_are_taken_and_put_back():
@@ -87,7 +87,7 @@ def test_one_trace_for_any_indices():
     @chex.assert_max_traces(n=1)
     def run(x, indices):
         windows = split_windows(x, GRID)
-        return join_windows(put_patches(windows, indices, 2 * take_patches(windows, indices)), GRID)
+        return join_patch_windows(put_patches(windows, indices, 2 * take_patches(windows, indices)), GRID)
 
     for seed in range(3):
         x, indices = normal(seed, 2, 8, 10, 3), top_patches(normal(seed + 5, 2, *GRID), 7)
@@ -102,7 +102,7 @@ def test_bad_arguments():
     with pytest.raises(ValueError, match=r"needs \[B, 4, p, p, C\], got \(1, 3, 2, 2, 1\)"):
         join_patches(jnp.zeros((1, 3, 2, 2, 1)), (2, 2))
     with pytest.raises(ValueError, match="square number of sites, got 3"):
-        join_windows(jnp.zeros((1, 4, 3, 1)), (2, 2))
+        join_patch_windows(jnp.zeros((1, 4, 3, 1)), (2, 2))
     for number in (0, 21):
         with pytest.raises(ValueError, match=rf"must be in 1\.\.20, got {number}"):
             top_patches(jnp.zeros((1, *GRID)), number)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from irjax.evaluation.evaluate import Options, evaluate_files, report_points
 from irjax.metrics import PointPredictions
 from irjax.reports import svg
-from irjax.reports.evaluate import Options, evaluate_files, report_points
 from irjax.reports.events import FALSE, HIT, MISS, Event, Inset
 from irjax.types import Example
 
@@ -139,14 +139,14 @@ def paths(figure, name):
 def test_outlines_follow_pixel_edges():
     mask = np.zeros((5, 6), bool)
     mask[1:3, 2:5] = True
-    edges = sorted(re.findall(r"M(-?[\d.]+) (-?[\d.]+)([hv])(\d+)", svg.outline(mask)))
+    edges = sorted(re.findall(r"M(-?[\d.]+) (-?[\d.]+)([hv])(\d+)", svg.outline_path(mask)))
     assert edges == [
         ("1.5", "0.5", "h", "3"),
         ("1.5", "0.5", "v", "2"),
         ("1.5", "2.5", "h", "3"),
         ("4.5", "0.5", "v", "2"),
     ]
-    assert svg.outline(np.zeros((4, 4), bool)) == "" and svg.outline(np.ones((2, 2), bool)).count("M") == 4
+    assert svg.outline_path(np.zeros((4, 4), bool)) == "" and svg.outline_path(np.ones((2, 2), bool)).count("M") == 4
 
 
 def test_charts_place_values_where_axes_say():

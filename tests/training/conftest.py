@@ -32,6 +32,6 @@ def batch():
     return Batch(
         images=rng.integers(20, 255, (8, 64, 64), dtype=np.uint8),
         points=rng.uniform(5, 58, (8, 6, 2)).astype(np.float32),
-        mask=np.arange(6) < rng.integers(0, 4, (8, 1)),
+        valid=np.arange(6) < rng.integers(0, 4, (8, 1)),
         index=np.arange(100, 108, dtype=np.int32),
     )

@@ -1,12 +1,12 @@
 import dataclasses
 
 from irjax.experiments.mshnet import quick
-from irjax.reports.files import plain
+from irjax.io.files import json_values
 from irjax.training.configs import differences
 
 
 def saved():
-    return plain(dataclasses.asdict(quick()))
+    return json_values(dataclasses.asdict(quick()))
 
 
 def test_the_same_config():

@@ -147,25 +147,25 @@ def stopping_after(tiny, config, evaluations):
     """A method whose score stops the program when it is asked once more."""
     calls = []
 
-    def method_for(axis_name):
-        method = tiny.method(axis_name, config=config)
+    def objective_for(axis_name):
+        objective = tiny.objective(axis_name, config=config)
 
         def score(found):
             calls.append(1)
             if len(calls) > evaluations:
                 raise _Stop
-            return method.score(found)
+            return objective.score(found)
 
-        return tiny.method(axis_name, config=config, score=score)
+        return tiny.objective(axis_name, config=config, score=score)
 
-    return method_for
+    return objective_for
 
 
 def test_a_stopped_run_goes_on_to_the_same_end(tiny, uninterrupted, tmp_path, cache):
     config = tiny.changed(data={"cache": cache})
     run = tmp_path / "run"
     with pytest.raises(_Stop):
-        tiny.fit(run, config, method_for=stopping_after(tiny, config, 1))
+        tiny.fit(run, config, objective_for=stopping_after(tiny, config, 1))
     assert saved_steps(run) == [5, 10] and list(validations_of(run)) == ["5"]
     tiny.fit(run, config)
     assert_same_run(run, uninterrupted[cache][0])
@@ -174,7 +174,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(tiny, uninterrupted, tmp_path, ca
 def test_a_torn_log_is_mended(tiny, uninterrupted, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(_Stop):
-        tiny.fit(run, method_for=stopping_after(tiny, tiny.CONFIG, 1))
+        tiny.fit(run, objective_for=stopping_after(tiny, tiny.CONFIG, 1))
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 10, "gro')
     tiny.fit(run)
@@ -210,23 +210,23 @@ def test_a_run_that_never_saved_may_start_anew_with_another_config(tiny, tmp_pat
 
 
 def test_another_network_is_refused(tiny, uninterrupted):
-    other = lambda axis_name: tiny.method(axis_name, model=tiny.Tiny(axis_name, channels=6))  # noqa: E731
+    other = lambda axis_name: tiny.objective(axis_name, model=tiny.Tiny(axis_name, channels=6))  # noqa: E731
     with pytest.raises(CheckpointError, match="does not fit"):
-        tiny.fit(uninterrupted["device"][0], method_for=other)
+        tiny.fit(uninterrupted["device"][0], objective_for=other)
 
 
 def test_no_program_is_compiled_between_dispatches_or_epochs(tiny, tmp_path, cache):
     """The step is traced once, also where dispatches have two lengths: full ones, and the rest before a validation."""
     counts = {}
 
-    def method_for(axis_name):
-        method = tiny.method(axis_name)
+    def objective_for(axis_name):
+        objective = tiny.objective(axis_name)
 
         def prepare(batch, keys):
             counts[keys is None] = counts.get(keys is None, 0) + 1
-            return method.prepare(batch, keys)
+            return objective.prepare(batch, keys)
 
-        return tiny.method(axis_name, prepare=prepare)
+        return tiny.objective(axis_name, prepare=prepare)
 
     config = tiny.changed(data={"cache": cache})
     compiled = []
@@ -245,7 +245,7 @@ def test_no_program_is_compiled_between_dispatches_or_epochs(tiny, tmp_path, cac
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training.Log, "write", noting)
-        tiny.fit(tmp_path / "run", config, method_for=method_for)
+        tiny.fit(tmp_path / "run", config, objective_for=objective_for)
     monitoring.unregister_event_duration_listener(note)
     assert counts == {False: 1, True: 1}
     by_step = {(step, group): number for step, group, number in late}
@@ -256,7 +256,7 @@ def test_no_program_is_compiled_between_dispatches_or_epochs(tiny, tmp_path, cac
 
 
 def test_initial_weights_are_taken_and_left_alone(tiny, tmp_path):
-    variables = tiny.method().model.init(jax.random.key(7), jnp.zeros((1, 64, 64, 1)), train=False)
+    variables = tiny.objective().model.init(jax.random.key(7), jnp.zeros((1, 64, 64, 1)), train=False)
     kept = jax.device_get(variables)
     config = tiny.changed(loop={"steps": 2}, optimizer={"rate": 1e-9, "weight_decay": 0.0})
     result = tiny.fit(tmp_path / "run", config, initial=variables)
@@ -275,13 +275,13 @@ def test_weights_are_made_at_the_size_of_the_data(tiny, tmp_path):
             return super().__call__(x, train=train)
 
     config = tiny.changed(loop={"steps": 1})
-    method_for = lambda axis_name: tiny.method(axis_name, config=config, model=Watched(axis_name))  # noqa: E731
-    tiny.fit(tmp_path / "run", config, method_for=method_for)
+    objective_for = lambda axis_name: tiny.objective(axis_name, config=config, model=Watched(axis_name))  # noqa: E731
+    tiny.fit(tmp_path / "run", config, objective_for=objective_for)
     assert sides == {(config.data.size, config.data.size)} and config.augment.crop != config.data.size
 
 
 def test_initial_weights_of_another_network_are_refused(tiny, tmp_path):
-    variables = tiny.method().model.init(jax.random.key(7), jnp.zeros((1, 64, 64, 3)), train=False)
+    variables = tiny.objective().model.init(jax.random.key(7), jnp.zeros((1, 64, 64, 3)), train=False)
     with pytest.raises(ValueError, match="initial weights do not fit this Tiny"):
         tiny.fit(tmp_path / "run", initial=variables)
 
@@ -329,11 +329,11 @@ def test_steps_that_stay_not_finite_stop_the_run(tiny, tmp_path, cache):
     config = tiny.changed(data={"cache": cache}, loop={"max_skipped": 3})
     run = tmp_path / "run"
     with pytest.raises(_Stop):
-        tiny.fit(run, config, method_for=stopping_after(tiny, config, 0))
+        tiny.fit(run, config, objective_for=stopping_after(tiny, config, 0))
     before = final_state(run)
-    bad = lambda axis_name: tiny.method(axis_name, loss=lambda out, _: jnp.mean(out, (1, 2)) * jnp.nan)  # noqa: E731
+    bad = lambda axis_name: tiny.objective(axis_name, loss=lambda out, _: jnp.mean(out, (1, 2)) * jnp.nan)  # noqa: E731
     with pytest.raises(TrainingError, match=r"not finite in 4 steps in a row, to step 9: lower optimizer\.rate"):
-        tiny.fit(run, config, method_for=bad)
+        tiny.fit(run, config, objective_for=bad)
     assert saved_steps(run) == [5]
     chex.assert_trees_all_equal(final_state(run), before)
     last = log_of(run)[-1]

@@ -10,7 +10,8 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from irjax.experiments.spire import ModelConfig, SpireConfig, spire_method
+from irjax.experiments.spire import SpireConfig
+from irjax.methods.spire import ModelConfig, objective
 from irjax.training.parallel import data_parallel, replicate
 from irjax.training.state import TrainState
 from irjax.training.steps import make_train_step
@@ -32,7 +33,7 @@ def make_step(tiny):
     # Everything random is on: another key anywhere would show.
     config = tiny.changed(augment={"rotations": True, "gain": 0.2, "noise": 0.02, "inject": 1})
     return lambda axis_name: make_train_step(
-        tiny.method(axis_name, config=config), SGD, seed_key=KEY, averaging=0.9, axis_name=axis_name
+        tiny.objective(axis_name, config=config), SGD, seed_key=KEY, averaging=0.9, axis_name=axis_name
     )
 
 
@@ -40,7 +41,7 @@ def make_step(tiny):
 def start(tiny):
     images = jnp.zeros((1, 64, 64, 1))
     variables = jax.device_get(
-        jax.jit(lambda key: tiny.method().model.init(key, images, train=False))(jax.random.key(0))
+        jax.jit(lambda key: tiny.objective().model.init(key, images, train=False))(jax.random.key(0))
     )
     return lambda devices: replicate(
         TrainState.create(jax.tree.map(jnp.array, variables), SGD, averaging=True), devices
@@ -107,7 +108,7 @@ def test_sharded_jit_does_the_step_of_pmap(tiny, devices, start, batch, one_devi
 
 def test_statistics_are_those_of_the_global_batch(tiny, devices, start, batch, one_device):
     def unsynchronised(axis_name):
-        return make_train_step(tiny.method(None), SGD, seed_key=KEY, averaging=0.9, axis_name=axis_name)
+        return make_train_step(tiny.objective(None), SGD, seed_key=KEY, averaging=0.9, axis_name=axis_name)
 
     state, _ = three_steps(data_parallel(unsynchronised, devices), start(devices), batch)
     with pytest.raises(AssertionError):  # so that the tests above do not pass for another reason
@@ -119,7 +120,7 @@ def test_one_bad_device_skips_the_step_on_all(tiny, devices, start, batch):
     images[6] = np.nan
     before = jax.device_get(start(devices))
     step = data_parallel(
-        lambda axis: make_train_step(tiny.method(axis), SGD, seed_key=KEY, averaging=0.9, axis_name=axis), devices
+        lambda axis: make_train_step(tiny.objective(axis), SGD, seed_key=KEY, averaging=0.9, axis_name=axis), devices
     )
     state, metrics = step(start(devices), batch.replace(images=images))
     assert metrics["skipped"] == 1 and int(state.skipped) == 1
@@ -187,11 +188,11 @@ def test_the_network_of_spire_over_eight_devices(devices, batch):
     # So small a rate that three steps do not make much of rounding: the first gradient has a norm of 16.
     sgd = optax.sgd(1e-3, momentum=0.9)
     config = SpireConfig(model=ModelConfig(width=16))
-    variables = jax.jit(spire_method(config).model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
+    variables = jax.jit(objective(config).model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
     variables = jax.device_get(variables)
 
     def make(axis_name):
-        return make_train_step(spire_method(config, axis_name), sgd, seed_key=KEY, averaging=0.9, axis_name=axis_name)
+        return make_train_step(objective(config, axis_name), sgd, seed_key=KEY, averaging=0.9, axis_name=axis_name)
 
     def run(some):
         state = replicate(TrainState.create(jax.tree.map(jnp.array, variables), sgd, averaging=True), some)

@@ -17,23 +17,23 @@ SGD = optax.sgd(0.1, momentum=0.9)
 @pytest.fixture(scope="module")
 def start(tiny):
     images = jnp.zeros((1, 64, 64, 1))
-    variables = jax.jit(lambda key: tiny.method().model.init(key, images, train=False))(jax.random.key(0))
+    variables = jax.jit(lambda key: tiny.objective().model.init(key, images, train=False))(jax.random.key(0))
     return lambda tx=SGD, averaging=True: TrainState.create(jax.tree.map(jnp.array, variables), tx, averaging=averaging)
 
 
 @pytest.fixture(scope="module")
 def step(tiny):
     """The jitted step, which refuses to be traced twice for one kind of batch."""
-    return jax.jit(make_train_step(tiny.method(), SGD, seed_key=KEY, averaging=0.9))
+    return jax.jit(make_train_step(tiny.objective(), SGD, seed_key=KEY, averaging=0.9))
 
 
 def test_gradient_is_that_of_a_loss_written_by_hand(tiny, start, step, batch):
     state = start()
-    method = tiny.method()
-    inputs, targets = jax.jit(method.prepare)(batch, example_keys(KEY, jnp.int32(0), batch.index))
+    objective = tiny.objective()
+    inputs, targets = jax.jit(objective.prepare)(batch, example_keys(KEY, jnp.int32(0), batch.index))
 
     def by_hand(params):
-        outputs, updated = method.model.apply(
+        outputs, updated = objective.model.apply(
             {**state.variables, "params": params}, inputs, train=True, mutable="batch_stats"
         )
         return jnp.mean(2 * jnp.square(outputs - targets)), updated
@@ -71,7 +71,7 @@ def test_average_follows_its_formula(start, step, batch):
 
 
 def test_without_averaging_there_is_none(tiny, start, batch):
-    state, _ = jax.jit(make_train_step(tiny.method(), SGD, seed_key=KEY))(start(averaging=False), batch)
+    state, _ = jax.jit(make_train_step(tiny.objective(), SGD, seed_key=KEY))(start(averaging=False), batch)
     assert state.average is None and state.eval_variables is state.variables
 
 
@@ -102,9 +102,9 @@ def test_an_infinite_gradient_of_a_finite_loss_is_skipped(tiny, start, batch):
         return x
 
     spiked.defvjp(lambda x: (x, None), lambda _, g: (g * jnp.inf,))
-    method = tiny.method(loss=lambda out, wanted: spiked(jnp.mean((out - wanted) ** 2, (1, 2))))
+    objective = tiny.objective(loss=lambda out, wanted: spiked(jnp.mean((out - wanted) ** 2, (1, 2))))
     before = start()
-    after, metrics = jax.jit(make_train_step(method, SGD, seed_key=KEY, averaging=0.9))(before, batch)
+    after, metrics = jax.jit(make_train_step(objective, SGD, seed_key=KEY, averaging=0.9))(before, batch)
     assert np.isfinite(metrics["loss"]) and metrics["skipped"] == 1
     chex.assert_trees_all_equal(after.variables, before.variables)
 
@@ -112,14 +112,14 @@ def test_an_infinite_gradient_of_a_finite_loss_is_skipped(tiny, start, batch):
 def test_the_warm_loss_gives_way_after_its_steps(tiny, start, batch):
     """At a rate of zero nothing changes but the step, so the loss tells which one was taken."""
     constant = lambda value: lambda out, wanted: jnp.full(len(out), value) + 0 * jnp.sum(out)  # noqa: E731
-    method = tiny.method(loss=constant(3.0), warm_loss=constant(5.0), warm_epochs=1)
-    step = jax.jit(make_train_step(method, optax.sgd(0.0), seed_key=KEY, warm_steps=2))
+    objective = tiny.objective(loss=constant(3.0), warm_loss=constant(5.0), warm_epochs=1)
+    step = jax.jit(make_train_step(objective, optax.sgd(0.0), seed_key=KEY, warm_steps=2))
     state, losses = start(optax.sgd(0.0), False), []
     for _ in range(4):
         state, metrics = step(state, batch)
         losses.append(float(metrics["loss"]))
     assert losses == [5.0, 5.0, 3.0, 3.0]
-    assert float(jax.jit(make_eval_step(method))(state.variables, batch)[0][0]) == 3.0
+    assert float(jax.jit(make_eval_step(objective))(state.variables, batch)[0][0]) == 3.0
 
 
 def test_only_the_loss_of_the_moment_is_computed(tiny, start, batch):
@@ -127,8 +127,8 @@ def test_only_the_loss_of_the_moment_is_computed(tiny, start, batch):
     broken = lambda out, wanted: jnp.mean(jnp.sqrt(out - out), axis=(1, 2))  # its gradient is nan  # noqa: E731
     sound = lambda out, wanted: jnp.mean((out - wanted) ** 2, axis=(1, 2))  # noqa: E731
     for warm, late, finite in ((broken, sound, [0, 0, 1, 1]), (sound, broken, [1, 1, 0, 0])):
-        method = tiny.method(loss=late, warm_loss=warm, warm_epochs=1)
-        step = jax.jit(make_train_step(method, SGD, seed_key=KEY, warm_steps=2))
+        objective = tiny.objective(loss=late, warm_loss=warm, warm_epochs=1)
+        step = jax.jit(make_train_step(objective, SGD, seed_key=KEY, warm_steps=2))
         state, taken = start(averaging=False), []
         for _ in range(4):
             state, metrics = step(state, batch)
@@ -143,12 +143,12 @@ def operations(step, state, batch):
 def test_frozen_parameters_cost_no_gradients(tiny, start, batch):
     """With everything but the head frozen, what is left of the backward pass is the head's."""
     state = start(averaging=False)
-    make = lambda learns: make_train_step(tiny.method(), SGD, seed_key=KEY, learns=learns)  # noqa: E731
+    make = lambda learns: make_train_step(tiny.objective(), SGD, seed_key=KEY, learns=learns)  # noqa: E731
     whole = operations(make(lambda path: True), state, batch)
     head = operations(make(lambda path: path.startswith("head/")), state, batch)
-    images, targets = jax.eval_shape(tiny.method().prepare, batch, example_keys(KEY, 0, batch.index))
+    images, targets = jax.eval_shape(tiny.objective().prepare, batch, example_keys(KEY, 0, batch.index))
     forward = operations(
-        lambda variables, x: tiny.method().model.apply(variables, x, train=True, mutable="batch_stats"),
+        lambda variables, x: tiny.objective().model.apply(variables, x, train=True, mutable="batch_stats"),
         state.variables,
         images,
     )
@@ -182,11 +182,11 @@ class Plain(nn.Module):
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_networks_without_batch_normalisation_or_with_dropout_train(tiny, batch, dropout):
-    method = tiny.method(model=Plain(dropout))
-    variables = method.model.init(jax.random.key(0), jnp.zeros((1, 48, 48, 1)), train=False)
+    objective = tiny.objective(model=Plain(dropout))
+    variables = objective.model.init(jax.random.key(0), jnp.zeros((1, 48, 48, 1)), train=False)
     assert set(variables) == {"params"}
     state = TrainState.create(variables, SGD, averaging=True)
-    step = jax.jit(make_train_step(method, optax.sgd(0.0, momentum=0.9), seed_key=KEY, averaging=0.9))
+    step = jax.jit(make_train_step(objective, optax.sgd(0.0, momentum=0.9), seed_key=KEY, averaging=0.9))
     losses = []
     for number in range(3):
         state, metrics = step(state, batch)
@@ -194,7 +194,7 @@ def test_networks_without_batch_normalisation_or_with_dropout_train(tiny, batch,
         assert int(state.step) == number + 1 and metrics["skipped"] == 0 and set(state.variables) == {"params"}
     again = step(TrainState.create(variables, SGD, averaging=True), batch)[1]["loss"]
     assert float(again) == losses[0]
-    loss, _ = jax.jit(make_eval_step(method))(state.variables, batch)
+    loss, _ = jax.jit(make_eval_step(objective))(state.variables, batch)
     assert np.isfinite(loss).all()
 
 
@@ -202,10 +202,10 @@ def test_dropout_draws_new_masks_in_each_step(tiny, batch):
     plain = tiny.changed(augment={"crop": 0, "flips": False})
     losses = {}
     for dropout in (0.0, 0.5):
-        method = tiny.method(config=plain, model=Plain(dropout))
-        variables = method.model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 1)), train=False)
+        objective = tiny.objective(config=plain, model=Plain(dropout))
+        variables = objective.model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 1)), train=False)
         state = TrainState.create(variables, optax.sgd(0.0), averaging=False)
-        step = jax.jit(make_train_step(method, optax.sgd(0.0), seed_key=KEY))
+        step = jax.jit(make_train_step(objective, optax.sgd(0.0), seed_key=KEY))
         first, one = step(state, batch)
         losses[dropout] = float(one["loss"]), float(step(first, batch)[1]["loss"])
     assert losses[0.0][0] == losses[0.0][1] and losses[0.5][0] != losses[0.5][1]
@@ -218,7 +218,7 @@ def test_one_example_is_a_batch(start, step, batch):
 
 
 def test_one_trace_and_one_program(tiny, start, batch):
-    counted = chex.assert_max_traces(make_train_step(tiny.method(), SGD, seed_key=KEY, averaging=0.9), n=1)
+    counted = chex.assert_max_traces(make_train_step(tiny.objective(), SGD, seed_key=KEY, averaging=0.9), n=1)
     jitted = jax.jit(counted, donate_argnums=0)
     state = start()
     for number in range(3):
@@ -236,8 +236,8 @@ def test_keys_depend_on_run_step_and_draw_alone():
 
 def test_bfloat16_computes_close_to_float32_and_stores_float32(tiny, start, batch):
     def two_steps(bf16):
-        method = tiny.method(config=tiny.changed(loop={"bf16": bf16}))
-        step = jax.jit(make_train_step(method, SGD, seed_key=KEY, averaging=0.9))
+        objective = tiny.objective(config=tiny.changed(loop={"bf16": bf16}))
+        step = jax.jit(make_train_step(objective, SGD, seed_key=KEY, averaging=0.9))
         state, first = step(start(), batch)
         state, _ = step(state, batch)
         return state, first, jax.make_jaxpr(step)(state, batch)
@@ -257,10 +257,10 @@ def test_validation_step_neither_augments_nor_changes(tiny, start, batch):
     variables = start().variables
     plain = tiny.changed(augment={"crop": 0})
     assert plain.augment != AugmentConfig()
-    step = jax.jit(make_eval_step(tiny.method(config=plain)))
+    step = jax.jit(make_eval_step(tiny.objective(config=plain)))
     loss, predictions = step(variables, batch)
     chex.assert_shape(loss, (8,))
-    again, _ = jax.jit(make_eval_step(tiny.method(config=tiny.changed(augment=vars(AugmentConfig())))))(
+    again, _ = jax.jit(make_eval_step(tiny.objective(config=tiny.changed(augment=vars(AugmentConfig())))))(
         variables, batch
     )
     chex.assert_trees_all_equal(loss, again)

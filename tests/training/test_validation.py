@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irjax.data.sources import MemorySource, concatenate
-from irjax.training.data import DataConfig, parts_of
+from irjax.data.splits import DataConfig, parts_of
 from irjax.training.validation import Validation
 from irjax.types import Example
 
@@ -28,16 +28,18 @@ def images(number=5):
 
 def validation(tiny, source, score, batch_size, devices=1, **data):
     """Of a method whose loss and prediction of a square are its mean and its pixels."""
-    method = dataclasses.replace(
-        tiny.method(),
+    objective = dataclasses.replace(
+        tiny.objective(),
         model=Pixels(),
-        prepare=lambda batch, keys: (batch.images.astype(jnp.float32) / 255, batch.segmentation),
+        prepare=lambda batch, keys: (batch.images.astype(jnp.float32) / 255, batch.mask),
         loss=lambda outputs, target: jnp.mean(outputs, axis=(1, 2)),
         decode=lambda outputs, target: {"pixels": outputs, "targets": jnp.sum(target, axis=(1, 2))},
         score=score,
     )
     config = DataConfig(size=32, enlarge=False, **data)
-    return Validation(method, source, config, batch_size=batch_size, with_masks=True, devices=jax.devices()[:devices])
+    return Validation(
+        objective, source, config, batch_size=batch_size, with_masks=True, devices=jax.devices()[:devices]
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])

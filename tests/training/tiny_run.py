@@ -13,14 +13,16 @@ import jax
 import jax.numpy as jnp
 
 from irjax.data.augment import AugmentConfig
-from irjax.data.synthetic import SceneConfig
-from irjax.experiments.spire import SpireConfig, TargetConfig, spire_method
+from irjax.data.clutter import SceneConfig
+from irjax.data.splits import DataConfig
+from irjax.experiments.spire import SpireConfig
 from irjax.layers.conv import Conv
 from irjax.layers.norm import BatchNorm
+from irjax.methods import spire
+from irjax.methods.spire import TargetConfig
 from irjax.training import configs
 from irjax.training import loop as training
 from irjax.training.checkpoints import Checkpoints
-from irjax.training.data import DataConfig
 from irjax.training.optimizers import OptimizerConfig
 
 CONFIG = SpireConfig(
@@ -56,19 +58,19 @@ class Tiny(nn.Module):
         return Conv(1, use_bias=True, dtype=self.dtype, name="head")(x)[..., 0].astype(jnp.float32)
 
 
-def method(axis_name=None, *, config=CONFIG, **changes):
+def objective(axis_name=None, *, config=CONFIG, **changes):
     dtype = jnp.bfloat16 if config.loop.bf16 else jnp.float32
-    return dataclasses.replace(spire_method(config, axis_name), **{"model": Tiny(axis_name, dtype), **changes})
+    return dataclasses.replace(spire.objective(config, axis_name), **{"model": Tiny(axis_name, dtype), **changes})
 
 
 def changed(config=CONFIG, **parts):
     """The config with fields of its parts replaced: changed(loop={"steps": 4})."""
-    return configs.changed(config, **parts)
+    return configs.replace_parts(config, **parts)
 
 
-def fit(run, config=CONFIG, *, method_for=None, **options):
+def fit(run, config=CONFIG, *, objective_for=None, **options):
     return training.fit(
-        method_for or (lambda axis_name: method(axis_name, config=config)),
+        objective_for or (lambda axis_name: objective(axis_name, config=config)),
         config=config,
         data=config.data,
         optimizer=config.optimizer,

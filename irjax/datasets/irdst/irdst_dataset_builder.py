@@ -6,9 +6,9 @@ from irjax.datasets import base
 class Builder(base.IrstdBuilder):
     """IRDST, its 40,650 real frames; the simulated part is left out.
 
-    Published with github.com/sun11999/RDIAN. The folders images, boxes and masks with train and test in each are those
-    that public converters of the download read; img_idx/{train,test}_IRDST-real.txt with names such as /41/1(297) is
-    the split of github.com/XinyiYing/BasicIRSTD.
+    Published with github.com/sun11999/RDIAN. Public converters of the download read the folders images, boxes and
+    masks, each with train and test; img_idx/{train,test}_IRDST-real.txt, with names such as /41/1(297), is the split of
+    github.com/XinyiYing/BasicIRSTD.
     """
 
     LAYOUTS = ("split_folders", "basicirstd")

@@ -6,9 +6,9 @@ from irjax.datasets import base
 class Builder(base.IrstdBuilder):
     """IRSTD-1K, 1,001 real frames of 512x512.
 
-    The folders' names are in utils1/dataset_IRSTD1K.py of ISNet's code, as XinyiYing/BasicIRSTD keeps it; the 800 names
-    are IRSTD-1k/trainval.txt of github.com/RuiZhang97/ISNet. No repository was found that publishes a 50:50 split of
-    this set itself; the folder 50_50 is DNANet's convention, in which others pass it on.
+    The folder names are those of utils1/dataset_IRSTD1K.py in ISNet's code, as kept by XinyiYing/BasicIRSTD; the list
+    of 800 names is IRSTD-1k/trainval.txt of github.com/RuiZhang97/ISNet. No repository was found that publishes a 50:50
+    split of this set itself; the folder 50_50 is DNANet's convention, in which others redistribute it.
     """
 
     BUILDER_CONFIGS = [

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping
+from typing import cast
 
 from irjax.data import sources
 from irjax.data.hard import HardSource
@@ -19,10 +20,10 @@ from irjax.types import Source
 
 @dataclasses.dataclass(eq=False)
 class HardConfig(base.IrstdConfig):
-    """What is kept.
+    """Criteria for the images that are kept.
 
     Attributes:
-      max_area: pixels of the largest target that an image may have, after resizing.
+      max_area: maximum area of the targets of an image after resizing, in pixels.
       size: side of the square to which image and mask are resized, in pixels.
     """
 
@@ -37,9 +38,9 @@ class Builder(base.IrstdBuilder):
     resized to 256x256, and an image is kept if it has a target and no 8-connected one of more than 20 pixels.
 
     Note:
-      The paper writes "smaller than 20" in its text and "1-20" in its table: `area20` is the table, `area19` the text.
-      It does not say how images are interpolated, nor which of the nearest pixels a mask takes. No lists were found, so
-      another choice there can keep other images.
+      The paper writes "smaller than 20" in its text and "1-20" in its table: `area20` follows the table, `area19` the
+      text. It does not say how images are interpolated, nor which of the nearest pixels a mask takes. No lists were
+      found, so the authors' choices may keep other images.
     """
 
     BUILDER_CONFIGS = [
@@ -51,15 +52,17 @@ class Builder(base.IrstdBuilder):
         "the publications IRSTD-1K, NUDT-SIRST and IRDST, each in a folder of its name and as its own builder reads it"
     )
     PARTS = {"IRSTD-1K": irstd_1k.Builder, "NUDT-SIRST": nudt_sirst.Builder, "IRDST": irdst.Builder}
-    # The paper counts once, whichever limit it means.
+    # The paper gives one set of counts, without saying for which limit.
     PUBLISHED = dict.fromkeys(("area20", "area19"), {"IRSTD-1K": 106, "NUDT-SIRST": 101, "IRDST": 87})
 
     @classmethod
-    def open_splits(cls, root: str | os.PathLike, config: HardConfig) -> dict[str, Source]:
-        """TFDS split -> examples; there is a test split alone.
+    def open_splits(  # type: ignore[override]  # the configuration is required
+        cls, root: str | os.PathLike, config: HardConfig
+    ) -> dict[str, Source]:
+        """Opens the examples by TFDS split name; there is only a test split.
 
         Raises:
-          UserError: if one of the three publications is absent or not as its builder reads it, or nothing is kept.
+          UserError: if one of the three publications is absent or not as its builder reads it, or no image is kept.
         """
         parts = []
         for name, builder in cls.PARTS.items():
@@ -73,17 +76,18 @@ class Builder(base.IrstdBuilder):
         return {"test": sources.Concatenation(tuple(parts))}
 
     def _counts(self, found: Mapping[str, Source]) -> dict[str, int]:
-        return {name: len(part) for name, part in zip(self.PARTS, found["test"].sources, strict=True)}
+        test = cast("sources.Concatenation", found["test"])
+        return {name: len(part) for name, part in zip(self.PARTS, test.sources, strict=True)}
 
     @classmethod
     def _part(cls, root: pathlib.Path, name: str) -> pathlib.Path:
-        """The folder of one publication, however its name is written: IRSTD-1K, IRSTD-1k, irstd_1k."""
+        """Returns the folder of one publication in any spelling of its name: IRSTD-1K, IRSTD-1k, irstd_1k."""
 
-        def plain(text: str) -> str:
+        def alphanumeric(text: str) -> str:
             return "".join(character for character in text.lower() if character.isalnum())
 
-        wanted = {plain(name), plain(f"{name}_real")}
-        found = [path for path in sorted(root.iterdir()) if path.is_dir() and plain(path.name) in wanted]
+        wanted = {alphanumeric(name), alphanumeric(f"{name}_real")}
+        found = [path for path in sorted(root.iterdir()) if path.is_dir() and alphanumeric(path.name) in wanted]
         if len(found) != 1:
             count = len(found) or "no"
             raise UserError(f"{root} has {count} folders for {name}. {cls.MANUAL_DOWNLOAD_INSTRUCTIONS}")

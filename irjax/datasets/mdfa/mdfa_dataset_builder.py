@@ -10,8 +10,8 @@ class Builder(base.IrstdBuilder):
     its demo_MDvsFA_pytorch.py: 000000_1.png is a training image, 000000_2.png its mask.
 
     Note:
-      Two annotators are said to have drawn the masks. The published code reads one mask an image, and the name of no
-      second one was found, so there is one here.
+      The masks are said to be drawn by two annotators. The published code reads one mask per image, and no file name of
+      a second one was found, so there is one mask per image here.
     """
 
     LAYOUTS = ("mdfa",)

@@ -6,7 +6,7 @@ from irjax.datasets import base
 class Builder(base.IrstdBuilder):
     """NUDT-SIRST, 1,327 images with simulated targets.
 
-    Where there is no validation list, one is carved from the train list. Lists in 50_50 are those of
+    If there is no validation list, one is carved from the train list. Lists in 50_50 are those of
     github.com/YeRen123455/Infrared-Small-Target-Detection, lists in img_idx those of XinyiYing/BasicIRSTD.
     """
 

@@ -7,7 +7,7 @@ class Builder(base.IrstdBuilder):
     """SIRST4, 3,352 images: SIRST-v2, which contains SIRST-v1, with NUDT-SIRST and IRSTD-1K.
 
     The counts are those of arXiv 2604.05363. Its code reads images, annotations/annotations.json and
-    img_idx/{train,test}.txt; a prepared data set has masks as well, so masks is wanted beside them.
+    img_idx/{train,test}.txt; a prepared data set has masks as well, so a folder masks is also required.
     """
 
     LAYOUTS = ("basicirstd", "lists")

@@ -6,8 +6,8 @@ from irjax.datasets import base
 class Builder(base.IrstdBuilder):
     """SIRST-Aug, 9,070 augmented crops of SIRST-v1 of 256x256.
 
-    The folders are those that utils/data.py of github.com/Tianfang-Zhang/AGPCNet reads. Training and test images are
-    numbered alike: their names tell them apart only within a split.
+    The folders are those that utils/data.py of github.com/Tianfang-Zhang/AGPCNet reads. Training and test images use
+    the same numbers, so names are unique only within a split.
     """
 
     LAYOUTS = ("split_folders",)

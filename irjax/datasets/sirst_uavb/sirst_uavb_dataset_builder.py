@@ -6,9 +6,9 @@ from irjax.datasets import base
 class Builder(base.IrstdBuilder):
     """SIRST-UAVB, 3,000 real frames with drones and birds; masks are JPEG files.
 
-    Published by github.com/JN-Yang/PConv-SDloss-Data. That repository does not show its folders; they are stated as a
-    public script reads them that converts the download to PNG. SPIRE's code trains on a form of it with drones alone,
-    with points in annotations/annotations.json, which the layout `spire` reads; with masks it builds here too.
+    Published by github.com/JN-Yang/PConv-SDloss-Data. That repository does not show its folders; those given here are
+    read by a public script that converts the download to PNG. SPIRE's code trains on a version with drones only and
+    with points in annotations/annotations.json, which the layout `spire` reads; with masks, it can be built here too.
     """
 
     LAYOUTS = ("sirst_uavb", "basicirstd", "lists")

@@ -6,8 +6,8 @@ from irjax.datasets import base
 class Builder(base.IrstdBuilder):
     """SIRST-v1 (NUAA-SIRST), 427 real frames.
 
-    The lists in idx_427 and the masks' names are those of github.com/YimianDai/sirst (256, 85 and 86 names there);
-    the 213 and 214 names are in img_idx of XinyiYing/BasicIRSTD's archive and in 50_50 of
+    The lists in idx_427 and the mask names are those of github.com/YimianDai/sirst (256, 85 and 86 names there); the
+    lists of 213 and 214 names are in img_idx of XinyiYing/BasicIRSTD's archive and in 50_50 of
     YeRen123455/Infrared-Small-Target-Detection.
     """
 

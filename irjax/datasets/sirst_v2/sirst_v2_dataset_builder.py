@@ -6,7 +6,7 @@ from irjax.datasets import base
 class Builder(base.IrstdBuilder):
     """SIRST-v2, 1,024 real frames, backgrounds without targets included.
 
-    The configuration chooses which published lists are the splits. Layout and lists are those of
+    The configuration selects the published lists that define the splits. Layout and lists are those of
     github.com/YimianDai/open-sirst-v2.
     """
 

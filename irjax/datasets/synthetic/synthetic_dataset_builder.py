@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 
-from irjax.data import synthetic
+from irjax.data import clutter, synthetic
 from irjax.datasets import base
 from irjax.errors import UserError
 from irjax.types import Source
@@ -18,11 +18,11 @@ _NAME = re.compile(r"seed(\d{1,9})(_16bit)?")
 
 @dataclasses.dataclass(eq=False)
 class SyntheticConfig(base.IrstdConfig):
-    """What scenes are made.
+    """Parameters of the synthetic scenes.
 
     Attributes:
-      seed: the splits take the seeds 3 * seed, 3 * seed + 1 and 3 * seed + 2, so that no two data sets share one.
-      bits: 8 or 16.
+      seed: the splits use the seeds 3 * seed, 3 * seed + 1 and 3 * seed + 2, so that no two data sets share one.
+      bits: 8 or 16 bits per pixel.
     """
 
     seed: int = 0
@@ -44,7 +44,7 @@ class Builder(base.IrstdBuilder):
 
     @classmethod
     def config_for(cls, name: str) -> SyntheticConfig:
-        """As `IrstdBuilder.config_for`; every seedN and seedN_16bit is a configuration."""
+        """Returns a configuration, as `IrstdBuilder.config_for`; every seedN and seedN_16bit is one."""
         match = _NAME.fullmatch(name or "seed0")
         if match is None:
             raise UserError(f"{cls.name} has no configuration {name!r}; it has seedN and seedN_16bit, N being a number")
@@ -59,9 +59,11 @@ class Builder(base.IrstdBuilder):
         return np.uint16 if self.builder_config.bits == 16 else np.uint8
 
     @classmethod
-    def open_splits(cls, root: str | os.PathLike | None, config: SyntheticConfig) -> dict[str, Source]:
-        """TFDS split -> scenes; `root` is not used."""
-        scenes = synthetic.SceneConfig(bits=config.bits)
+    def open_splits(  # type: ignore[override]  # the configuration is required
+        cls, root: str | os.PathLike | None, config: SyntheticConfig
+    ) -> dict[str, Source]:
+        """Returns the scenes by TFDS split name; `root` is not used."""
+        scenes = clutter.SceneConfig(bits=config.bits)
         return {
             split: synthetic.SyntheticSource(scenes, 3 * config.seed + number, count)
             for number, (split, count) in enumerate(cls.COUNTS.items())

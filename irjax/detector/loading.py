@@ -1,0 +1,86 @@
+"""Loading of detectors from shipped weights, run directories and published checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from irjax.detector import weights
+from irjax.detector.detector import Detector
+from irjax.detector.weights import check_variables
+from irjax.errors import MissingFileError, UserError, reading
+from irjax.methods.detector_config import CONFIG_FILE, DetectorConfig
+
+
+def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
+    """Loads a detector with trained weights.
+
+    Args:
+      name_or_path: the name of shipped weights (`irjax.detector.weights.names`), a run directory (its best
+        checkpoint), a ``.safetensors`` file written by irjax, or a published PyTorch checkpoint (``.pth``, ``.pt``),
+        SPIRE's unless ``method`` says otherwise: 512 pixels, 3 channels, ImageNet normalisation, threshold 0.35.
+      **overrides: fields of `DetectorConfig` to change, such as ``threshold=0.5`` or ``size=640``.
+
+    Returns:
+      The detector.
+
+    Raises:
+      MissingFileError: if a path does not exist or a directory is not a run directory.
+      UserError: if a name is unknown (the known ones are listed), an override is not a field of `DetectorConfig`, or
+        the weights are not those of the configured network.
+    """
+    fields = [field.name for field in dataclasses.fields(DetectorConfig)]
+    unknown = sorted(set(overrides) - set(fields))
+    if unknown:
+        raise UserError(f"unknown options {unknown}; a detector has {fields}")
+    path = resolve(name_or_path)
+    if path.is_dir():
+        config, variables = _load_run(path)
+    elif path.suffix == ".safetensors":
+        variables, config, _ = weights.load_weights(path)
+    elif path.suffix in (".pth", ".pt"):
+        from irjax import convert
+
+        method = overrides.get("method", DetectorConfig.method)
+        variables = convert.from_torch(method, path)
+        config = DetectorConfig(method=method, **convert.published_settings(method, variables))
+    else:
+        raise UserError(f"{path} is neither a run directory nor a .safetensors, .pth or .pt file")
+    config = dataclasses.replace(config, **overrides)
+    check_variables(config, variables, os.fspath(path))
+    return Detector(config, variables)
+
+
+def resolve(name_or_path: str | os.PathLike) -> pathlib.Path:
+    """Returns the file or directory that `load` reads; shipped names take precedence over relative paths of one part.
+
+    Raises:
+      MissingFileError: if a path does not exist.
+      UserError: if a name is unknown; the known ones are listed.
+    """
+    text, shipped = os.fspath(name_or_path), weights.names()
+    if text in shipped:
+        return shipped[text]
+    path = pathlib.Path(text).expanduser()
+    with reading(path):  # fails if a name is too long
+        if path.exists():
+            return path
+    if path.suffix or len(path.parts) > 1:
+        raise MissingFileError(f"no file or directory {text}")
+    known = ", ".join(shipped) or "none in this installation"
+    raise UserError(f"{text!r} is neither the name of shipped weights ({known}) nor an existing path")
+
+
+def _load_run(directory: pathlib.Path) -> tuple[DetectorConfig, Mapping[str, Any]]:
+    file = directory / CONFIG_FILE
+    if not file.is_file():
+        raise MissingFileError(f"{directory} is no run directory: it has no {CONFIG_FILE}")
+    with reading(file):
+        text = file.read_text(encoding="utf-8")
+    config = DetectorConfig.from_json(text, os.fspath(file))
+    from irjax.training import checkpoints
+
+    return config, checkpoints.load_variables(directory, which="best")

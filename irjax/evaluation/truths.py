@@ -1,0 +1,188 @@
+"""The truth that predictions are scored against: folders of masks, published layouts and prepared data sets.
+
+Files are read only when needed: maps are scored against mask files without decoding any image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+
+from irjax.errors import UserError, check_folder, reading
+from irjax.io.images import binarise, image_files, read_image, read_mask
+from irjax.io.maps import header_size
+from irjax.metrics.inputs import PointTruth
+
+if TYPE_CHECKING:
+    from irjax.types import Source
+
+
+class Truths(Protocol):
+    """Random access to truths; picklable."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The name of every image, in order."""
+        ...
+
+    def read(self, index: int) -> np.ndarray | PointTruth:
+        """Returns the mask [H, W], or the points if the data set has no masks.
+
+        A mask is bool, or uint8 if it holds gray levels, which protocols interpret differently.
+        """
+        ...
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns (height, width), from the file header where possible, without decoding a mask."""
+        ...
+
+    def image(self, index: int) -> np.ndarray | None:
+        """Returns the image [H, W], or None if there are only masks."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskFiles:
+    """Truth from mask files.
+
+    Attributes:
+      names: names of the images.
+      masks: the mask file of each image; None for an image without targets.
+      images: the image file of each image; None if there are only masks.
+    """
+
+    names: tuple[str, ...]
+    masks: tuple[str | None, ...]
+    images: tuple[str, ...] | None = None
+
+    def read(self, index: int) -> np.ndarray:
+        """See `Truths`.
+
+        Raises:
+          UserError: if a file cannot be read, or the mask and its image differ in size; the message names it.
+        """
+        path = self.masks[index]
+        if path is None:
+            return np.zeros(read_image(self._image_file(index)).shape, bool)
+        mask = _read_levels(path)
+        if self.images is None:
+            return mask
+        size = header_size(self.images[index])
+        if size is not None and size != mask.shape:
+            raise UserError(
+                f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels, its image {self.images[index]} {size[1]}x{size[0]}"
+            )
+        return mask
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See `Truths`."""
+        path = self.masks[index] or self._image_file(index)
+        return header_size(path) or self.read(index).shape
+
+    def image(self, index: int) -> np.ndarray | None:
+        """See `Truths`."""
+        return None if self.images is None else read_image(self.images[index])
+
+    def _image_file(self, index: int) -> str:
+        assert self.images is not None  # only truths with image files lack a mask file
+        return self.images[index]
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceTruths:
+    """Truth from any `irjax.types.Source`: masks where its examples have them, else points."""
+
+    source: Source
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """See `Truths`."""
+        return tuple(self.source.names)
+
+    def read(self, index: int) -> np.ndarray | PointTruth:
+        """See `Truths`."""
+        example = self.source[index]
+        return PointTruth(example.points, *example.image.shape[:2]) if example.mask is None else example.mask
+
+    def size(self, index: int) -> tuple[int, int]:
+        """See `Truths`."""
+        return self.source[index].image.shape[:2]
+
+    def image(self, index: int) -> np.ndarray:
+        """See `Truths`."""
+        return self.source[index].image
+
+
+def as_truths(source: Source) -> Truths:
+    """Returns the truths of an `irjax.types.Source`; for a source of mask files, without reading its images."""
+    masks = getattr(source, "masks", None)
+    if masks is not None and hasattr(source, "mask_rule"):
+        return MaskFiles(tuple(source.names), tuple(masks), tuple(cast("Any", source).images))
+    return SourceTruths(source)
+
+
+def open_truths(root: str | os.PathLike, split: str | None = None, layout: str = "auto") -> Truths:
+    """Opens a folder of masks, a data set in a published layout, or a prepared data set.
+
+    Args:
+      root: the folder. A folder that directly contains image files is a folder of masks.
+      split: name of the split; None for the whole data set. A folder of masks has no splits.
+      layout: layout of the data set (`irjax.data.open_source`).
+
+    Raises:
+      MissingFileError: if there is no such folder.
+      UserError: if it cannot be opened (see `irjax.data.open_source`), two masks have the same name, or a split of a
+        folder of masks is asked for.
+    """
+    root = check_folder(root)
+    with reading(root):
+        files = image_files(root.iterdir())
+    if files and layout == "auto" and not (root / "images").is_dir():
+        if split not in (None, "all"):
+            raise UserError(f"{root} is a folder of masks, which has no split {split!r}")
+        names = [path.stem for path in files]
+        twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+        if twice is not None:
+            raise UserError(f"{root}: several masks are called {twice}")
+        return MaskFiles(tuple(names), tuple(map(str, files)))
+    from irjax.data import open_source
+
+    return as_truths(open_source(root, split or "all", layout))
+
+
+def split_images(root: str | os.PathLike, split: str) -> Sequence[str]:
+    """Returns the image files of a split of a data set.
+
+    Args:
+      root: the data set's folder.
+      split: name of the split.
+
+    Raises:
+      MissingFileError: if there is no such folder.
+      UserError: if it has no such split, or its images are not files (a prepared data set).
+    """
+    images = getattr(open_truths(root, split), "images", None)
+    if images is None:
+        raise UserError(f"{root} is no folder with image files")
+    return images
+
+
+def _read_levels(path: str) -> np.ndarray:
+    """Reads a mask file as bool, or as uint8 if it is 8-bit gray with levels other than 0 and 255."""
+    from PIL import Image
+
+    values = None
+    if not path.lower().endswith((".tif", ".tiff")):
+        try:
+            with Image.open(path) as image:
+                values = np.asarray(image) if image.mode == "L" else None
+        except Exception:  # Pillow raises exceptions of many types for a damaged file
+            pass  # read_mask reports what is wrong with it
+    if values is None:
+        return read_mask(path)[0]
+    mask, rule = binarise(values)
+    return values if rule == "threshold_128" and ((values > 0) != (values == 255)).any() else mask

@@ -1,0 +1,1 @@
+"""Studies of methods and data, as opposed to measurements of detectors."""
