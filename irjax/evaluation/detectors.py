@@ -22,9 +22,7 @@ from irjax.metrics import PointPredictions, PointTruth, centroid_sweep, from_det
 from irjax.types import Source
 
 MASK_PROTOCOLS = ("irjax", "basicirstd", "adsnet")
-
 _CHUNK = 32  # images held in memory at a time
-
 _FLOOR = 0.05  # lowest score kept for the curves
 
 

@@ -155,10 +155,8 @@ class Experiment:
         for length in _LENGTHS:
             first.add_argument(f"--loop.{length}", dest=length, nargs="?", const="")
         given = first.parse_known_args(arguments)[0]
-        name = given.recipe
-        name = (
-            name if name in self.recipes else "quick"
-        )  # an unknown name is refused by tyro below, which does not check defaults
+        # Tyro refuses an unknown name below; it does not check defaults.
+        name = given.recipe if given.recipe in self.recipes else "quick"
         recipe = self.recipes[name]()
         lengths = [length for length in _LENGTHS if getattr(given, length) is not None]
         if "minutes" in lengths:

@@ -20,6 +20,22 @@ from irjax.training.loop import TrainedRun, fit
 from irjax.training.optimizers import OptimizerConfig
 
 
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything a run depends on except its method's own parts; saved with it.
+
+    Attributes:
+      initial: weights to start from instead of random ones: a run directory, a .safetensors, a published .pth, or the
+        name of shipped weights.
+    """
+
+    initial: str = ""
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
+
+
 def train(
     method: Method,
     config: Any,
@@ -65,19 +81,3 @@ def _leave_lists(data: DataConfig, run: pathlib.Path) -> None:
         for split in DRAWN if {*data.train, *data.val} & {*DRAWN} else ():
             names = open_source(root, split, data.layout, seed=data.split_seed, shares=data.draw).names
             write_text(run / "splits" / f"{label}-{split}.txt", "\n".join(names) + "\n")
-
-
-@dataclasses.dataclass(frozen=True)
-class RunConfig:
-    """Everything a run depends on except its method's own parts; saved with it.
-
-    Attributes:
-      initial: weights to start from instead of random ones: a run directory, a .safetensors, a published .pth, or the
-        name of shipped weights.
-    """
-
-    initial: str = ""
-    data: DataConfig = dataclasses.field(default_factory=DataConfig)
-    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
-    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
-    loop: LoopConfig = dataclasses.field(default_factory=LoopConfig)
