@@ -101,7 +101,7 @@ def test_a_package_brings_its_method_by_an_entry_point(here, monkeypatch):
     assert "tiny" in methods.method_names()
     config = methods.DetectorConfig(method="tiny", model={"width": 4}, size=64, enlarge=False)
     assert methods.DetectorConfig.from_json(config.to_json()) == config
-    variables = config.module().init({"params": jax.random.key(0)}, jnp.zeros((1, 64, 64, 1)))
+    variables = jax.jit(config.module().init)(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
     assert irjax.detector.Detector(config, variables)(np.zeros((64, 64), np.uint8)).masks.shape == (1, 64, 64)
 
 

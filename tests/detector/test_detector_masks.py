@@ -38,7 +38,7 @@ def detector():
     variables = jax.jit(CONFIG.module().init)(jax.random.key(0), images)
     variables["params"]["final"]["kernel"] *= 20
     noise = jax.random.uniform(jax.random.key(1), (1, CONFIG.size, CONFIG.size))
-    logits = CONFIG.module().apply(variables, normalize(noise, "imagenet", 1)).logits
+    logits = jax.jit(CONFIG.module().apply)(variables, normalize(noise, "imagenet", 1)).logits
     variables["params"]["final"]["bias"] -= jnp.quantile(logits, 0.9)
     return Detector(CONFIG, variables)
 
@@ -50,7 +50,7 @@ def images(*shape, seed=0):
 def by_hand(detector, image):
     """Mask and regions of one image, step by step on the host."""
     canvas = letterbox_host(image, CONFIG.size).astype(np.float32)[None] / 255
-    logits = detector.module.apply(detector.variables, normalize(canvas, "imagenet", 1)).logits[0]
+    logits = jax.jit(detector.module.apply)(detector.variables, normalize(canvas, "imagenet", 1)).logits[0]
     mask = np.clip(unletterbox_host(np.asarray(jax.nn.sigmoid(logits)), *image.shape), 0, 1)
     return mask, find_regions(mask > 0.5)
 
@@ -159,7 +159,7 @@ def test_large_images_are_covered_by_windows_at_their_resolution(detector):
     found = sliding(image)
     windows = cut_windows(image.astype(np.float32) / 255, CONFIG.size, CONFIG.size // 4)
     assert len(windows) == 6
-    logits = detector.module.apply(detector.variables, normalize(windows, "imagenet", 1)).logits
+    logits = jax.jit(detector.module.apply)(detector.variables, normalize(windows, "imagenet", 1)).logits
     wanted = join_windows(np.asarray(jax.nn.sigmoid(logits)), 100, 150, CONFIG.size // 4)
     np.testing.assert_allclose(found.masks[0], wanted, atol=1e-5)
     pure = jax.jit(sliding.predict_fn)(detector.variables, image[None])

@@ -148,14 +148,14 @@ def test_wrong_arguments(arguments, said, tmp_path, capsys):
 
 
 def test_the_terms_of_the_loss_reach_the_method():
-    losses = []
+    losses, images = [], jnp.zeros((1, 64, 64, 1))
+    network = objective(adsnet.parse(SMALL).config).model
+    outputs = jax.jit(lambda key: network.apply(network.init(key, images), images))(jax.random.key(0))
     for terms in (("focal",), ("focal", "soft_iou")):
         flags = ["--loss.segmentation", *terms]
         config = adsnet.parse([*SMALL, *flags]).config
         assert config.loss.segmentation == terms
         trained = objective(config)
-        variables = trained.model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 1)))
-        outputs = trained.model.apply(variables, jnp.zeros((1, 64, 64, 1)))
         losses.append(float(trained.loss(outputs, jnp.zeros((1, 64, 64), bool))[0]))
     assert 0.5 < losses[1] - losses[0] <= 1  # the soft IoU of nothing with little
 

@@ -185,7 +185,7 @@ def test_the_convolutional_branch_crosses_patches(native):
 def test_the_scorer_sees_a_single_pixel():
     features = jnp.zeros((1, 2, 1024, 4)).at[0, 1, 500, 2].set(5.0)
     variables = drawn(PatchScorer().init, [features])
-    scores = PatchScorer().apply(variables, [features])
+    scores = jax.jit(PatchScorer().apply)(variables, [features])
     assert scores.shape == (1, 1, 2) and float(jnp.abs(scores[0, 0, 0] - scores[0, 0, 1])) > 1e-2
 
 

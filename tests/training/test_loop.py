@@ -256,7 +256,7 @@ def test_no_program_is_compiled_between_dispatches_or_epochs(tiny, tmp_path, cac
 
 
 def test_initial_weights_are_taken_and_left_alone(tiny, tmp_path):
-    variables = tiny.objective().model.init(jax.random.key(7), jnp.zeros((1, 64, 64, 1)), train=False)
+    variables = tiny.variables(1)
     kept = jax.device_get(variables)
     config = tiny.changed(loop={"steps": 2}, optimizer={"rate": 1e-9, "weight_decay": 0.0})
     result = tiny.fit(tmp_path / "run", config, initial=variables)
@@ -281,7 +281,7 @@ def test_weights_are_made_at_the_size_of_the_data(tiny, tmp_path):
 
 
 def test_initial_weights_of_another_network_are_refused(tiny, tmp_path):
-    variables = tiny.objective().model.init(jax.random.key(7), jnp.zeros((1, 64, 64, 3)), train=False)
+    variables = tiny.variables(3)
     with pytest.raises(ValueError, match="initial weights do not fit this Tiny"):
         tiny.fit(tmp_path / "run", initial=variables)
 

@@ -1,3 +1,5 @@
+import functools
+
 import chex
 import flax.linen as nn
 import jax
@@ -183,7 +185,9 @@ class Plain(nn.Module):
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_networks_without_batch_normalisation_or_with_dropout_train(tiny, batch, dropout):
     objective = tiny.objective(model=Plain(dropout))
-    variables = objective.model.init(jax.random.key(0), jnp.zeros((1, 48, 48, 1)), train=False)
+    variables = jax.jit(functools.partial(objective.model.init, train=False))(
+        jax.random.key(0), jnp.zeros((1, 48, 48, 1))
+    )
     assert set(variables) == {"params"}
     state = TrainState.create(variables, SGD, averaging=True)
     step = jax.jit(make_train_step(objective, optax.sgd(0.0, momentum=0.9), seed_key=KEY, averaging=0.9))
@@ -203,7 +207,9 @@ def test_dropout_draws_new_masks_in_each_step(tiny, batch):
     losses = {}
     for dropout in (0.0, 0.5):
         objective = tiny.objective(config=plain, model=Plain(dropout))
-        variables = objective.model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 1)), train=False)
+        variables = jax.jit(functools.partial(objective.model.init, train=False))(
+            jax.random.key(0), jnp.zeros((1, 64, 64, 1))
+        )
         state = TrainState.create(variables, optax.sgd(0.0), averaging=False)
         step = jax.jit(make_train_step(objective, optax.sgd(0.0), seed_key=KEY))
         first, one = step(state, batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
 import signal
@@ -61,6 +62,12 @@ class Tiny(nn.Module):
 def objective(axis_name=None, *, config=CONFIG, **changes):
     dtype = jnp.bfloat16 if config.loop.bf16 else jnp.float32
     return dataclasses.replace(spire.objective(config, axis_name), **{"model": Tiny(axis_name, dtype), **changes})
+
+
+def variables(channels):
+    """Random weights for images of this many channels."""
+    init = functools.partial(objective().model.init, train=False)
+    return jax.jit(init)(jax.random.key(7), jnp.zeros((1, 64, 64, channels)))
 
 
 def changed(config=CONFIG, **parts):
