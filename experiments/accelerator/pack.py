@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import pathlib
 import tarfile
 
@@ -33,7 +34,9 @@ def _encoded(pixels: np.ndarray, form: str) -> bytes:
 
 
 def add_set(pack: tarfile.TarFile, name: str, split: str, source: Source) -> None:
-    """Adds a data set to the pack, in the layout `lists`: NAME/images, NAME/masks, NAME/SPLIT.txt.
+    """Adds a data set to the pack, in the layout `lists`: NAME/images, NAME/masks, NAME/train.txt.
+
+    What the split is called where it comes from is in NAME/split.json: the layout knows few names.
 
     Raises:
       UserError: if its images have 16 bits, or no masks, or two names become one file.
@@ -56,7 +59,8 @@ def add_set(pack: tarfile.TarFile, name: str, split: str, source: Source) -> Non
         small = max(example.image.shape) < _SMALL and example.mask.any()
         add(f"images/{file}.{'jpg' if small else 'webp'}", _encoded(example.image, "JPEG" if small else "WEBP"))
         add(f"masks/{file}.png", _encoded(example.mask, "PNG"))
-    add(f"{split}.txt", "".join(f"{file}\n" for file in names).encode())
+    add("train.txt", "".join(f"{file}\n" for file in names).encode())
+    add("split.json", json.dumps({"split": split, "images": len(names)}).encode())
 
 
 def main() -> None:

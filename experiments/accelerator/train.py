@@ -31,17 +31,17 @@ _PART = 15_000_000  # bytes
 _AROUND = 20.0  # seconds around a network's training: reading the images again, and writing its weights
 
 
-def unpack(pack: pathlib.Path, folder: pathlib.Path) -> tuple[list[str], list[str]]:
-    """Unpacks what pack.py wrote: the folders of the data sets, and the split of each."""
+def unpack(pack: pathlib.Path, folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """Unpacks what pack.py wrote: {folder of a data set: {"split": where it comes from, "images": number}}."""
     try:
         with reading(pack), tarfile.open(pack) as file:
             file.extractall(folder, filter="data")
     except tarfile.TarError as error:
         raise UserError(f"{pack}: not a whole tar file ({error})") from error
-    lists = sorted(folder.glob("*/*.txt"))
-    if not lists:
-        raise UserError(f"{pack}: not a pack of images, it has no list NAME/SPLIT.txt")
-    return [str(path.parent) for path in lists], [path.stem for path in lists]
+    found = {str(path.parent): read_json(path) for path in sorted(folder.glob("*/split.json"))}
+    if not found:
+        raise UserError(f"{pack}: not a pack of images, it has no NAME/split.json")
+    return found
 
 
 def figures(run: pathlib.Path) -> dict[str, Any]:
@@ -93,8 +93,8 @@ def main() -> None:
     with stopping(), tempfile.TemporaryDirectory() as scratch:
         own, others = parser.parse_known_args()
         folder = pathlib.Path(scratch) / "weights"
-        roots, splits = unpack(own.pack, pathlib.Path(scratch) / "images")
-        data = ["--data.root", *roots, "--data.train", *splits, "--no-validation"]
+        images = unpack(own.pack, pathlib.Path(scratch) / "images")
+        data = ["--data.root", *images, "--data.train", "train", "--no-validation"]
         command = weights.parse([*data, "--out", str(folder), *others])
         with writing(own.out):
             own.out.mkdir(parents=True, exist_ok=True)
@@ -102,6 +102,7 @@ def main() -> None:
         use_all_cores()
         weights.compile_side_by_side(command)
         report: dict[str, Any] = {"versions": versions(), "device": jax.devices()[0].device_kind, "networks": {}}
+        report["data"] = {pathlib.Path(root).name: about for root, about in images.items()}
         report["seconds_to_compile"] = time.monotonic() - begin
         for number, name in enumerate(command.only):
             left = 60 * own.minutes - (time.monotonic() - begin)
