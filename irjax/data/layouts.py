@@ -36,7 +36,7 @@ from irjax.data import folders
 from irjax.errors import UsageError, UserError, check_folder, reading
 from irjax.io import images
 from irjax.io.coco import check_points
-from irjax.io.names import name_list
+from irjax.io.names import first_repeated, name_list
 from irjax.ops import regions
 from irjax.ops.keys import purpose_generator
 from irjax.types import Example
@@ -289,16 +289,6 @@ def _carved(parts: Mapping[str, folders.Part], suffix: str, seed: int, fraction:
     names = dict(zip((train, val), carve_validation(whole.names, fraction, seed), strict=True))
     drawn = {split: dataclasses.replace(whole, names=drawn) for split, drawn in names.items()}
     return {base if base.startswith("all") else trainval: whole} | drawn
-
-
-def first_repeated(names: Iterable[str]) -> str | None:
-    """Returns the first name that has occurred before; None if all names are unique."""
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            return name
-        seen.add(name)
-    return None
 
 
 def _check_names(part: folders.Part, where: str) -> None:

@@ -20,6 +20,7 @@ from irjax.data import layouts
 from irjax.data.resized import ResizedSource
 from irjax.errors import FileError, UserError, check_folder
 from irjax.io import images
+from irjax.io.names import first_repeated
 from irjax.types import Example, Source
 
 DRAWN = ("draw_train", "draw_val", "draw_test")
@@ -267,7 +268,7 @@ def concatenate(sources: Sequence[Source]) -> Source:
     if not sources:
         raise UserError("there is no source to concatenate")
     for number, source in enumerate(sources):
-        if (twice := layouts.first_repeated(source.names)) is not None:
+        if (twice := first_repeated(source.names)) is not None:
             raise UserError(f"source {number} has the name {twice} twice")
     return sources[0] if len(sources) == 1 else Concatenation(sources)
 

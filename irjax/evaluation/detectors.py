@@ -165,9 +165,9 @@ def evaluate_masks(
     return {**report, "points": points}
 
 
-def masks_summary(name: str, report: dict[str, Any], detector: Detector, tophat: dict[str, float]) -> list[str]:
-    """Returns the last lines printed by the command of a method for masks; `report` is from `evaluate_masks`."""
-    width = max(len(name), len("top-hat"))
+def summary(name: str, report: dict[str, Any], detector: Detector, tophat: dict[str, float]) -> list[str]:
+    """Returns the last lines printed by the command of a method; `report` is from `evaluate_detector`."""
+    width, threshold = max(len(name), len("top-hat")), detector.config.threshold
 
     def line(protocol: str) -> str:
         values = report["protocols"][protocol]["metrics"]
@@ -177,19 +177,13 @@ def masks_summary(name: str, report: dict[str, Any], detector: Detector, tophat:
             false += f", {values['FalsePerImage']:.3f} false regions an image"
         return f"{name:{width}}  {'  '.join(parts)}  {false} ({protocol})"
 
-    f1 = report["points"]["metrics"]["F1"]
-    return [
-        *map(line, report["protocols"]),
-        f"{name:{width}}  F1 {f1:.3f} of the regions' centroids, p > {detector.config.threshold:g}",
-        f"{'top-hat':{width}}  F1 {tophat['f1']:.3f} at its best threshold, {f1 - tophat['f1']:.3f} lower",
-    ]
-
-
-def points_summary(name: str, report: dict[str, Any], detector: Detector, tophat: dict[str, float]) -> list[str]:
-    """Returns the last lines printed by the command of a method for points; `report` is from `evaluate_points`."""
-    width = max(len(name), len("top-hat"))
-    f1, best = report["metrics"]["F1"], report["best"]["f1"]
-    return [
-        f"{name:{width}}  F1 {f1:.3f} at threshold {detector.config.threshold:g}; best of the sweep {best:.3f}",
-        f"{'top-hat':{width}}  F1 {tophat['f1']:.3f} at its best threshold, {f1 - tophat['f1']:.3f} lower",
-    ]
+    if "points" in report:  # beside the masks
+        f1 = report["points"]["metrics"]["F1"]
+        own = [
+            *map(line, report["protocols"]),
+            f"{name:{width}}  F1 {f1:.3f} of the regions' centroids, p > {threshold:g}",
+        ]
+    else:
+        f1, best = report["metrics"]["F1"], report["best"]["f1"]
+        own = [f"{name:{width}}  F1 {f1:.3f} at threshold {threshold:g}; best of the sweep {best:.3f}"]
+    return [*own, f"{'top-hat':{width}}  F1 {tophat['f1']:.3f} at its best threshold, {f1 - tophat['f1']:.3f} lower"]

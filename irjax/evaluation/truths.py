@@ -15,6 +15,7 @@ import numpy as np
 from irjax.errors import UserError, check_folder, reading
 from irjax.io.images import binarise, image_files, read_image, read_mask
 from irjax.io.maps import header_size
+from irjax.io.names import first_repeated
 from irjax.metrics.inputs import PointTruth
 
 if TYPE_CHECKING:
@@ -145,8 +146,7 @@ def open_truths(root: str | os.PathLike, split: str | None = None, layout: str =
         if split not in (None, "all"):
             raise UserError(f"{root} is a folder of masks, which has no split {split!r}")
         names = [path.stem for path in files]
-        twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-        if twice is not None:
+        if (twice := first_repeated(names)) is not None:
             raise UserError(f"{root}: several masks are called {twice}")
         return MaskFiles(tuple(names), tuple(map(str, files)))
     from irjax.data import open_source

@@ -20,8 +20,7 @@ from irjax.errors import UsageError, UserError, stopping
 from irjax.evaluation.detectors import (
     MASK_PROTOCOLS,
     evaluate_detector,
-    masks_summary,
-    points_summary,
+    summary,
     tophat_reference,
 )
 from irjax.experiments.ablation import Change, ablate
@@ -219,7 +218,6 @@ def _run(experiment: Experiment, command: Flags, line: str) -> None:
     reference = tophat_reference(source)
     write_json(folder / "tophat.json", reference)
     print(f"tested on {what}")
-    summary = masks_summary if experiment.method.masks else points_summary
     print("\n".join(f"  {line}" for line in summary(experiment.title, report, detector, reference)))
     if not command.eval_only:
         print(f"weights and log: {run}  (irjax.load({str(run)!r}))")

@@ -36,23 +36,21 @@ def chosen(run: pathlib.Path) -> tuple[Detector, dict[str, Any]]:
     return load(run), facts
 
 
-def settled(run: pathlib.Path) -> tuple[Detector, dict[str, Any]]:
-    """Returns the detector of a heatmap network's run, with scores scaled to match the configured threshold.
+def settled(detector: Detector, facts: dict[str, Any]) -> tuple[Detector, dict[str, Any]]:
+    """Scales the scores of a heatmap network so that the threshold best on validation is the configured one.
 
-    After scaling, the threshold that was best on validation is the configured one. With several data sets, it is the
-    mean of their best thresholds.
+    With several data sets, that is the mean of their best thresholds.
 
     The last layer of a heatmap network is linear, so a factor on its weights is a factor on every score; the order of
     the scores does not change.
 
     Args:
-      run: a run directory whose network ends in a convolution called ``head``.
+      detector: detector whose network ends in a convolution called ``head``.
+      facts: the facts from `chosen`.
 
     Returns:
-      The detector, and {"step", "validation", "score_factor"} of the selected checkpoint. If no checkpoint was
-      validated, the scores are not changed and there is no factor.
+      The detector, and the facts with "score_factor". If no checkpoint was validated, both are unchanged.
     """
-    detector, facts = chosen(run)
     if facts["validation"] is None:
         return detector, facts
     factor = detector.config.threshold / facts["validation"]["best_threshold"]
@@ -93,7 +91,7 @@ def card(run: pathlib.Path, facts: dict[str, Any], figures: dict[str, Any] | str
 
     Args:
       run: the run directory.
-      facts: the facts from `settled`.
+      facts: the facts from `chosen` or `settled`.
       figures: validation figures by split, or the reason why there are none.
       command: the command that wrote the weights.
     """
@@ -152,8 +150,10 @@ def ship(
     Returns:
       The path.
     """
-    masks = find_method(load(run).config.method).masks
-    detector, facts = chosen(run) if masks else settled(run)
+    detector, facts = chosen(run)
+    masks = find_method(detector.config.method).masks
+    if not masks:
+        detector, facts = settled(detector, facts)
     dtype = "float16" if masks else "float32"
     # The figures are measured with the weights as they are stored.
     stored = on_disk(detector.variables, dtype)

@@ -85,3 +85,13 @@ def match_names(predictions: Iterable[str], images: Sequence[str]) -> NameMatch:
 def name_list(names: Sequence[str], count: int = 5) -> str:
     """Formats the first `count` names, and how many more there are, for messages."""
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
+
+
+def first_repeated(names: Iterable[str]) -> str | None:
+    """Returns the first name that has occurred before; None if all names are unique."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

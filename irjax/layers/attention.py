@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -46,15 +45,15 @@ max_along.defvjp(_max_forward, _max_backward)
 class ChannelAttention(nn.Module):
     """Computes channel gates [B, 1, 1, C] from the global mean and maximum through one shared two-layer network.
 
+    The gates are computed in float32 and have the dtype of x.
+
     Attributes:
       reduction: ratio of the input channels to the inner layer's channels, of which there is at least one.
-      dtype: dtype of the gates; None for that of x. They are computed in float32.
 
     Source: Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018.
     """
 
     reduction: int = 16
-    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -63,26 +62,25 @@ class ChannelAttention(nn.Module):
         excite = Conv(x.shape[-1], name="excite")
         flat = x.reshape(x.shape[0], -1, 1, x.shape[-1])
         pooled = [jnp.mean(flat, 1, keepdims=True, dtype=jnp.float32), max_along(flat, 1)]
-        return nn.sigmoid(sum(excite(nn.relu(squeeze(value))) for value in pooled)).astype(self.dtype or x.dtype)
+        return nn.sigmoid(sum(excite(nn.relu(squeeze(value))) for value in pooled)).astype(x.dtype)
 
 
 class SpatialAttention(nn.Module):
     """Computes spatial gates [B, H, W, 1] from the mean and maximum over the channels through one convolution.
+
+    The gates are computed in float32, since two planes cost little and the mean is not rounded; they have x.dtype.
 
     Attributes:
       kind: `plain` (a free kernel), or one of `irjax.layers.gaussian_pinwheel.KINDS`.
       size: side of the kernel, odd.
       orient: see `GaussianPinwheelConv`.
       free_weight: see `GaussianPinwheelConv`.
-      dtype: dtype of the gates; None for that of x. They are computed in float32: two planes cost little, and the mean
-        is not rounded.
     """
 
     kind: str = "plain"
     size: int = 7
     orient: str = "learned"
     free_weight: bool = True
-    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -95,4 +93,4 @@ class SpatialAttention(nn.Module):
             response = Conv(1, self.size, name="conv")(pooled)
         else:
             response = GaussianPinwheelConv(self.kind, self.size, self.free_weight, self.orient, name="conv")(pooled)
-        return nn.sigmoid(response).astype(self.dtype or x.dtype)
+        return nn.sigmoid(response).astype(x.dtype)

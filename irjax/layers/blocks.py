@@ -109,17 +109,17 @@ def fold_batch_norm(variables: Mapping[str, Any]) -> dict[str, Any]:
 class SqueezeExcitation(nn.Module):
     """Scales channels by gates from the global mean: two 1x1 layers with ReLU and sigmoid.
 
+    The gates are computed in float32; the result has the dtype of x.
+
     Attributes:
       reduction: ratio of the input channels to the inner layer's channels, of which there is at least one.
       use_bias: whether both layers have a bias.
-      dtype: dtype of the result; None for that of x. The gates are computed in float32.
 
     Source: Hu et al., "Squeeze-and-Excitation Networks", CVPR 2018.
     """
 
     reduction: int = 4
     use_bias: bool = False
-    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -127,4 +127,4 @@ class SqueezeExcitation(nn.Module):
         gate = jnp.mean(x.astype(jnp.float32), axis=(1, 2), keepdims=True)
         gate = nn.relu(Conv(max(x.shape[-1] // self.reduction, 1), use_bias=self.use_bias, name="squeeze")(gate))
         gate = nn.sigmoid(Conv(x.shape[-1], use_bias=self.use_bias, name="excite")(gate))
-        return (x * gate).astype(self.dtype or x.dtype)
+        return (x * gate).astype(x.dtype)

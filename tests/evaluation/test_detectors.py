@@ -111,7 +111,7 @@ def test_protocols_of_a_paper_are_tabled_and_printed_beside_the_common_ones(tmp_
             detector, scenes, tmp_path / f"test-{own}", title="perfect", protocols=protocols
         )
         assert tuple(report["protocols"]) == (*detectors.MASK_PROTOCOLS, *own) and report["protocol"] == "irjax"
-        lines = detectors.masks_summary("Method", report, detector, {"f1": 0.5})
+        lines = detectors.summary("Method", report, detector, {"f1": 0.5})
         for protocol, line in zip(report["protocols"], lines, strict=False):
             values = report["protocols"][protocol]["metrics"]
             assert line.endswith(f"({protocol})") and f"Fa {values['Fa'] * 1e6:.1f}e-6" in line

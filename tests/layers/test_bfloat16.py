@@ -58,10 +58,10 @@ def test_windows(kind):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda dtype: SqueezeExcitation(dtype=dtype),
-        lambda dtype: ChannelAttention(4, dtype=dtype),
-        lambda dtype: SpatialAttention(dtype=dtype),
-        lambda dtype: SpatialAttention("gaussian_pinwheel", dtype=dtype),
+        lambda dtype: SqueezeExcitation(),
+        lambda dtype: ChannelAttention(4),
+        lambda dtype: SpatialAttention(),
+        lambda dtype: SpatialAttention("gaussian_pinwheel"),
     ],
     ids=["squeeze-excitation", "channels", "plain", "pinwheel"],
 )
