@@ -3,6 +3,7 @@
 import logging
 import os
 import pathlib
+import tempfile
 
 import jax
 import pytest
@@ -10,6 +11,16 @@ import pytest
 if jax.__version_info__ < (0, 11):
     # Programs compile in less than half of the time; later versions know no such flag.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+# Each program is compiled only once in a session, whichever of its processes asks for it.
+_PROGRAMS = "JAX_COMPILATION_CACHE_DIR"
+if _PROGRAMS not in os.environ:
+    _folder = tempfile.TemporaryDirectory(prefix="irjax-programs-")
+    os.environ[_PROGRAMS] = _folder.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+    jax.config.update("jax_compilation_cache_dir", _folder.name)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 # The tests of data parallelism share a batch among eight devices of the CPU; it must be said before the first use.
 jax.config.update("jax_num_cpu_devices", 8)
 # Compiling is most of the tests' time: with few optimisations it is a third.
@@ -21,27 +32,6 @@ def _forget_programs():
     """A module's compiled programs go with it: those of all modules together are gigabytes."""
     yield
     jax.clear_caches()
-
-
-@pytest.fixture(scope="module")
-def compiled_once(tmp_path_factory):
-    """Each program is compiled only once in a session: compiling outlasts tiny runs."""
-    from jax.experimental.compilation_cache import compilation_cache
-
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "compiled"),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: jax.config.values[name] for name in settings}
-    jax.config.update("jax_enable_compilation_cache", True)
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture

@@ -1,11 +1,20 @@
 """The published SPIRE weights on whole validation sets: minutes, so marked slow."""
 
+import jax
 import pytest
 
 from irjax.data import open_source
 from irjax.detector.loading import load
 from irjax.evaluation.detectors import detect_source
 from irjax.metrics import PointTruth, centroid_sweep
+
+
+@pytest.fixture(autouse=True)
+def _fast_programs():
+    """They run longer than they compile."""
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.mark.slow

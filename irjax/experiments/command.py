@@ -214,6 +214,7 @@ def _run(experiment: Experiment, command: Flags, line: str) -> None:
         detector, folder = load(run), run / "test"
 
     title = command.eval_only or name
+    source = source if config.data.root else in_memory(source, with_masks=True)  # scenes are rendered once
     report = evaluate_detector(detector, source, folder, title=title, protocols=experiment.protocols)
     reference = tophat_reference(source)
     write_json(folder / "tophat.json", reference)
@@ -286,7 +287,7 @@ def _test_source(command: Flags) -> tuple[Source, str]:
         source = data.open("val")
         what = f"the validation split {' + '.join(data.val)}, on which the checkpoint was chosen"
     else:
-        source, what = in_memory(data.open("test"), with_masks=True), "400 synthetic scenes that no run trains on"
+        source, what = data.open("test"), "400 synthetic scenes that no run trains on"
     if command.protocol:
         source = _under(command.protocol, source)
         what = f"the {len(source)} images that {command.protocol} takes of {what}"

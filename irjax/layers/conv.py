@@ -37,20 +37,26 @@ def depthwise_conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Arra
     Note:
       The derivative is defined for reverse mode only; `jax.jvp` raises.
     """
+    return _depthwise(stride, x, kernel)
+
+
+@functools.partial(jax.jit, static_argnums=0)  # blocks of equal shapes are traced once
+def _depthwise(stride: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
     default = functools.partial(cpu.plain_conv, stride=stride, groups=x.shape[-1])
     return cpu.by_platform(x, kernel, cpu=functools.partial(cpu.depthwise, stride=stride), default=default)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _depthwise_vjp(stride: int, x: jax.Array, kernel: jax.Array, grad: jax.Array) -> _Pair:
+    default = functools.partial(cpu.plain_conv_vjp, stride, x.shape[-1])
+    return cpu.by_platform(x, kernel, grad, cpu=functools.partial(cpu.depthwise_vjp, stride), default=default)
 
 
 def _depthwise_fwd(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, _Pair]:
     return depthwise_conv(x, kernel, stride), (x, kernel)
 
 
-def _depthwise_bwd(stride: int, saved: _Pair, grad: jax.Array) -> _Pair:
-    default = functools.partial(cpu.plain_conv_vjp, stride, saved[0].shape[-1])
-    return cpu.by_platform(*saved, grad, cpu=functools.partial(cpu.depthwise_vjp, stride), default=default)
-
-
-depthwise_conv.defvjp(_depthwise_fwd, _depthwise_bwd)
+depthwise_conv.defvjp(_depthwise_fwd, lambda stride, saved, grad: _depthwise_vjp(stride, *saved, grad))
 
 
 # --- dense ----------------------------------------------------------------------------------------------------------
@@ -71,20 +77,26 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     Note:
       The derivative is defined for reverse mode only; `jax.jvp` raises.
     """
+    return _dense(stride, x, kernel)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _dense(stride: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
     default = functools.partial(cpu.plain_conv, stride=stride)
     return cpu.by_platform(x, kernel, cpu=functools.partial(cpu.dense, stride), default=default)
 
 
-def _conv_fwd(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+@functools.partial(jax.jit, static_argnums=0)
+def _dense_vjp(stride: int, x: jax.Array, kernel: jax.Array, grad: jax.Array) -> _Pair:
+    default = functools.partial(cpu.plain_conv_vjp, stride, 1)
+    return cpu.by_platform(x, kernel, grad, cpu=functools.partial(cpu.dense_vjp, stride), default=default)
+
+
+def _conv_fwd(x: jax.Array, kernel: jax.Array, stride: int) -> tuple[jax.Array, _Pair]:
     return conv(x, kernel, stride), (x, kernel)
 
 
-def _conv_bwd(stride: int, saved: tuple[jax.Array, jax.Array], grad: jax.Array) -> tuple[jax.Array, jax.Array]:
-    default = functools.partial(cpu.plain_conv_vjp, stride, 1)
-    return cpu.by_platform(*saved, grad, cpu=functools.partial(cpu.dense_vjp, stride), default=default)
-
-
-conv.defvjp(_conv_fwd, _conv_bwd)
+conv.defvjp(_conv_fwd, lambda stride, saved, grad: _dense_vjp(stride, *saved, grad))
 
 
 # --- modules --------------------------------------------------------------------------------------------------------

@@ -41,13 +41,7 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape, jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, shape, jnp.float32)
         if train:
-            # Squares of values far from zero would cancel, so a value near the mean is subtracted first.
-            middle = x[:, x.shape[1] // 2, x.shape[2] // 2].astype(jnp.float32)
-            centre = jax.lax.stop_gradient(jnp.mean(middle, 0))
-            wide = x.astype(jnp.float32) - centre
-            mean = jnp.mean(wide, (0, 1, 2))
-            var = jnp.maximum(jnp.mean(wide * wide, (0, 1, 2)) - mean**2, 0.0)
-            mean += centre
+            mean, var = _moments(x)
             count = x.size // x.shape[-1]
             if self.axis_name is not None and not self.is_initializing():
                 means, variances = jax.lax.all_gather(jnp.stack([mean, var]), self.axis_name, axis=1)
@@ -59,6 +53,22 @@ class BatchNorm(nn.Module):
                 running_var.value = keep * running_var.value + (1 - keep) * var * (count / max(count - 1, 1))
         else:
             mean, var = running_mean.value, running_var.value
-        # Float32 until the end: rounding scale and shift to the dtype of x would add a constant error everywhere.
-        factor = scale * jax.lax.rsqrt(var + self.epsilon)
-        return (x.astype(jnp.float32) * factor + (bias - mean * factor)).astype(x.dtype)
+        return _normalize(x, mean, var + self.epsilon, scale, bias)
+
+
+@jax.jit  # layers of equal shapes are traced once
+def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns the mean and the biased variance [C] of x [B, H, W, C], in float32."""
+    # Squares of values far from zero would cancel, so a value near the mean is subtracted first.
+    middle = x[:, x.shape[1] // 2, x.shape[2] // 2].astype(jnp.float32)
+    centre = jax.lax.stop_gradient(jnp.mean(middle, 0))
+    wide = x.astype(jnp.float32) - centre
+    mean = jnp.mean(wide, (0, 1, 2))
+    return mean + centre, jnp.maximum(jnp.mean(wide * wide, (0, 1, 2)) - mean**2, 0.0)
+
+
+@jax.jit
+def _normalize(x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    # Float32 until the end: rounding scale and shift to the dtype of x would add a constant error everywhere.
+    factor = scale * jax.lax.rsqrt(var)
+    return (x.astype(jnp.float32) * factor + (bias - mean * factor)).astype(x.dtype)

@@ -10,12 +10,11 @@ from irjax.benchmarks.table import selection_text
 from irjax.models import NaIRSTD
 
 SMALL = functools.partial(
-    NaIRSTD, native_width=8, widths=(16, 16, 16, 16), depths=(1, 1, 1, 1), decoder_width=16, decoder_hidden=16
+    NaIRSTD, native_width=8, widths=(16, 16, 16, 16), depths=(0, 0, 0, 0), decoder_width=16, decoder_hidden=16
 )
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_once")
 def test_what_selecting_patches_saves():
     report = benchmark_selection(sizes=(64,), batches=(2,), selected=(1,), repeats=1, network=SMALL)
     runs = {run["what"]: run["forms"] for run in report["runs"]}
@@ -28,7 +27,6 @@ def test_what_selecting_patches_saves():
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_once")
 def test_what_recomputing_the_native_branch_costs():
     report = benchmark_selection(sizes=(64,), selected=(1,), train_batch=1, repeats=1, network=SMALL)
     runs = {run["what"]: run["forms"]["all"] for run in report["runs"]}

@@ -8,7 +8,6 @@ from irjax import cli
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("compiled_once")
 def test_what_dropping_patches_saves(tmp_path, capsys):
     cli.main([*"benchmark --sparse --size 32 --batch 2 --repeats 2 --json".split(), str(tmp_path / "report.json")])
     report = json.loads((tmp_path / "report.json").read_text())

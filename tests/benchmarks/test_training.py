@@ -14,7 +14,7 @@ NETWORKS = {"spire": {"width": 32}, "adsnet": {"width": 16, "widths": (8, 8, 8)}
 
 
 @pytest.mark.parametrize("method", ["spire", pytest.param("adsnet", marks=pytest.mark.slow)])
-def test_training_steps(method, monkeypatch, compiled_once):
+def test_training_steps(method, monkeypatch):
     monkeypatch.setattr(training_module, "_CHUNK", 1)
     monkeypatch.setattr(training_module, "_EXAMPLES", 2)
     training = time_training(DetectorConfig(method=method, model=NETWORKS[method], size=32), 2, repeats=2)
@@ -30,14 +30,16 @@ def test_what_cannot_be_timed_is_said():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile uses what torch deprecates
-@pytest.mark.parametrize("method", ["spire", "mshnet"])
-def test_training_beside_pytorch(method, monkeypatch, compiled_once):
+@pytest.mark.parametrize(
+    ("method", "twin", "model"),
+    [("spire", "torch_hrpe.py", {}), ("mshnet", "torch_mshnet.py:OneScale", {"widths": (4, 8), "depths": (1, 1)})],
+)
+def test_training_beside_pytorch(method, twin, model, monkeypatch):
     pytest.importorskip("torch", reason="compares with PyTorch (extra torch)")
     monkeypatch.setattr(training_module, "_CHUNK", 1)
     monkeypatch.setattr(training_module, "_EXAMPLES", 2)
-    twin = {"spire": "torch_hrpe.py", "mshnet": "torch_mshnet.py"}[method]
     make_torch = torch_class(str(pathlib.Path(__file__).parents[1] / "models" / twin), method)
-    training = time_training(DetectorConfig(method=method, size=32), 2, repeats=2, make_torch=make_torch)
+    training = time_training(DetectorConfig(method=method, model=model, size=32), 2, repeats=2, make_torch=make_torch)
     names = ("torch", "torch channels last", "torch compiled")
     assert all(training[name]["images_per_second"] > 0 for name in names)
     assert training["ratio_to_torch"] == training["device_cache"]["median"] / training["torch"]["median"]

@@ -32,11 +32,6 @@ SMALL = [
 ]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick(compiled_once):
-    pass
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     run, out = tmp_path_factory.mktemp("adsnet") / "run", io.StringIO()
@@ -122,8 +117,8 @@ def test_variants_of_the_ablations(name, count):
     for config in variants.values():
         model = objective(config).model
         images = jax.ShapeDtypeStruct((1, 128, 128, 1), jnp.float32)
-        variables = jax.eval_shape(model.init, jax.random.key(0), images)
-        assert jax.eval_shape(model.apply, variables, images).logits.shape == (1, 128, 128)
+        output, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), images)
+        assert output.logits.shape == (1, 128, 128)
 
 
 def test_ablations_that_there_are_not():

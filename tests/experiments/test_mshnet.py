@@ -53,11 +53,6 @@ SMALL = [
 ]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick(compiled_once):
-    pass
-
-
 def dataset(root, names=8):
     """Scenes as files: images/ with masks/."""
     source = SyntheticSource(SCENES, 5, names)

@@ -34,11 +34,6 @@ SMALL = [
 RENDERED = collections.Counter()  # (seed, index) of the scenes that the fixture `trained` rendered
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick(compiled_once):
-    pass
-
-
 class Small(nn.Module):
     """In the place of HRPE where nothing is loaded back: it compiles in a second."""
 

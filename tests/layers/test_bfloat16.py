@@ -16,7 +16,7 @@ from irjax.models import HRPE, MSHNet
 def both(make, mean, shape):
     """The results of a module in float32 and in bfloat16, of the same bfloat16 values of deviation 1."""
     x = jnp.asarray(np.random.default_rng(0).normal(mean, 1, shape), jnp.bfloat16)
-    variables = make(jnp.float32).init(jax.random.key(0), x)
+    variables = jax.jit(make(jnp.float32).init)(jax.random.key(0), x)
     return [jax.jit(make(dtype).apply)(variables, x.astype(dtype)) for dtype in (jnp.float32, jnp.bfloat16)]
 
 
@@ -83,7 +83,7 @@ def test_folded_shifts_are_not_rounded():
     norm = {"scale": jnp.ones(4), "bias": jnp.zeros(4)}
     stats = {"mean": jnp.asarray([10.3, 30.3, 100.3, 0.3]), "var": jnp.ones(4) - 1e-5}
     params = fold_norm(jnp.ones((1, 1, 1, 4)), norm, stats)
-    out = Conv(4, use_bias=True, dtype=jnp.bfloat16).apply({"params": params}, x)
+    out = jax.jit(Conv(4, use_bias=True, dtype=jnp.bfloat16).apply)({"params": params}, x)
     wanted = np.asarray(x, np.float64) - np.asarray(stats["mean"], np.float64)
     np.testing.assert_allclose(np.asarray(out, np.float64), wanted, rtol=2**-8)
 
@@ -93,8 +93,8 @@ def test_heads_are_float32():
     images = jnp.asarray(np.random.default_rng(0).normal(size=(1, 32, 32, 1)), jnp.float32)
     hrpe = HRPE(width=8, shuffle_units=1, dtype=jnp.bfloat16)
     mshnet = MSHNet(widths=(8, 8), depths=(1, 1), dtype=jnp.bfloat16)
-    maps = [hrpe.init_with_output(jax.random.key(0), images)[0]]
-    maps += mshnet.init_with_output(jax.random.key(0), images)[0].sides
+    maps = [jax.jit(hrpe.init_with_output)(jax.random.key(0), images)[0]]
+    maps += jax.jit(mshnet.init_with_output)(jax.random.key(0), images)[0].sides
     for values in maps:
         assert values.dtype == jnp.float32
         assert jnp.mean(values == values.astype(jnp.bfloat16)) < 0.1

@@ -84,7 +84,7 @@ def test_windows_sum_to_one(kind):
 @pytest.mark.parametrize("free_weight", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
 def test_layer_starts_as_its_window_and_everything_learns(kind, free_weight, orient):
-    x = jax.random.normal(jax.random.key(0), (2, 12, 10, 2))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 12, 10, 2)), jnp.float32)
     layer = GaussianPinwheelConv(kind, free_weight=free_weight, orient=orient)
     variables = layer.init(jax.random.key(1), x)
     names = {"log_sigma"} | ({"theta"} if kind.endswith("rotated") else set()) | ({"kernel"} if free_weight else set())
@@ -100,7 +100,7 @@ def test_layer_starts_as_its_window_and_everything_learns(kind, free_weight, ori
 
 
 def test_bank_takes_the_strongest_of_four_turns():
-    x = jax.random.normal(jax.random.key(0), (1, 9, 9, 2))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 9, 9, 2)), jnp.float32)
     bank = GaussianPinwheelConv("gaussian_pinwheel", orient="bank")
     variables = bank.init(jax.random.key(0), x)
     single = GaussianPinwheelConv("gaussian_pinwheel_rotated")
@@ -144,7 +144,7 @@ def _pconv_variables(state):
 
 
 def test_pinwheel_convolution_in_training_uses_each_strip_twice():
-    x = jax.random.normal(jax.random.key(0), (2, 6, 8, 3))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 8, 3)), jnp.float32)
     layer = PinwheelConv(8, 3)
     variables = layer.init(jax.random.key(1), x, train=False)
     y, updated = layer.apply(variables, x, train=True, mutable=["batch_stats"])
@@ -155,7 +155,7 @@ def test_pinwheel_convolution_in_training_uses_each_strip_twice():
 
 @pytest.mark.parametrize("kind", SPATIAL_KINDS)
 def test_spatial_attention_gates_positions(kind):
-    x = jax.random.normal(jax.random.key(0), (2, 8, 6, 5))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 6, 5)), jnp.float32)
     gates, variables = SpatialAttention(kind).init_with_output(jax.random.key(1), x)
     chex.assert_shape(gates, (2, 8, 6, 1))
     assert ((gates > 0) & (gates < 1)).all()
@@ -163,7 +163,7 @@ def test_spatial_attention_gates_positions(kind):
 
 
 def test_channel_attention_gates_channels_from_mean_and_maximum():
-    x = jax.random.normal(jax.random.key(0), (2, 8, 6, 32))
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 8, 6, 32)), jnp.float32)
     gates, variables = ChannelAttention().init_with_output(jax.random.key(1), x)
     squeeze, excite = (np.asarray(variables["params"][name]["kernel"])[0, 0] for name in ("squeeze", "excite"))
     assert squeeze.shape == (32, 2)
@@ -173,7 +173,7 @@ def test_channel_attention_gates_channels_from_mean_and_maximum():
 
 @pytest.mark.parametrize("axis", [1, -1])
 def test_maximum_and_its_gradient(axis):
-    x = jnp.round(3 * jax.random.normal(jax.random.key(0), (2, 5, 6, 4)))  # with ties
+    x = jnp.round(3 * jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 6, 4)), jnp.float32))  # with ties
     y, pull = jax.vjp(lambda x: max_along(x, axis), x)
     np.testing.assert_array_equal(y, jnp.max(x, axis, keepdims=True))
     grad = jax.random.normal(jax.random.key(1), y.shape)

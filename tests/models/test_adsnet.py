@@ -9,7 +9,6 @@ from irjax.models import ADSNet
 from irjax.models.adsnet import DROPPED_LOGIT, depth_to_space, rescored, to_cells
 from irjax.ops.patches import expand_mask
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
 TINY = {"width": 8, "widths": (4, 8, 8)}
 
 
@@ -66,7 +65,7 @@ def random_variables(model, images, seed=0):
     ],
 )
 def test_gathered_patches_give_what_masked_maps_give(size, batch, options):
-    images = jax.random.normal(jax.random.key(9), (batch, *size, 1))
+    images = jnp.asarray(np.random.default_rng(9).normal(size=(batch, *size, 1)), jnp.float32)
     model = ADSNet(**TINY, **options)
     variables = random_variables(model, images)
     models = [model, model.clone(mode="masked_dense"), *([model.clone(heads=True)] if batch > 1 else [])]
@@ -83,7 +82,7 @@ def test_gathered_patches_give_what_masked_maps_give(size, batch, options):
 
 
 def test_the_literal_form_is_another():
-    images = jax.random.normal(jax.random.key(9), (1, 64, 64, 1))
+    images = jnp.asarray(np.random.default_rng(9).normal(size=(1, 64, 64, 1)), jnp.float32)
     model = ADSNet(**TINY)
     variables = random_variables(model, images)
     literal = jax.jit(model.clone(mode="dense_literal").apply)(variables, images).logits
@@ -91,7 +90,7 @@ def test_the_literal_form_is_another():
 
 
 def test_training_decides_softly_and_reaches_every_parameter():
-    images = jax.random.normal(jax.random.key(9), (2, 64, 64, 1))
+    images = jnp.asarray(np.random.default_rng(9).normal(size=(2, 64, 64, 1)), jnp.float32)
     model = ADSNet(**TINY)
     variables = random_variables(model, images)
     keys = jax.random.split(jax.random.key(3), 2)

@@ -84,7 +84,7 @@ def apply(module, variables, images, **options):
 
 
 def test_the_shuffle_changes_the_output_but_not_the_weights():
-    images = jax.random.uniform(jax.random.key(1), (1, 32, 32, 1))
+    images = jnp.asarray(np.random.default_rng(1).uniform(size=(1, 32, 32, 1)), jnp.float32)
     variables = random_variables(HRPE(**SMALL))
     full = apply(HRPE(**SMALL), variables, images)
     unshuffled = apply(HRPE(shuffle=False, **SMALL), variables, images)
@@ -100,7 +100,7 @@ def test_without_reweighting_there_are_shuffle_units_alone():
 
 
 def test_each_stage_doubles_its_branch():
-    images = jax.random.uniform(jax.random.key(1), (1, 32, 32, 1))
+    images = jnp.asarray(np.random.default_rng(1).uniform(size=(1, 32, 32, 1)), jnp.float32)
     variables = random_variables(HRPE(**SMALL))
     _, state = apply(HRPE(**SMALL), variables, images, capture_intermediates=True)
     seen = state["intermediates"]
@@ -112,7 +112,7 @@ def test_each_stage_doubles_its_branch():
 
 def test_bfloat16_keeps_float32_where_it_matters():
     module = HRPE(dtype=jnp.bfloat16, **SMALL)
-    images = jax.random.uniform(jax.random.key(1), (1, 32, 32, 1))
+    images = jnp.asarray(np.random.default_rng(1).uniform(size=(1, 32, 32, 1)), jnp.float32)
     variables = random_variables(module)
     train = functools.partial(module.apply, train=True, mutable="batch_stats")
     for leaf in jax.tree.leaves((variables, jax.eval_shape(train, variables, images))):
@@ -129,7 +129,7 @@ def test_one_trace_for_one_shape():
     chex.clear_trace_counter()
     run = jax.jit(chex.assert_max_traces(lambda v, x: module.apply(v, x), n=1))
     for seed in range(3):
-        run(variables, jax.random.uniform(jax.random.key(seed), (1, 32, 32, 1)))
+        run(variables, jnp.asarray(np.random.default_rng(seed).uniform(size=(1, 32, 32, 1)), jnp.float32))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from irjax.layers.attention import SPATIAL_KINDS
 from irjax.losses import scale_iou_loss
 from irjax.models import MSHNet
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
 TINY = {"widths": (4, 8, 8), "depths": (1, 1, 1)}
 TWO_SCALES = {"widths": (4, 8), "depths": (1, 1)}
 
@@ -51,7 +50,10 @@ def test_pinwheels_in_the_first_layers(channels, parameters):
 
 
 def test_pinwheels_learn_and_have_no_published_counterpart():
-    model, images = MSHNet(**TWO_SCALES, first_layers="pinwheel"), jax.random.normal(jax.random.key(0), (2, 16, 24, 1))
+    model, images = (
+        MSHNet(**TWO_SCALES, first_layers="pinwheel"),
+        jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 24, 1)), jnp.float32),
+    )
     variables = jax.jit(model.init)(jax.random.key(1), images)
 
     def loss(params):
@@ -74,7 +76,7 @@ def test_pinwheels_learn_and_have_no_published_counterpart():
 @pytest.fixture(scope="module")
 def tiny():
     model = MSHNet(**TINY, spatial_attention="gaussian_pinwheel_rotated")
-    images = jax.random.normal(jax.random.key(0), (2, 16, 24, 1))
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 16, 24, 1)), jnp.float32)
     return model, images, jax.jit(model.init)(jax.random.key(1), images)
 
 

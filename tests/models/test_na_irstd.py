@@ -16,7 +16,6 @@ from irjax.models.na_irstd import reparameterize
 from irjax.models.na_native import Injection, NativeBranch, PatchScorer
 from irjax.ops.patches import mask_of, split_windows
 
-pytestmark = pytest.mark.usefixtures("compiled_once")
 TINY = {
     "selected": 2,
     "native_width": 4,
@@ -56,7 +55,7 @@ def drawn(init, *inputs):
 @pytest.fixture(scope="module")
 def tiny():
     """A small network, its variables, images of 2x3 patches, and what it says of them."""
-    images = jax.random.normal(jax.random.key(9), (2, 64, 96, 1))
+    images = jnp.asarray(np.random.default_rng(9).normal(size=(2, 64, 96, 1)), jnp.float32)
     model = NaIRSTD(**TINY)
     variables = drawn(model.init, images)
     run = jax.jit(chex.assert_max_traces(lambda v, x: model.apply(v, x), n=1))
@@ -134,7 +133,7 @@ def test_bfloat16_computes_and_float32_stays():
 
 @pytest.fixture(scope="module")
 def native():
-    images = jax.random.normal(jax.random.key(3), (2, 64, 96, 1))
+    images = jnp.asarray(np.random.default_rng(3).normal(size=(2, 64, 96, 1)), jnp.float32)
     model = NativeBranch(width=4)
     return model, drawn(lambda key, x: model.init(key, x, train=False), images), images
 
@@ -217,8 +216,8 @@ def test_exactly_the_selected_windows_change(stages):
 
 
 def test_all_patches_need_no_selection():
-    maps = [jax.random.normal(jax.random.key(0), (2, 4, 6, 16))]
-    native = [jax.random.normal(jax.random.key(9), (2, 6, 1024, 4))]
+    maps = [jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 6, 16)), jnp.float32)]
+    native = [jnp.asarray(np.random.default_rng(9).normal(size=(2, 6, 1024, 4)), jnp.float32)]
     model, everything = Injection(), jnp.tile(jnp.arange(6), (2, 1, 1))
     variables = drawn(lambda key: model.init(key, maps, native, None, (2, 3)))
     dense, taken = (model.apply(variables, maps, native, picks, (2, 3))[0] for picks in (None, everything))

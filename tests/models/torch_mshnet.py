@@ -4,8 +4,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-WIDTHS, DEPTHS = (16, 32, 64, 128, 256), (1, 2, 2, 2, 2)
-
 
 class ChannelGate(nn.Module):
     def __init__(self, channels):
@@ -53,26 +51,33 @@ def up(x, factor):
 
 
 class TorchMSHNet(nn.Module):
+    widths, depths = (16, 32, 64, 128, 256), (1, 2, 2, 2, 2)
+
     def __init__(self, channels=3):
         super().__init__()
-        self.conv_init = nn.Conv2d(channels, WIDTHS[0], 1)
-        for i in range(4):
-            setattr(self, f"encoder_{i}", stage(WIDTHS[max(i - 1, 0)], WIDTHS[i], DEPTHS[i]))
-            setattr(self, f"decoder_{i}", stage(WIDTHS[i] + WIDTHS[i + 1], WIDTHS[i], DEPTHS[i]))
-            setattr(self, f"output_{i}", nn.Conv2d(WIDTHS[i], 1, 1))
-        self.middle_layer = stage(WIDTHS[3], WIDTHS[4], DEPTHS[4])
-        self.final = nn.Conv2d(4, 1, 3, padding=1)
+        widths, depths, self.scales = self.widths, self.depths, len(self.widths) - 1
+        self.conv_init = nn.Conv2d(channels, widths[0], 1)
+        for i in range(self.scales):
+            setattr(self, f"encoder_{i}", stage(widths[max(i - 1, 0)], widths[i], depths[i]))
+            setattr(self, f"decoder_{i}", stage(widths[i] + widths[i + 1], widths[i], depths[i]))
+            setattr(self, f"output_{i}", nn.Conv2d(widths[i], 1, 1))
+        self.middle_layer = stage(widths[-2], widths[-1], depths[-1])
+        self.final = nn.Conv2d(self.scales, 1, 3, padding=1)
 
     def forward(self, x):
-        """Logits [B, 1, H, W] and those of the four scales."""
+        """Logits [B, 1, H, W] and those of the scales."""
         x, kept = self.conv_init(x), []
-        for i in range(4):
+        for i in range(self.scales):
             x = getattr(self, f"encoder_{i}")(x)
             kept.append(x)
             x = F.max_pool2d(x, 2)
-        x, sides = self.middle_layer(x), [None] * 4
-        for i in (3, 2, 1, 0):
+        x, sides = self.middle_layer(x), [None] * self.scales
+        for i in reversed(range(self.scales)):
             x = getattr(self, f"decoder_{i}")(torch.cat([kept[i], up(x, 2)], 1))
             sides[i] = getattr(self, f"output_{i}")(x)
         joined = torch.cat([side if i == 0 else up(side, 2**i) for i, side in enumerate(sides)], 1)
         return self.final(joined), sides
+
+
+class OneScale(TorchMSHNet):
+    widths, depths = (4, 8), (1, 1)

@@ -106,7 +106,7 @@ def test_targets_of_nudt_sirst_whose_peak_is_in_another_cell(shared):
 
 
 def test_masked_points_leave_no_trace():
-    image = jax.random.uniform(jax.random.key(0), (1, 64, 64))
+    image = jnp.asarray(np.random.default_rng(0).uniform(size=(1, 64, 64)), jnp.float32)
     points = jnp.array([[[20.0, 30.0], [50.0, 10.0]]])
     only = prps(image, points[:, :1], jnp.array([[True]]))
     np.testing.assert_array_equal(prps(image, points, jnp.array([[True, False]])), only)
@@ -143,7 +143,7 @@ def test_shapes_and_one_trace():
         return prps(images, points, mask)
 
     for seed in range(2):
-        images = jax.random.uniform(jax.random.key(seed), (2, 64, 96))
+        images = jnp.asarray(np.random.default_rng(seed).uniform(size=(2, 64, 96)), jnp.float32)
         chex.assert_shape(run(images, jnp.full((2, 3, 2), 20.0), jnp.ones((2, 3), bool)), (2, 16, 24))
     big = jax.eval_shape(prps, jnp.zeros((8, 640, 640)), jnp.zeros((8, 32, 2)), jnp.zeros((8, 32), bool))
     chex.assert_shape(big, (8, 160, 160))

@@ -10,11 +10,6 @@ import pytest
 from irjax.types import Batch
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick(compiled_once):
-    pass
-
-
 @pytest.fixture(scope="session")
 def tiny():
     """The module tiny_run.py."""

@@ -112,8 +112,6 @@ def kill(run, cache, moment):
     """Runs tiny_run.py until it kills itself."""
     root = str(pathlib.Path(irjax.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": root, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
-    for name in ("compilation_cache_dir", "persistent_cache_min_compile_time_secs"):
-        environment[f"JAX_{name.upper()}"] = str(jax.config.values[f"jax_{name}"])
     script = pathlib.Path(__file__).with_name("tiny_run.py")
     command = [sys.executable, str(script), str(run), cache, moment]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)

@@ -113,7 +113,7 @@ def test_without_a_number_of_steps_the_rate_stays():
 
 
 def _normal(seed, shape):
-    return jax.random.normal(jax.random.key(seed), shape)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
 @pytest.mark.parametrize("shape", [(40, 12), (12, 40), (12, 12)])
