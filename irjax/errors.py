@@ -9,8 +9,9 @@ import contextlib
 import os
 import pathlib
 import sys
+import warnings
 from collections.abc import Iterator
-from typing import ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 
 class UserError(ValueError):
@@ -45,6 +46,24 @@ class MissingFileError(FileError, FileNotFoundError):
 
 class MissingPackageError(UserError, ImportError):
     """A package that is needed, and that only an extra of irjax installs, is missing; the message names the extra."""
+
+
+class Note(UserWarning):
+    """Something was done to the caller's data that may not be what was meant; the text says what, and the way out.
+
+    Attributes:
+      text: the note, without the file.
+      where: the file or whatever it is about; "" if the text says so.
+    """
+
+    def __init__(self, text: str, where: str = ""):
+        super().__init__(f"{where}: {text}" if where else text)
+        self.text, self.where = text, where
+
+
+def note(text: str, where: str | os.PathLike = "") -> None:
+    """Warns with a `Note`; commands print those of one text as one line at their end, ``note: TEXT: FILES``."""
+    warnings.warn(Note(text, os.fspath(where)), stacklevel=3)
 
 
 @contextlib.contextmanager
@@ -113,8 +132,28 @@ def stop(message: str, status: int) -> NoReturn:
 
 @contextlib.contextmanager
 def stopping() -> Iterator[None]:
-    """Exits the command if the block raises a `UserError`: with one line and the error's exit status."""
-    try:
-        yield
-    except UserError as error:
-        stop(str(error) or type(error).__name__, error.exit_status)
+    """Exits the command if the block raises a `UserError`: with one line and the error's exit status.
+
+    Notes of the block are printed at its end, one line for those of one text.
+    """
+    notes: dict[str, list[str]] = {}
+
+    def collect(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if isinstance(message, Note):
+            notes.setdefault(message.text, []).append(message.where)
+        else:
+            others(message, category, *where, **more)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Note)
+        others, warnings.showwarning = warnings.showwarning, collect
+        try:
+            yield
+        except UserError as error:
+            stop(str(error) or type(error).__name__, error.exit_status)
+        finally:
+            for text, found in notes.items():
+                files = list(dict.fromkeys(filter(None, found)))
+                more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+                about = f": {', '.join(files[:3])}{more}" if files else ""
+                print(f"note: {' '.join(text.split())}{about}", file=sys.stderr)

@@ -114,11 +114,14 @@ class Labels:
       boxes: [K, 4] (x_min, y_min, x_max, y_max) in pixels, upper edges exclusive; int64 from masks, float64 from files;
         None where only points are known.
       areas: [K] int64 in pixels, or None where they are not known.
+      polygons: the outlines of each target, corners [N, 2] (x, y) in the coordinates of boxes; several for a target in
+        parts, none for one without outline. None where no target has one.
     """
 
     points: np.ndarray
     boxes: np.ndarray | None = None
     areas: np.ndarray | None = None
+    polygons: tuple[tuple[np.ndarray, ...], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.points)

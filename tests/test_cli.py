@@ -114,7 +114,6 @@ def test_threshold_and_size_reach_the_detector(tmp_path, model):
         run("predict", image, "--model", model, "--out", tmp_path / "out", "--overlays", 0, *options)
         assert len(read_predictions(tmp_path / "out/predictions.json").predictions["a.png"]) == count
     assert "size must be a multiple of 4" in usage_error_of("predict", image, "--model", model, "--size", 33)
-    assert "slide is for segmentation networks" in usage_error_of("predict", image, "--model", model, "--native")
 
 
 @pytest.mark.parametrize("name", sorted(BASELINES))
@@ -192,13 +191,13 @@ def test_files_of_one_name_stay_apart(tmp_path):
 def test_folders_below_a_folder(tmp_path):
     save(tmp_path / "in/sub/a.png", scene(32, 32))
     assert "there are folders below it: sub" in error_of("predict", tmp_path / "in", "--model", "tophat")
-    assert list(find_images([tmp_path / "in"], recursive=True)) == ["a.png"]
+    assert list(find_images([tmp_path / "in"], recursive=True)) == ["sub/a.png"]
 
 
 def test_nothing_is_read_where_nothing_can_be_written(tmp_path, monkeypatch):
     image = save(tmp_path / "a.png", scene(32, 32))
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr("irjax.detector.files.read_image", lambda path: pytest.fail("read"))
+    monkeypatch.setattr("irjax.detector.files.read_image", lambda *_: pytest.fail("read"))
     for out in (tmp_path / "file", tmp_path / "file/below"):
         message = error_of("predict", image, "--model", "tophat", "--out", out)
         assert f"cannot write {out}: " in message
@@ -288,14 +287,15 @@ def test_checkpoints_with_other_keys(tmp_path):
     message = error_of("predict", image, "--model", tmp_path / "keys.pth")
     assert "keys.pth is not a spire checkpoint: 1 missing: conv2.weight; 1 extra: surplus.weight" in message
     torch.save({"decoder.0.weight": torch.zeros(8, 4, 3, 3)}, tmp_path / "other.pth")
-    assert "other.pth is not a spire checkpoint" in error_of("predict", image, "--model", tmp_path / "other.pth")
+    message = error_of("predict", image, "--model", tmp_path / "other.pth")
+    assert "other.pth is a checkpoint of none of the methods mshnet, spire; its keys: decoder.0.weight" in message
     (tmp_path / "text.pth").write_text("hello")
     assert "text.pth is not a PyTorch checkpoint" in error_of("predict", image, "--model", tmp_path / "text.pth")
 
 
 def test_errors_of_the_program_keep_their_traceback(tmp_path, monkeypatch):
     image = save(tmp_path / "a.png", scene(32, 32))
-    monkeypatch.setattr("irjax.detector.files.read_image", lambda path: np.zeros(3).reshape(2))
+    monkeypatch.setattr("irjax.detector.files.read_image", lambda *_: np.zeros(3).reshape(2))
     with pytest.raises(ValueError, match="cannot reshape array") as raised:
         run("predict", image, "--model", "tophat", "--out", tmp_path / "out")
     assert not isinstance(raised.value, UserError)
@@ -327,7 +327,7 @@ MASKS = ("--predictions", "masks", "--truth", "masks")
         (("predict", "a.png", "--model", "tophat", "--out", "taken"), "cannot write taken: File exists"),
         (
             ("predict", "a.png", "--model", "tophat", "--out", "blocked"),
-            "write blocked/predictions.json: Is a dir",
+            "blocked holds predictions.json/x, not of an earlier irjax predict",
         ),
         (("predict", "a.png", "--model", "run"), "run/detector.json: not a text file in UTF-8"),
         (("evaluate", "--predictions", "folder.json", "--truth", "lists"), "folder.json: no predicted maps"),
@@ -387,7 +387,7 @@ def test_a_full_disk_and_a_locked_folder_are_one_line(maps, monkeypatch, number)
         )
     with monkeypatch.context() as patch:
         patch.setattr(pathlib.Path, "read_bytes", refuse)
-        assert f"cannot read {maps / 'maps/a.png'}: {os.strerror(number)}" in error_of(*arguments)
+        assert f"cannot read {maps / 'masks/a_gt.png'}: {os.strerror(number)}" in error_of(*arguments)
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,8 @@ PUBLIC = {
     "read_image read_mask split_hash",
     "irjax.detector": "Detector DetectorConfig load",
     "irjax.labels": "FORMATS KINDS Conversion ImageLabels Labels box_centres coarse_points convert find_kind "
-    "format_voc format_yolo label_mask name_rng parse_voc parse_yolo point_mask read_coco_labels "
-    "read_labels read_points_labels write_coco_labels write_labels write_points_labels",
+    "format_voc format_yolo label_mask name_rng parse_labelme parse_voc parse_yolo parse_yolo_labels point_mask "
+    "read_coco_labels read_labels read_points_labels target_mask write_coco_labels write_labels write_points_labels",
     "irjax.losses": "binary_cross_entropy dice focal heatmap_mse location_loss scale_dynamic_loss scale_iou_loss "
     "scale_weight soft_iou",
     "irjax.methods": "DetectorConfig InputConfig MaskDecodeConfig Method Objective find_method mask_inputs mask_score "

@@ -27,6 +27,7 @@ _MATMUL_SIDE_DEFAULT = 8192
 def benchmark(
     model: str = "spire",
     *,
+    method: str | None = None,
     sizes: Sequence[int] = (512,),
     batches: Sequence[int] = (1,),
     channels: int = 3,
@@ -41,6 +42,7 @@ def benchmark(
     Args:
       model: a method's name (`irjax.methods.method_names`) or its network's, with random weights; or anything that
         `irjax.load` accepts.
+      method: the method of the weights that `irjax.load` reads, where they do not tell.
       sizes: sides S of the images and of the canvas in pixels.
       batches: numbers of images in a call.
       channels: channels of the network's input, with random weights.
@@ -60,7 +62,7 @@ def benchmark(
       UserError: if the model, a size or a batch is not usable, or the PyTorch module has no such class.
     """
     where, turns = circumstances(sizes, batches, bf16), turns or Turns()
-    detectors = [_detector(model, size, channels, bf16) for size in sizes]
+    detectors = [_detector(model, method, size, channels, bf16) for size in sizes]
     make_torch = torch_class(torch, detectors[0].config.method) if torch else None
     report: dict[str, Any] = {
         "model": model,
@@ -75,16 +77,16 @@ def benchmark(
     return report
 
 
-def _detector(model: str, size: int, channels: int, bf16: bool) -> Detector:
+def _detector(model: str, method: str | None, size: int, channels: int, bf16: bool) -> Detector:
     """Returns a detector of this size, with random weights if `model` is a method."""
-    classes = {find_method(method).network.__name__.lower(): method for method in method_names()}
-    method = classes.get(model.lower(), model)
+    classes = {find_method(name).network.__name__.lower(): name for name in method_names()}
+    name = classes.get(model.lower(), model)
     extra = {"dtype": "bfloat16"} if bf16 else {}
-    if method not in method_names():
-        detector = load(model, size=size)
+    if name not in method_names():
+        detector = load(model, size=size, **({"method": method} if method else {}))
         config = dataclasses.replace(detector.config, model={**detector.config.model, **extra})
         return Detector(config, detector.variables)
-    config = DetectorConfig(method=method, model=extra, size=size, channels=channels, normalization="imagenet")
+    config = DetectorConfig(method=name, model=extra, size=size, channels=channels, normalization="imagenet")
     return Detector(config, random_variables(config.module(), jnp.zeros((1, 256, 256, channels))))
 
 

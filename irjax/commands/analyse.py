@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import pathlib
 from collections.abc import Callable
 
 SUMMARY = "analyse methods: scale losses, kept patches, relevance, ROC curves of several evaluations"
@@ -86,7 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = roc.add_argument
     add("evaluations", nargs="+", metavar="LABEL=DIR", help="a label and the folder with roc.csv")
     add("--level", default="pixel", choices=("pixel", "target"), help="level of the curves (default: %(default)s)")
-    add("--out", default="roc.png", metavar="FILE", help="PNG, SVG or PDF (default: ./%(default)s)")
+    add(
+        "--out",
+        default="roc.png",
+        metavar="FILE_OR_DIR",
+        help="picture, .png, .svg or .pdf, or folder for roc.png (default: ./%(default)s)",
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser, split: str | None, out: str) -> None:
@@ -100,25 +106,31 @@ def _add_data(parser: argparse.ArgumentParser, split: str | None, out: str) -> N
     add("--out", default=out, metavar="DIR", help="folder for the pictures (default: ./%(default)s)")
 
 
-def _on_data(report: Callable[..., object], command: argparse.Namespace) -> None:
-    """Calls a report with the arguments of `_add_data`."""
-    report(command.out, command.model, command.data, split=command.split, layout=command.layout, number=command.number)
+def _on_data(report: Callable[..., object], command: argparse.Namespace, folder: pathlib.Path) -> None:
+    """Calls a report with the arguments of `_add_data`; it writes into the folder."""
+    report(folder, command.model, command.data, split=command.split, layout=command.layout, number=command.number)
 
 
 def _patches(command: argparse.Namespace) -> None:
+    from irjax.io.files import output_folder, whole_folder
     from irjax.studies.patches import compare_masks, draw_kept_patches
 
-    if command.number or command.as_trained is None:
-        _on_data(draw_kept_patches, command)
-    if command.as_trained is not None:
-        where = {"split": command.split, "layout": command.layout}
-        compare_masks(command.out, command.model, command.data, **where, seeds=command.as_trained)
+    with whole_folder(output_folder(command.out), "irjax analyse patches") as folder:
+        if command.number or command.as_trained is None:
+            _on_data(draw_kept_patches, command, folder)
+        if command.as_trained is not None:
+            where = {"split": command.split, "layout": command.layout}
+            compare_masks(folder, command.model, command.data, **where, seeds=command.as_trained)
+    print(f"written to {command.out}")
 
 
 def _relevance(command: argparse.Namespace) -> None:
+    from irjax.io.files import output_folder, whole_folder
     from irjax.studies.relevance import analyse_relevance
 
-    _on_data(analyse_relevance, command)
+    with whole_folder(output_folder(command.out), "irjax analyse relevance") as folder:
+        _on_data(analyse_relevance, command, folder)
+    print(f"written to {command.out}")
 
 
 def _roc(command: argparse.Namespace) -> None:
@@ -129,11 +141,12 @@ def _roc(command: argparse.Namespace) -> None:
 
 def _scale_loss(command: argparse.Namespace) -> None:
     from irjax.commands.evaluate import protocol_names
+    from irjax.io.files import output_folder
     from irjax.losses.scale import VARIANTS
     from irjax.studies.scale_loss_report import analyse_scale_loss
 
     analyse_scale_loss(
-        command.out,
+        output_folder(command.out),
         true_area=command.true_area,
         shift=command.shift,
         variants=VARIANTS if command.variants is None else protocol_names(command.variants),

@@ -22,7 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--model", default="spire", help="a method with random weights, or what irjax.load takes (default: %(default)s)"
     )
-    add("--method", metavar="MODULE:ATTRIBUTE", help="your own method, as the model or as that of its weights")
+    add(
+        "--method",
+        metavar="NAME|MODULE:ATTRIBUTE",
+        help="a method, such as your own, as that of the model's weights; your own can then also be the model",
+    )
     add("--size", type=int, nargs="+", default=[512], help="sides of the square images in px (default: %(default)s)")
     add("--batch", type=int, nargs="+", default=[1], help="batch sizes (default: %(default)s)")
     add(
@@ -83,7 +87,7 @@ def run(command: argparse.Namespace) -> None:
     if command.method:
         from irjax.methods.registry import register_from
 
-        register_from(command.method)
+        command.method = register_from(command.method).name
     if command.sparse:
         report, show = _sparse(command), sparse_text
     elif command.selection is not None:
@@ -102,6 +106,7 @@ def _one_model(command: argparse.Namespace) -> dict[str, Any]:
     with Turns(command.turns) as turns:
         return benchmark(
             command.model,
+            method=command.method,
             sizes=command.size,
             batches=command.batch,
             channels=command.channels,

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         nargs=2,
         metavar=("A", "B"),
-        help="folders of maps, or COCO keypoints as JSON; see irjax evaluate",
+        help="maps or points of any format; see irjax evaluate",
     )
     add_truth(parser)
     add_scoring(parser)
@@ -33,7 +33,9 @@ def run(command: argparse.Namespace) -> None:
     """Runs the command."""
     from irjax.evaluation.compare import compare_files
     from irjax.evaluation.evaluate import Options
+    from irjax.io.files import output_folder
 
+    out = command.out and output_folder(command.out)
     compare_files(
         command.predictions,
         command.truth,
@@ -41,5 +43,5 @@ def run(command: argparse.Namespace) -> None:
         layout=command.layout,
         key=command.key,
         logits=command.logits,
-        options=Options(protocols=protocol_names(command.protocol), out_dir=command.out, **scoring_options(command)),
+        options=Options(protocols=protocol_names(command.protocol), out_dir=out, **scoring_options(command)),
     )

@@ -24,9 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     known = _action(actions, "list", _list, "list the data sets that can be prepared, or a folder's splits")
     known.add_argument("root", nargs="?", metavar="DIR", help="print this folder's layout and splits instead")
     known.add_argument("--layout", default="auto", help="layout of the folder (default: found automatically)")
+    known.add_argument("--images", metavar="DIR", help="folder of its images, in place of a layout; goes with --masks")
+    known.add_argument("--masks", metavar="DIR", help="folder of its masks")
+    known.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="read all images, and leave out and name those that cannot be read or have no annotation that fits",
+    )
     seen = _action(actions, "inspect", _inspect, "list the contents of a folder and its defects; draw its targets")
     seen.add_argument("root", metavar="DIR", help="data set in a published layout")
     seen.add_argument("--layout", default="auto", help="layout of the folder (default: found automatically)")
+    seen.add_argument("--images", metavar="DIR", help="folder of its images, in place of a layout; goes with --masks")
+    seen.add_argument("--masks", metavar="DIR", help="folder of its masks")
     seen.add_argument("--split", help="only this split (default: all published ones)")
     seen.add_argument("--out", metavar="DIR", help="write inspect.json and pictures there (default: only print)")
     seen.add_argument(
@@ -52,8 +61,10 @@ def data_folder() -> pathlib.Path:
 
 def _build(command: argparse.Namespace) -> None:
     from irjax.datasets.build import build
+    from irjax.io.files import output_folder
 
-    folder = build(command.name, command.source, command.out or data_folder(), overwrite=command.overwrite)
+    out = output_folder(command.out) if command.out else data_folder()
+    folder = build(command.name, command.source, out, overwrite=command.overwrite)
     import tensorflow_datasets as tfds
 
     splits = tfds.builder_from_directory(str(folder)).info.splits
@@ -62,23 +73,32 @@ def _build(command: argparse.Namespace) -> None:
 
 
 def _inspect(command: argparse.Namespace) -> None:
+    from irjax.io.files import output_folder
     from irjax.studies.inspect import inspect_folder
     from irjax.studies.inspect_text import inspection_text, write_inspection
 
-    found = inspect_folder(command.root, command.layout, command.split, near=command.near)
+    out = output_folder(command.out) if command.out else None
+    pair = {"image_folder": command.images, "mask_folder": command.masks}
+    found = inspect_folder(command.root, command.layout, command.split, **pair, near=command.near)
     print(inspection_text(found))
-    if command.out:
-        print(f"written to {command.out}: {', '.join(write_inspection(command.out, found))}")
+    if out:
+        print(f"written to {out}: {', '.join(write_inspection(out, found))}")
 
 
 def _list(command: argparse.Namespace) -> None:
     if command.root is not None:
         from irjax.data import detect_layout, list_splits, open_layout
 
-        layout = detect_layout(command.root) if command.layout == "auto" else command.layout
-        print(f"{command.root}: layout {layout}")
-        for split in list_splits(command.root, layout):
-            print(f"  {split:16} {len(open_layout(command.root, split, layout))} images")
+        pair = {"images": command.images, "masks": command.masks}
+        layout = command.layout
+        if layout == "auto" and not (command.images or command.masks):
+            layout = detect_layout(command.root)
+        named = f"{command.images} and {command.masks}" if command.images else f"layout {layout}"
+        print(f"{command.root}: {named}")
+        for split in list_splits(command.root, layout, **pair):
+            source = open_layout(command.root, split, layout, skip_bad=command.skip_bad, **pair)
+            left_out = f", {len(source.skipped)} left out" if source.skipped else ""
+            print(f"  {split:16} {len(source)} images{left_out}")
         return
     from irjax.datasets.build import BUILDERS, builder_class
 

@@ -8,7 +8,8 @@ SUMMARY = "score the predictions of any program"
 DESCRIPTION = (
     "Scores predictions, of irjax or of any other program, against annotated images under any number of protocols: "
     "one table with bootstrap intervals, and the known errors of each published protocol. Predictions are a "
-    "folder of maps (PNG, TIFF, NPY, NPZ, MAT) or a COCO-keypoint JSON file; names are matched with or without folder, "
+    "folder of maps (PNG, TIFF, BMP, JPEG, WebP, NPY, NPZ, MAT), one array of maps, COCO keypoints or boxes as JSON, a "
+    "CSV file name,x,y,score, or a folder of YOLO files with confidence; names are matched with or without folder, "
     "ending and suffix (_pixels0, _mask, _gt). Nothing is written if anything cannot be read."
 )
 
@@ -16,7 +17,12 @@ DESCRIPTION = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     add = parser.add_argument
-    add("--predictions", required=True, metavar="DIR_OR_FILE", help="folder of maps, or COCO keypoints as JSON")
+    add(
+        "--predictions",
+        required=True,
+        metavar="DIR_OR_FILE",
+        help="folder or array of maps, or points: .json, .csv, YOLO",
+    )
     add_truth(parser)
     add_scoring(parser)
     add("--protocol", metavar="NAME[,NAME...]", help="columns of the table (default: irjax for maps, else centroid)")
@@ -42,9 +48,31 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="threshold of maps (p > threshold) or points (score >= threshold); default: the protocol's",
     )
+    add(
+        "--threshold-rule",
+        metavar="adaptive:K",
+        help="threshold of each map: its mean + K standard deviations, as classical programs set it",
+    )
     add("--logits", action="store_true", help="float maps are logits")
+    add(
+        "--scale",
+        choices=("max", "minmax", "255"),
+        help="maps are raw responses: each is divided by its maximum, stretched from its minimum to its maximum, or "
+        "divided by 255",
+    )
     add("--key", help="array in .npz files (default: the only one) or variable in .mat files (default: T)")
-    add("--resize", action="store_true", help="scale maps of another size to the truth's, bilinearly")
+    add(
+        "--names",
+        metavar="FILE",
+        help="names of the maps of one array [N, H, W], one a line; or the COCO file with the images that a list of "
+        "results has the ids of",
+    )
+    add("--resize", action="store_true", help="scale maps of another size, but the same aspect, to the truth's")
+    add(
+        "--crop",
+        choices=("corner", "centre"),
+        help="maps are padded: take the image from their top left corner or centre",
+    )
     add(
         "--canvas", choices=("pad", "resize"), help="how protocols that resize do it (default: as the protocol defines)"
     )
@@ -66,13 +94,17 @@ def add_scoring(parser: argparse.ArgumentParser) -> None:
 
 def scoring_options(command: argparse.Namespace) -> dict:
     """Returns the arguments of `add_scoring` as options of `irjax.evaluation.evaluate.Options`."""
-    names = ("threshold", "resize", "canvas", "canvas_size", "allow_missing", "processes", "seed")
+    names = (
+        *("threshold", "threshold_rule", "scale", "names", "resize", "crop", "canvas", "canvas_size", "allow_missing"),
+        *("processes", "seed"),
+    )
     return {name: getattr(command, name) for name in names}
 
 
 def run(command: argparse.Namespace) -> None:
     """Runs the command."""
     from irjax.evaluation.evaluate import Options, evaluate_files
+    from irjax.io.files import output_folder
 
     evaluate_files(
         command.predictions,
@@ -83,7 +115,7 @@ def run(command: argparse.Namespace) -> None:
         logits=command.logits,
         options=Options(
             protocols=protocol_names(command.protocol),
-            out_dir=command.out,
+            out_dir=command.out and output_folder(command.out),
             html=command.html,
             overlays=command.overlays,
             all_intervals=command.intervals,

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
+from typing import TYPE_CHECKING
 
 import irjax
 from irjax.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from irjax.detector.limits import Limits
+    from irjax.io.images import Depth
 
 SUMMARY = "detect targets in image files"
 DESCRIPTION = (
@@ -16,6 +22,7 @@ DESCRIPTION = (
     "and does not stop the others."
 )
 DEFAULT_MODEL = "spire-sirst"
+DEFAULT_LIMIT = 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,20 +32,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--model",
         default=DEFAULT_MODEL,
-        help="name of shipped weights (irjax models), run directory, .safetensors or published .pth file, or "
-        "tophat, lef, aadcdd or tllcm, filters without weights (default: %(default)s)",
+        help="name of shipped weights (irjax models), run directory, .safetensors file, another program's PyTorch "
+        "checkpoint (docs/checkpoints.md), or tophat, lef, aadcdd or tllcm, filters without weights (default: "
+        "%(default)s)",
     )
-    add("--method", metavar="MODULE:ATTRIBUTE", help="your own method, which the model belongs to (docs/own-method.md)")
+    add(
+        "--method",
+        metavar="NAME|MODULE:ATTRIBUTE",
+        help="the method which the model belongs to, if it is your own (docs/own-method.md) or a checkpoint's keys "
+        "cannot tell",
+    )
     add("--out", default="runs/predict", metavar="DIR", help="output folder (default: %(default)s)")
     add("--threshold", type=float, help="lowest score of a detection (default: the model's own)")
     add("--size", type=int, help="side in pixels of the square that images are fitted into (default: the model's own)")
     add(
         "--native",
         action="store_true",
-        help="keep the images' own resolution and cover larger images by overlapping squares; for models that predict "
-        "masks",
+        help="keep the images' own resolution and cover larger images by overlapping squares",
     )
-    add("--max-detections", type=int, metavar="N", help="most detections in an image (default: the model's own)")
+    add("--max-detections", type=int, metavar="N", help="most detections in an image (default: as many as there are)")
     add(
         "--overlays",
         type=int,
@@ -48,19 +60,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--split", metavar="NAME", help="take the images of this split of the data set whose folder is given")
     add("--recursive", action="store_true", help="also take images in the folders below a folder")
+    add_depth(parser)
+
+
+def add_depth(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments that say which stored values of images are black and white."""
+    add = parser.add_argument
+    add("--bits", type=int, default=0, metavar="N", help="white of 16-bit files is 2^N - 1 (default: 65535)")
+    add("--range", type=float, nargs=2, default=(), metavar=("LOW", "HIGH"), help="black and white, as stored")
+    add(
+        "--stretch",
+        choices=("percentile", "minmax"),
+        default="",
+        help="black and white of each image by itself: its 0.1th and 99.99th percentile, or its extremes",
+    )
+
+
+def depth_of(command: argparse.Namespace) -> Depth:
+    """Returns the depth that the arguments of `add_depth` say."""
+    from irjax.io.images import Depth
+
+    return Depth(command.bits, tuple(command.range), command.stretch)
 
 
 def run(command: argparse.Namespace) -> None:
     """Runs the command."""
     from irjax.detector.files import find_images, predict_files
     from irjax.evaluation.truths import split_images
+    from irjax.io.files import output_folder
     from irjax.training.allocator import keep_freed_memory
 
     keep_freed_memory()
+    out, depth = output_folder(command.out), depth_of(command)
+    method = {}
     if command.method:
         from irjax.methods.registry import register_from
 
-        register_from(command.method)
+        method = {"method": register_from(command.method).name}
     for flag, least in (("overlays", 0), ("size", 1), ("max_detections", 1)):
         value = getattr(command, flag)
         if value is not None and value < least:
@@ -71,8 +107,9 @@ def run(command: argparse.Namespace) -> None:
         files = find_images(split_images(command.images[0], command.split))
     else:
         raise UsageError(f"--split goes with one data set, got {len(command.images)} paths")
-    detect, threshold = _detect(command)
-    outcome = predict_files(detect, files, command.out, overlays=command.overlays, threshold=threshold)
+    detect, threshold = _detect(command, method)
+    outcome = predict_files(detect, files, out, overlays=command.overlays, threshold=threshold, depth=depth)
+    detect.tell()
     found = sum(map(len, outcome.predictions.values()))
     print(f"{found} detections in {len(outcome.predictions)} of {len(files)} images")
     masks = f", {len(outcome.masks)} masks (targets: p > {threshold:g})" if outcome.masks else ""
@@ -87,28 +124,43 @@ def run(command: argparse.Namespace) -> None:
         raise UserError(f"{len(outcome.failures)} of {len(files)} images could not be read; the first: {first}")
 
 
-def _detect(command: argparse.Namespace):
+def _detect(command: argparse.Namespace, method: dict[str, str]) -> tuple[Limits, float]:
     """Returns the requested detector, from a list of images [H, W] to Detections, and the threshold of masks."""
     import jax
     import numpy as np
 
     from irjax.baselines import BASELINES, detect
+    from irjax.detector.limits import Limits
 
-    options = {"size": command.size, "max_detections": command.max_detections}
-    options = {name: value for name, value in options.items() if value is not None}
+    limits: dict = {"limit": command.max_detections or DEFAULT_LIMIT, "fixed": command.max_detections is not None}
+    options = {"size": command.size} if command.size else {}
     if command.native:
         options |= {"enlarge": False, "slide": True}
     if command.model not in BASELINES:
-        detector = irjax.load(command.model, **options)
-        threshold = detector.config.threshold if command.threshold is None else command.threshold
-        return lambda images: detector(images, threshold=threshold), threshold
-    if "size" in options or command.native:
+        detector = irjax.load(command.model, max_detections=limits["limit"], **options, **method)
+        config = detector.config
+        threshold = config.threshold if command.threshold is None else command.threshold
+
+        def run(images, limit):
+            limited = dataclasses.replace(detector, config=dataclasses.replace(config, max_detections=limit))
+            return (detector if limit == config.max_detections else limited)(images, threshold=threshold)
+
+        cells = (config.size // getattr(detector.module, "stride", 1)) ** 2
+        return Limits(run, **limits, most=cells, side=0 if config.slide else config.size), threshold
+    if options:
         flag = "--native" if command.native else "--size"
         raise UsageError(f"{flag}: {command.model} works at the images' own size")
 
-    def detect_each(images):
-        found = [detect(command.model, image[None], command.threshold, **options) for image in images]
-        joined = jax.tree.map(lambda *parts: np.concatenate(parts), *(one.replace(masks=None) for one in found))
+    def detect_each(images, limit):
+        found = [
+            detect(command.model, image[None], command.threshold, max_detections=min(limit, image.size))
+            for image in images
+        ]
+        number = max(one.valid.shape[1] for one in found)
+        wide = lambda x: np.pad(x, [(0, 0), (0, number - x.shape[1]), *[(0, 0)] * (x.ndim - 2)])  # noqa: E731
+        joined = jax.tree.map(lambda *parts: np.concatenate([wide(np.asarray(x)) for x in parts]),
+                              *(one.replace(masks=None) for one in found))  # fmt: skip
         return joined.replace(masks=tuple(np.asarray(one.masks[0]) for one in found))  # of any sizes
 
-    return detect_each, 0.5  # threshold of `irjax.baselines.common.as_probability`, whatever the threshold of responses
+    # 0.5 is the threshold of `irjax.baselines.common.as_probability`, whatever the threshold of responses
+    return Limits(detect_each, **limits), 0.5

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,12 +16,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irjax.errors import FileError, MissingFileError, MissingPackageError, UserError, reading
+from irjax.convert.files import ENDINGS as ENDINGS
+from irjax.convert.files import read_file
+from irjax.errors import UserError
 from irjax.types import Array
 
 _TABLES = {"mshnet": "irjax.convert.mshnet", "spire": "irjax.convert.spire"}
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _COUNTER = "num_batches_tracked"  # counter of PyTorch's batch normalisation; unused with a fixed momentum
+# Buffers that are no weights; the others are of averaged models, and of a program that counts operations.
+_COUNTERS = (_COUNTER, "n_averaged", "total_ops", "total_params")
+_WRAPPERS = ("model", "state_dict", "net", "model_state_dict", "net_state_dict", "network")
+_PREFIXES = ("module.", "model.", "net.", "network.", "_orig_mod.")  # wrapping and compiled modules add them
 _LISTED = 8
 
 
@@ -31,9 +36,7 @@ def from_torch(method: str, file_or_state_dict: str | os.PathLike | Mapping[str,
 
     Args:
       method: name of the method, such as "spire".
-      file_or_state_dict: a ``.pth`` file (reading it requires PyTorch) with a state_dict or a dict that has one under
-        ``model``, ``state_dict`` or ``net``; or such a dict itself, with numpy or PyTorch values. The number of input
-        channels is that of its first convolution, and a prefix ``module.`` on every key is dropped.
+      file_or_state_dict: what `read_checkpoint` takes.
 
     Returns:
       ``{"params": ..., "batch_stats": ...}``, nested dicts of float32 numpy arrays, for the method's module.
@@ -41,16 +44,49 @@ def from_torch(method: str, file_or_state_dict: str | os.PathLike | Mapping[str,
     Raises:
       MissingFileError: if there is no such file.
       ImportError: if a file is given and PyTorch is not installed.
-      UserError: if the method is unknown, the file is not a checkpoint, or keys are missing, extra or have a wrong
-        shape; the message lists them.
+      UserError: if the method is unknown, the file is not a checkpoint of it, or keys are missing, extra or have a
+        wrong shape; the message lists them.
     """
-    table = _table(method)
+    return read_checkpoint(file_or_state_dict, method)[1]
+
+
+def read_checkpoint(
+    file_or_state_dict: str | os.PathLike | Mapping[str, Any], method: str | None = None
+) -> tuple[str, dict[str, Any]]:
+    """Converts a published PyTorch checkpoint to variables, whichever method it is of.
+
+    Args:
+      file_or_state_dict: a file that `torch.save` wrote (reading it requires PyTorch) with a state_dict, alone or in a
+        dict under ``model``, ``state_dict``, ``net`` (which is the order of choice), ``model_state_dict``,
+        ``net_state_dict`` or ``network``; or such a dict itself, with numpy or PyTorch values. All else in the dict is
+        left out, as are counters. The number of input channels is that of the first convolution, and prefixes of all
+        keys such as ``module.`` and ``model.`` are dropped.
+      method: name of the method; None to tell it by the keys.
+
+    Returns:
+      Name of the method, and its variables as `from_torch` returns them.
+
+    Raises:
+      MissingFileError: if there is no such file.
+      ImportError: if a file is given and PyTorch is not installed.
+      UserError: if the method is unknown, the file is not a checkpoint of it or, without one, of any, or keys are
+        missing, extra or have a wrong shape; the message lists them.
+    """
+    if method is not None:
+        _table(method)  # an unknown name is refused before anything is read
     if isinstance(file_or_state_dict, Mapping):
         where, loaded = "state_dict", file_or_state_dict
     else:
-        where, loaded = os.fspath(file_or_state_dict), _read_pth(file_or_state_dict)
+        where, loaded = os.fspath(file_or_state_dict), read_file(file_or_state_dict)
     state = _state_dict(loaded, where)
-    return _convert(method, table, state, where)
+    told = _told(state)
+    if method and told not in (None, method):
+        raise UserError(f"{where} is not a {method} checkpoint, but one of {told} by its keys")
+    name = method or told
+    if name is None:
+        known = ", ".join(sorted(_TABLES))
+        raise UserError(f"{where} is a checkpoint of none of the methods {known}; its keys: {_few(sorted(state))}")
+    return name, _convert(name, _table(name), state, where)
 
 
 def to_torch(method: str, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -100,39 +136,46 @@ def _table(method: str) -> Any:
     return importlib.import_module(_TABLES[method])
 
 
-def _read_pth(path: str | os.PathLike) -> Any:
-    """Loads a ``.pth`` file.
-
-    Only tensors and plain containers are unpickled, so a file cannot run code.
-    """
-    if not pathlib.Path(path).is_file():
-        raise MissingFileError(f"no checkpoint file {os.fspath(path)}")
-    try:
-        import torch
-    except ImportError as error:
-        raise MissingPackageError(f"reading {os.fspath(path)} needs PyTorch: pip install 'irjax[torch]'") from error
-    try:
-        with reading(path):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileError:
-        raise
-    except Exception as error:  # PyTorch raises various exceptions for a damaged file
-        reason = str(error).split("\n")[0]
-        raise UserError(f"{os.fspath(path)} is not a PyTorch checkpoint of plain tensors: {reason}") from error
-
-
 def _state_dict(loaded: Any, where: str) -> dict[str, np.ndarray]:
-    """Returns a dict of parameter names to numpy arrays, without batch counters."""
-    for key in ("model", "state_dict", "net"):
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-    named = isinstance(loaded, Mapping) and all(isinstance(k, str) and hasattr(v, "shape") for k, v in loaded.items())
-    if not named:
-        raise UserError(f"{where}: a state_dict (name to tensor), alone or under the key 'model', was expected")
-    drop = "module." if loaded and all(key.startswith("module.") for key in loaded) else ""
-    state = {key.removeprefix(drop): value for key, value in loaded.items() if not key.endswith(_COUNTER)}
-    # numpy converts PyTorch tensors once they are detached from the graph.
-    return {key: np.asarray(v.detach().cpu().float() if hasattr(v, "detach") else v) for key, v in state.items()}
+    """Returns a dict of parameter names to numpy arrays, without counters and common prefixes."""
+    found = _unwrapped(loaded)
+    if found is None:
+        entries = loaded.items() if isinstance(loaded, Mapping) else ()
+        types = [f"{key} ({type(value).__name__})" for key, value in entries]
+        raise UserError(
+            f"{where}: a state_dict (name to tensor) was expected, alone or under the key {', '.join(_WRAPPERS)}; "
+            f"found {_few(types) or type(loaded).__name__}"
+        )
+    state = {key: value for key, value in found.items() if key.rpartition(".")[2] not in _COUNTERS}
+    while prefix := next((p for p in _PREFIXES if state and all(key.startswith(p) for key in state)), ""):
+        state = {key.removeprefix(prefix): value for key, value in state.items()}
+    try:
+        # numpy converts PyTorch tensors once they are detached from the graph.
+        return {key: np.asarray(v.detach().cpu().float() if hasattr(v, "detach") else v) for key, v in state.items()}
+    except (RuntimeError, TypeError) as error:
+        raise UserError(f"{where}: dense tensors with values were expected, and some are not") from error
+
+
+def _unwrapped(loaded: Any, depth: int = 3) -> Mapping[str, Any] | None:
+    """Returns the state_dict in a checkpoint, at most so many dicts deep; None if there is none."""
+    if not isinstance(loaded, Mapping) or not loaded or not depth:
+        return None
+    if all(isinstance(key, str) and hasattr(value, "shape") for key, value in loaded.items()):
+        return loaded
+    inner = (_unwrapped(loaded.get(key), depth - 1) for key in _WRAPPERS)
+    return next((state for state in inner if state is not None), None)
+
+
+def _told(state: Mapping[str, Any]) -> str | None:
+    """Returns the method that has most of its layers among the keys of a state_dict; None if none has half of them."""
+    layers = {key.rpartition(".")[0] for key in state}
+
+    def share(method: str) -> float:
+        wanted = set(_table(method).MODULES.values())
+        return len(wanted & layers) / len(wanted)
+
+    best = max(_TABLES, key=share)
+    return best if share(best) > 0.5 else None
 
 
 def _convert(method: str, table: Any, state: Mapping[str, np.ndarray], where: str) -> dict[str, Any]:
@@ -187,5 +230,10 @@ def _to_torch_layout(value: np.ndarray) -> np.ndarray:
 
 def _listed(what: str, names: list[str]) -> list[str]:
     """Returns a phrase that lists the first names, or nothing."""
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return [f"{len(names)} {what}: {', '.join(names[:_LISTED])}{more}"] if names else []
+    return [f"{len(names)} {what}: {_few(names)}"] if names else []
+
+
+def _few(names: list[str]) -> str:
+    """Returns the first names, without what a terminal would obey, and how many more there are."""
+    shown = (name if name.isprintable() else repr(name) for name in names[:_LISTED])
+    return ", ".join(shown) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")

@@ -13,7 +13,8 @@ Names are imported on first use; grain and TFDS are imported only where they are
 import importlib
 
 _EXPORTS = {
-    "irjax.io.images": ("read_image", "read_mask"),
+    "irjax.io.images": ("read_image",),
+    "irjax.io.masks": ("read_mask",),
     "irjax.data.layouts": ("FolderSource", "carve_validation", "detect_layout", "list_splits", "open_layout"),
     "irjax.data.sources": ("TfdsSource", "check_disjoint", "concatenate", "open_source", "split_hash"),
     "irjax.data.pipeline": ("Order", "host_batches", "letterbox_example", "network_views"),

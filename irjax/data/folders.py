@@ -6,22 +6,41 @@ A reader lists files and reads split lists without opening any image. It returns
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from irjax.errors import UserError, check_folder, reading
-from irjax.io import images
+from irjax.errors import UserError, check_folder, note, reading
+from irjax.io import formats, images, lists
 from irjax.io.coco import read_coco, read_points_csv
+from irjax.io.lists import index_files
+from irjax.types import ImageLabels, Labels
 
 ROLES = ("train", "trainval", "val", "test", "trainvaltest")
+FLAGS = "say the two folders with --images DIR --masks DIR"
 
 _SYNONYMS = {"validation": "val", "valid": "val"}
 _RATIO = re.compile(r"\d+_\d+")  # folders of lists in DNANet's convention, such as 50_50/train.txt
-# Folders of images and masks; the second pair is that of IRSTD-1K as published.
-_PAIRS = (("images", "masks"), ("IRSTD1k_Img", "IRSTD1k_Label"))
+# What folders are called, in lower case; images/ and masks/ come first where there are several. The names with irstd1k
+# are those of IRSTD-1K as published, the other long ones those of PASCAL VOC.
+_IMAGES = ("images", "image", "imgs", "img", "jpegimages", "irstd1k_img")
+_MASKS = (
+    "masks",
+    "mask",
+    "labels",
+    "label",
+    "gt",
+    "gts",
+    "groundtruth",
+    "ground_truth",
+    "segmentationclass",
+    "irstd1k_label",
+)
+_BOXES = {"yolo": (("labels", "label"), (".txt",)), "voc": (("annotations", "annotation", "xml"), (".xml",))}
 # Folders of MDvsFA, as named in its README and in its PyTorch demo.
 _MDFA = (("training", "test_org", "test_gt"), ("training_data", "test_single_frame", "test_single_frame_gt"))
 
@@ -37,6 +56,9 @@ class Part:
       masks_in: the folder of the masks, for error messages.
       unmasked: names that have no target if they have no mask file.
       points: name -> ([K, 2] points (x, y), (height, width) or None), or None where the layout has masks.
+      labels: name -> annotation, read when it is asked for, where the layout has boxes; `points` are their centres.
+      stated: name -> stem of its mask, for lists that name both.
+      problems: name -> "LIST, line N: what is wrong", for the lines of a list that mean no image.
     """
 
     names: tuple[str, ...]
@@ -45,6 +67,26 @@ class Part:
     masks_in: pathlib.Path | None = None
     unmasked: frozenset[str] = frozenset()
     points: Mapping[str, tuple[np.ndarray, tuple[int, int] | None]] | None = None
+    labels: Mapping[str, ImageLabels] | None = None
+    stated: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    problems: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+class _Lazy(Mapping):
+    """A mapping whose values are made when they are asked for."""
+
+    def __init__(self, keys: Sequence[str], value: Callable[[str], Any]):
+        self._keys, self._value = dict.fromkeys(keys), value
+
+    def __getitem__(self, key: str) -> Any:
+        self._keys[key]  # raises KeyError
+        return self._value(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 def fits(root: pathlib.Path, layout: str) -> bool:
@@ -64,55 +106,128 @@ def read(root: pathlib.Path, layout: str) -> dict[str, Part]:
         return LAYOUTS[layout].read(root)
 
 
+def read_pair(root: pathlib.Path, image_folder: pathlib.Path, mask_folder: pathlib.Path) -> dict[str, Part]:
+    """Returns the splits of a folder of images and one of masks: by folders in them, else by lists, else "all".
+
+    Args:
+      root: where lists may lie: root/SPLIT.txt, root/img_idx/SPLIT_SET.txt and so on.
+      image_folder: the images.
+      mask_folder: the masks; the same folder if they lie beside the images as NAME_mask, NAME_gt or NAME_pixels0.
+    """
+    check_folder(image_folder)
+    check_folder(mask_folder)
+    with reading(root):
+        if image_folder.resolve() == mask_folder.resolve():
+            return _beside(root, image_folder)
+        if splits := list(_inner_splits(image_folder, mask_folder)):
+            return _read_splits(root, splits)
+        found = _basicirstd_lists(root) if any((root / "img_idx").glob("*.txt")) else _named_lists(root)
+        return _listed(image_folder, mask_folder, found)
+
+
 def role(name: str) -> str:
     """Returns the name of a split as irjax spells it, in lower case; "validation" and "valid" become "val"."""
     return _SYNONYMS.get(name.lower(), name.lower())
 
 
-def read_list(path: pathlib.Path, *, strip: bool = True) -> tuple[str, ...]:
-    """Reads the names of a list file, one per line, with or without an image suffix; blank lines are ignored.
-
-    Folders in a line ("/41/1(297)") become part of the name ("41_1(297)"), as in `index_images`. Without `strip`, the
-    lines are returned as they are.
-    """
-    with reading(path):
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    names = tuple(line.strip() for line in lines if line.strip())
-    return tuple(_stem(name).strip("/").replace("/", "_") for name in names) if strip else names
-
-
-def index_images(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Returns the image files of a folder by name, in sorted order.
-
-    If the folder itself contains no image, those of its subfolders are used, with the subfolder's name as a prefix.
-    """
-    check_folder(folder)
-    found: dict[str, pathlib.Path] = {}
-    for path in images.image_files(folder.iterdir()) or images.image_files(folder.rglob("*")):
-        name = "_".join((*path.parent.relative_to(folder).parts, path.stem))
-        if name in found:
-            raise UserError(f"two files have one name: {found[name]} and {path}")
-        found[name] = path
-    return found
-
-
-def _stem(name: str) -> str:
-    """Removes an image suffix from a listed name; other dots belong to the name."""
-    stem, dot, ending = name.rpartition(".")
-    return stem if dot and f".{ending.lower()}" in images.IMAGE_SUFFIXES else name
-
-
-def _add(lists: dict[str, tuple[str, ...]], split: str, names: tuple[str, ...], where: pathlib.Path, hint: str) -> None:
+def _add(found: dict[str, pathlib.Path], split: str, path: pathlib.Path, where: pathlib.Path, hint: str) -> None:
     """Adds a list; a second one for the same split is accepted only if it is identical."""
-    if lists.setdefault(split, names) != names:
+
+    def names(place: pathlib.Path) -> list[str]:
+        return [lists.image_stem("/".join(lists.path_parts(line))) for _, line in lists.read_lines(place)]
+
+    if names(found.setdefault(split, path)) != names(path):
         raise UserError(f"{where} has several lists for {split!r}{hint}")
 
 
-def _masked(root: pathlib.Path, pair: tuple[str, str], lists: Mapping[str, tuple[str, ...]]) -> dict[str, Part]:
-    """Returns the parts of a folder whose splits are lists, with one folder of images and one of masks."""
-    files, masks_in = index_images(root / pair[0]), root / pair[1]
-    masks = index_images(masks_in)
-    return {split: Part(names, files, masks, masks_in) for split, names in lists.items()}
+def _listed(
+    image_folder: pathlib.Path,
+    mask_folder: pathlib.Path,
+    files: Mapping[str, pathlib.Path],
+    indexed: Mapping[str, pathlib.Path] | None = None,
+    **more: Any,
+) -> dict[str, Part]:
+    """Returns the parts of a folder of images and one of masks whose splits are lists; all images if there are none."""
+    pictures = index_files(image_folder) if indexed is None else indexed
+    masks = index_files(mask_folder)
+    find, find_mask = lists.Resolver(pictures), lists.Resolver(masks)
+    parts = {}
+    for split, path in files.items():
+        found = lists.read_list(path, find, find_mask)
+        stated, problems = found.masks, found.problems
+        parts[split] = Part(found.names, pictures, masks, mask_folder, stated=stated, problems=problems, **more)
+    if files or indexed is not None:
+        return parts
+    _note_strays(pictures, masks, mask_folder)
+    return {"all": Part(tuple(pictures), pictures, masks, mask_folder)}
+
+
+def _note_strays(pictures: Mapping[str, pathlib.Path], masks: Mapping[str, pathlib.Path], folder: pathlib.Path) -> None:
+    """Says how many masks have no image; they are not used."""
+    known = {name + suffix for name in pictures for suffix in lists.MASK_SUFFIXES}
+    if strays := [name for name in masks if name not in known]:
+        note(f"{len(strays)} masks have no image, such as {masks[strays[0]].name}", folder)
+
+
+# --- which folder is which --------------------------------------------------------------------------------------------
+
+
+def _subfolders(root: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _holds(folder: pathlib.Path, suffixes: Sequence[str]) -> bool:
+    """Returns whether a folder, or one below it, has a file with one of the endings."""
+    return any(path.suffix.lower() in suffixes and not path.name.startswith(".") for path in folder.rglob("*"))
+
+
+def _pair(
+    root: pathlib.Path, names: Sequence[str] = _MASKS, suffixes: Sequence[str] = images.IMAGE_SUFFIXES
+) -> tuple[pathlib.Path, pathlib.Path] | None:
+    """Returns the folder of the images and that of the annotations, by their names; None if one is missing.
+
+    Raises:
+      UserError: if several folders could be either, and they are not images/ and masks/.
+    """
+    there = {path.name.lower(): path for path in _subfolders(root)}
+    if names is _MASKS and "images" in there and "masks" in there:
+        return there["images"], there["masks"]
+    pictures = [there[name] for name in _IMAGES if name in there]
+    found = [there[name] for name in names if name in there]
+    if not pictures or not found:
+        return None
+    found = [path for path in found if _holds(path, suffixes)]
+    if len(found) > 1 or (found and len(pictures) > 1):
+        both = " and ".join(path.name for path in (found if len(found) > 1 else pictures))
+        raise UserError(f"{root} has {both}, which could both be meant: {FLAGS}")
+    return (pictures[0], found[0]) if found else None
+
+
+def _inner_splits(
+    image_folder: pathlib.Path, mask_folder: pathlib.Path
+) -> Iterator[tuple[str, pathlib.Path, pathlib.Path]]:
+    """Yields (split, images, annotations) of IMAGES/SPLIT and MASKS/SPLIT."""
+    for folder in _subfolders(image_folder):
+        if role(_plain(folder)) in ROLES and (mask_folder / folder.name).is_dir():
+            yield role(_plain(folder)), folder, mask_folder / folder.name
+
+
+def _plain(folder: pathlib.Path) -> str:
+    return folder.name.removesuffix(".txt")  # one copy of IRDST has folders named SPLIT.txt
+
+
+def _split_folders(
+    root: pathlib.Path, pair: Callable[[pathlib.Path], tuple[pathlib.Path, pathlib.Path] | None] = _pair
+) -> Iterator[tuple[str, pathlib.Path, pathlib.Path]]:
+    """Yields (split, images, annotations) of SPLIT/{images,masks}, or of {images,masks}/SPLIT."""
+    for folder in _subfolders(root):
+        if role(_plain(folder)) in ROLES:
+            if own := pair(folder):
+                yield role(_plain(folder)), *own
+            elif any(pair(below) for below in _subfolders(folder)):
+                yield role(_plain(folder)), folder, folder
+    if own := pair(root):
+        yield from _inner_splits(*own)
 
 
 # --- sirst_v2 ---------------------------------------------------------------------------------------------------------
@@ -123,17 +238,14 @@ def _fits_sirst_v2(root: pathlib.Path) -> bool:
 
 
 def _read_sirst_v2(root: pathlib.Path) -> dict[str, Part]:
-    targets = index_images(root / "images" / "targets")
+    targets = index_files(root / "images" / "targets")
     folder = root / "images" / "backgrounds"
-    backgrounds = index_images(folder) if folder.is_dir() else {}
+    backgrounds = index_files(folder) if folder.is_dir() else {}
     if both := sorted(targets.keys() & backgrounds.keys()):
         raise UserError(f"two files have one name: {targets[both[0]]} and {backgrounds[both[0]]}")
+    files = {path.stem: path for path in sorted((root / "splits").glob("*.txt"))}
     masks_in = root / "annotations" / "masks"
-    masks, files, unmasked = index_images(masks_in), targets | backgrounds, frozenset(backgrounds)
-    return {
-        path.stem: Part(read_list(path), files, masks, masks_in, unmasked)
-        for path in sorted((root / "splits").glob("*.txt"))
-    }
+    return _listed(root, masks_in, files, targets | backgrounds, unmasked=frozenset(backgrounds))
 
 
 # --- the two formats of SPIRE -----------------------------------------------------------------------------------------
@@ -144,12 +256,35 @@ def _fits_spire(root: pathlib.Path) -> bool:
 
 
 def _read_spire(root: pathlib.Path) -> dict[str, Part]:
-    files = index_images(root / "images")
-    coco = read_coco(root / "annotations" / "annotations.json")
     paths = sorted((root / "img_idx").glob("*.txt"))
-    lists = {role(path.stem): coco.resolve(read_list(path, strip=False), path) for path in paths}
-    lists = lists or {"all": coco.names}
-    return {split: Part(names, files, points=coco.by_name) for split, names in lists.items()}
+    found = {role(path.stem): path for path in paths}
+    return _coco_parts(root / "images", root / "annotations" / "annotations.json", found or {"all": None})
+
+
+def _coco_parts(
+    image_folder: pathlib.Path, path: pathlib.Path, files: Mapping[str, pathlib.Path | None]
+) -> dict[str, Part]:
+    """Returns the parts of images that a COCO file annotates; a split without a list is all of its images."""
+    coco = read_coco(path)
+    pictures = index_files(image_folder)
+    find = lists.Resolver(pictures)
+    names: dict[str, str] = {}
+    problems = {}
+    for name, file in coco.files.items():
+        try:
+            names[name] = find(file) or name
+        except UserError as error:
+            names[name] = name
+            problems[name] = f"{path}: {error}"
+    if len(set(names.values())) < len(names):
+        twice = next(name for number, name in enumerate(names.values()) if name in list(names.values())[:number])
+        raise UserError(f"{path}: two of its images could be {twice} of {image_folder}")
+    points = {names[name]: found for name, found in coco.by_name.items()}
+    parts: dict[str, Part] = {}
+    for split, listing in files.items():
+        own = coco.names if listing is None else coco.resolve(lists.read_lines(listing), listing)
+        parts[split] = Part(tuple(names[name] for name in own), pictures, points=points, problems=problems)
+    return parts
 
 
 def _spire_splits(root: pathlib.Path) -> Iterator[str]:
@@ -157,10 +292,10 @@ def _spire_splits(root: pathlib.Path) -> Iterator[str]:
 
 
 def _read_spire_split(root: pathlib.Path) -> dict[str, Part]:
-    parts = {}
+    parts: dict[str, Part] = {}
     for split in _spire_splits(root):
-        coco = read_coco(root / split / "annotations" / f"{split}.json")
-        parts[split] = Part(coco.names, index_images(root / split / f"{split}_images"), points=coco.by_name)
+        path = root / split / "annotations" / f"{split}.json"
+        parts |= _coco_parts(root / split / f"{split}_images", path, {split: None})
     return parts
 
 
@@ -168,44 +303,49 @@ def _read_spire_split(root: pathlib.Path) -> dict[str, Part]:
 
 
 def _fits_basicirstd(root: pathlib.Path) -> bool:
-    return _has_pair(root, _PAIRS[0]) and any((root / "img_idx").glob("*.txt"))
+    return any((root / "img_idx").glob("*.txt")) and _pair(root) is not None
 
 
-def _read_basicirstd(root: pathlib.Path) -> dict[str, Part]:
+def _basicirstd_lists(root: pathlib.Path) -> dict[str, pathlib.Path]:
     paths = sorted((root / "img_idx").glob("*.txt"))
     # A folder may contain the lists of several data sets; then those of the set named like the folder are used.
     own = [path for path in paths if path.stem.partition("_")[2] in ("", root.name)]
-    lists: dict[str, tuple[str, ...]] = {}
+    found: dict[str, pathlib.Path] = {}
     for path in own or paths:
         split = role(path.stem.partition("_")[0])
-        _add(lists, split, read_list(path), path.parent, f", and none for {root.name}")
-    return _masked(root, _PAIRS[0], lists or {"all": tuple(index_images(root / "images"))})
-
-
-def _has_pair(root: pathlib.Path, pair: tuple[str, str]) -> bool:
-    return all((root / folder).is_dir() for folder in pair)
+        _add(found, split, path, path.parent, f", and none for {root.name}")
+    return found
 
 
 def _list_files(root: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
-    """Yields (split, list file): TRAIN.txt beside the images and in idx_N/ is train, in 50_50/ it is train_50_50."""
+    """Yields (split, list file): TRAIN.txt beside the images and in idx_N/ is train, in 50_50/ it is train_50_50.
+
+    Of PASCAL VOC's ImageSets/{Segmentation,Main} the first that is there counts.
+    """
     places = [("", root), *(("", path) for path in sorted(root.glob("idx_*")))]
-    places += [(f"_{path.name}", path) for path in sorted(root.iterdir()) if _RATIO.fullmatch(path.name)]
+    places += [(f"_{path.name}", path) for path in _subfolders(root) if _RATIO.fullmatch(path.name)]
+    sets = (root / "ImageSets" / name for name in ("Segmentation", "Main", ""))
+    places += [("", path) for path in sets if any(path.glob("*.txt"))][:1]
     for suffix, place in places:
         for path in sorted(place.glob("*.txt")):
             if role(path.stem) in ROLES:
                 yield role(path.stem) + suffix, path
 
 
-def _fits_lists(root: pathlib.Path) -> bool:
-    return any(_has_pair(root, pair) for pair in _PAIRS) and any(True for _ in _list_files(root))
-
-
-def _read_lists(root: pathlib.Path) -> dict[str, Part]:
-    pair = next((pair for pair in _PAIRS if _has_pair(root, pair)), _PAIRS[0])
-    lists: dict[str, tuple[str, ...]] = {}
+def _named_lists(root: pathlib.Path) -> dict[str, pathlib.Path]:
+    found: dict[str, pathlib.Path] = {}
     for split, path in _list_files(root):
-        _add(lists, split, read_list(path), root, f", {path} among them")
-    return _masked(root, pair, lists)
+        _add(found, split, path, root, f", {path} among them")
+    return found
+
+
+def _fits_lists(root: pathlib.Path) -> bool:
+    return any(True for _ in _list_files(root)) and _pair(root) is not None
+
+
+def _read_named(root: pathlib.Path, find: Callable[[pathlib.Path], dict[str, pathlib.Path]]) -> dict[str, Part]:
+    pair = _pair(root) or (root / "images", root / "masks")
+    return _listed(*pair, find(root))
 
 
 def _fits_sirst_uavb(root: pathlib.Path) -> bool:
@@ -215,31 +355,36 @@ def _fits_sirst_uavb(root: pathlib.Path) -> bool:
 def _read_sirst_uavb(root: pathlib.Path) -> dict[str, Part]:
     # Its paper and SPIRE's report results on val.txt, so it is a test list.
     files = {name: root / f"{file}.txt" for name, file in (("train", "train"), ("test", "val"))}
-    lists = {name: read_list(path) for name, path in files.items() if path.is_file()}
-    return _masked(root, ("images/all", "masks"), lists)
+    return _listed(
+        root / "images" / "all", root / "masks", {name: path for name, path in files.items() if path.is_file()}
+    )
 
 
 # --- splits that are folders ------------------------------------------------------------------------------------------
 
 
-def _split_folders(root: pathlib.Path) -> Iterator[tuple[str, pathlib.Path, pathlib.Path]]:
-    """Yields (split, images, masks) of SPLIT/images and SPLIT/masks, or of images/SPLIT and masks/SPLIT."""
-    for parent in (root, root / "images"):
-        for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
-            name = role(folder.name.removesuffix(".txt"))  # one copy of IRDST has folders named SPLIT.txt
-            pair = (folder / "images", folder / "masks") if parent == root else (folder, root / "masks" / folder.name)
-            if name in ROLES and all(path.is_dir() for path in pair):
-                yield name, *pair
-
-
-def _read_split_folders(root: pathlib.Path) -> dict[str, Part]:
+def _read_splits(root: pathlib.Path, splits: Sequence[tuple[str, pathlib.Path, pathlib.Path]]) -> dict[str, Part]:
     parts: dict[str, Part] = {}
-    for split, image_folder, mask_folder in _split_folders(root):
+    for split, image_folder, mask_folder in splits:
         if split in parts:
             raise UserError(f"{root} has several folders for {split!r}, {image_folder} among them")
-        files = index_images(image_folder)
-        parts[split] = Part(tuple(files), files, index_images(mask_folder), mask_folder)
+        if image_folder == mask_folder:
+            parts[split] = _read_sequences(image_folder)
+        else:
+            parts[split] = _listed(image_folder, mask_folder, {})["all"]
     return parts
+
+
+def _read_sequences(folder: pathlib.Path) -> Part:
+    """Returns the images of SEQUENCE/{images,masks} as SEQUENCE/NAME."""
+    files: dict[str, pathlib.Path] = {}
+    masks: dict[str, pathlib.Path] = {}
+    for below in _subfolders(folder):
+        if pair := _pair(below):
+            for into, place in zip((files, masks), pair, strict=True):
+                into.update((f"{below.name}/{name}", path) for name, path in index_files(place).items())
+    _note_strays(files, masks, folder)
+    return Part(tuple(files), files, masks, folder)
 
 
 def _mdfa_folders(root: pathlib.Path) -> tuple[str, str, str]:
@@ -255,20 +400,92 @@ def _read_mdfa(root: pathlib.Path) -> dict[str, Part]:
     training, test, truth = (root / name for name in _mdfa_folders(root))
     parts = {}
     if training.is_dir():
-        both = index_images(training)
+        both = index_files(training)
         files, masks = ({n[:-2]: p for n, p in both.items() if n.endswith(ending)} for ending in ("_1", "_2"))
         parts["train"] = Part(tuple(files), files, masks, training)
     if test.is_dir():
-        files = index_images(test)
-        parts["test"] = Part(tuple(files), files, index_images(truth), truth)
+        files = index_files(test)
+        parts["test"] = Part(tuple(files), files, index_files(truth), truth)
     return parts
+
+
+# --- boxes: YOLO and PASCAL VOC ---------------------------------------------------------------------------------------
+
+
+def _box_pair(root: pathlib.Path, kind: str) -> tuple[pathlib.Path, pathlib.Path] | None:
+    return _pair(root, *_BOXES[kind])
+
+
+def _fits_boxes(root: pathlib.Path, kind: str) -> bool:
+    pair = functools.partial(_box_pair, kind=kind)
+    return pair(root) is not None or any(True for _ in _split_folders(root, pair))
+
+
+def _read_boxes(root: pathlib.Path, kind: str) -> dict[str, Part]:
+    pair = functools.partial(_box_pair, kind=kind)
+    parts: dict[str, Part] = {}
+    for split, image_folder, folder in _split_folders(root, pair):
+        if split in parts:
+            raise UserError(f"{root} has several folders for {split!r}, {image_folder} among them")
+        parts[split] = _boxes(image_folder, folder, kind)
+    own = pair(root)
+    if parts or own is None:
+        return parts
+    whole = _boxes(*own, kind)
+    find = lists.Resolver(whole.images)
+    found = {split: lists.read_list(path, find) for split, path in _named_lists(root).items()}
+    return {
+        split: dataclasses.replace(whole, names=one.names, problems=one.problems) for split, one in found.items()
+    } or {"all": whole}
+
+
+def _boxes(image_folder: pathlib.Path, folder: pathlib.Path, kind: str) -> Part:
+    """Returns the images of a folder with one annotation each; in YOLO, an image without a file has no target."""
+    pictures = index_files(image_folder)
+    files = {
+        name: path for name, path in index_files(folder, _BOXES[kind][1]).items() if path.name not in lists.NO_LABELS
+    }
+    if strays := [name for name in files if name not in pictures]:
+        note(f"{len(strays)} annotations have no image, such as {files[strays[0]].name}", folder)
+
+    @functools.cache
+    def read(name: str) -> ImageLabels:
+        if kind == "voc" and name not in files:
+            raise UserError(f"no annotation for {pictures[name]}: looked for {name}.xml in {folder}")
+        size = formats.image_size(pictures[name])
+        if name not in files:
+            return ImageLabels(name, Labels(np.zeros((0, 2), np.float32), np.zeros((0, 4))), size)
+        return formats.read_annotation(files[name], kind, name, size)
+
+    return Part(
+        tuple(pictures),
+        pictures,
+        points=_Lazy(tuple(pictures), lambda name: (read(name).labels.points, read(name).size)),
+        labels=_Lazy(tuple(pictures), read),
+    )
 
 
 # --- no splits --------------------------------------------------------------------------------------------------------
 
 
-def _read_folder(root: pathlib.Path) -> dict[str, Part]:
-    return _masked(root, _PAIRS[0], {"all": tuple(index_images(root / "images"))})
+def _fits_flat(root: pathlib.Path) -> bool:
+    names = {path.stem for path in lists.files_among(root.iterdir(), images.IMAGE_SUFFIXES)}
+    return any(name + suffix in names for name in names for suffix in lists.MASK_SUFFIXES[1:])
+
+
+def _beside(root: pathlib.Path, folder: pathlib.Path) -> dict[str, Part]:
+    """Returns the parts of a folder in which NAME_mask, NAME_gt or NAME_pixels0 lies beside each image NAME."""
+    every = index_files(folder, nested=False)
+    masks = {name: path for name, path in every.items() if name.endswith(lists.MASK_SUFFIXES[1:])}
+    pictures = {name: path for name, path in every.items() if name not in masks}
+    _note_strays(pictures, masks, folder)
+    find, find_mask = lists.Resolver(pictures), lists.Resolver(masks)
+    whole = Part(tuple(pictures), pictures, masks, folder)
+    parts = {}
+    for split, path in _named_lists(root).items():
+        found = lists.read_list(path, find, find_mask)
+        parts[split] = dataclasses.replace(whole, names=found.names, stated=found.masks, problems=found.problems)
+    return parts or {"all": whole}
 
 
 def _fits_points(root: pathlib.Path) -> bool:
@@ -276,7 +493,7 @@ def _fits_points(root: pathlib.Path) -> bool:
 
 
 def _read_points(root: pathlib.Path) -> dict[str, Part]:
-    files = index_images(root / "images")
+    files = index_files(root / "images")
     table = read_points_csv(root / "points.csv", frozenset(files))
     none = np.zeros((0, 2), np.float32)
     return {"all": Part(tuple(files), files, points={name: (table.get(name, none), None) for name in files})}
@@ -291,6 +508,10 @@ class _Layout:
     marks: str
 
 
+def _box_layout(kind: str, marks: str) -> _Layout:
+    return _Layout(functools.partial(_fits_boxes, kind=kind), functools.partial(_read_boxes, kind=kind), marks)
+
+
 # Layouts are tried in this order, since a folder that fits one may also fit a later one.
 LAYOUTS: Mapping[str, _Layout] = {
     "sirst_v2": _Layout(_fits_sirst_v2, _read_sirst_v2, "images/ and annotations/masks/"),
@@ -301,12 +522,23 @@ LAYOUTS: Mapping[str, _Layout] = {
     "mdfa": _Layout(_fits_mdfa, _read_mdfa, "training/*_1.png or test_org/ and test_gt/"),
     "split_folders": _Layout(
         lambda root: any(True for _ in _split_folders(root)),
-        _read_split_folders,
+        lambda root: _read_splits(root, list(_split_folders(root))),
         "SPLIT/images/ and SPLIT/masks/, or images/SPLIT/ and masks/SPLIT/",
     ),
     "sirst_uavb": _Layout(_fits_sirst_uavb, _read_sirst_uavb, "images/all/ and masks/"),
-    "basicirstd": _Layout(_fits_basicirstd, _read_basicirstd, "images/, masks/ and img_idx/*.txt"),
-    "lists": _Layout(_fits_lists, _read_lists, "images/, masks/ and SPLIT.txt, idx_*/SPLIT.txt or 50_50/SPLIT.txt"),
-    "folder": _Layout(lambda root: _has_pair(root, _PAIRS[0]), _read_folder, "images/ and masks/"),
+    "basicirstd": _Layout(
+        _fits_basicirstd, functools.partial(_read_named, find=_basicirstd_lists), "images/, masks/ and img_idx/*.txt"
+    ),
+    "lists": _Layout(
+        _fits_lists,
+        functools.partial(_read_named, find=_named_lists),
+        "images/, masks/ and SPLIT.txt, idx_*/SPLIT.txt, 50_50/SPLIT.txt or ImageSets/*/SPLIT.txt",
+    ),
+    "folder": _Layout(
+        lambda root: _pair(root) is not None, functools.partial(_read_named, find=lambda root: {}), "images/ and masks/"
+    ),
+    "yolo": _box_layout("yolo", "images/ and labels/*.txt, with or without folders SPLIT"),
+    "voc": _box_layout("voc", "JPEGImages/ and Annotations/*.xml"),
+    "flat": _Layout(_fits_flat, lambda root: _beside(root, root), "NAME.png and NAME_mask.png in one folder"),
     "points": _Layout(_fits_points, _read_points, "images/ and points.csv"),
 }

@@ -9,20 +9,28 @@
 | `split_folders` | SPLIT/{images,masks}, or images/SPLIT and masks/SPLIT | the folders' names |
 | `sirst_uavb` | images/all, masks, train.txt, val.txt (what the papers test on) | train, test |
 | `basicirstd` | images, masks, img_idx/{train,test,...}_SET.txt | the part before `_SET` |
-| `lists` | images, masks (or IRSTD1k_Img, IRSTD1k_Label), SPLIT.txt there, in idx_N or in 50_50 | the lists' names |
+| `lists` | images, masks, SPLIT.txt there, in idx_N, in 50_50 or in ImageSets/{Segmentation,Main} | the lists' names |
 | `folder` | images, masks | all |
+| `yolo` | images, labels/NAME.txt, or both in {images,labels}/SPLIT or SPLIT/{images,labels} | folders, lists, or all |
+| `voc` | images, Annotations/NAME.xml, ImageSets/{Main,Segmentation}/SPLIT.txt | the lists' names, or all |
+| `flat` | NAME.png and NAME_mask.png (or _gt, _pixels0) in one folder, SPLIT.txt | the lists' names, or all |
 | `points` | images, points.csv (name,x,y; an image without a row has no target) | all |
+
+The folder of images may also be called image, imgs, img, JPEGImages or IRSTD1k_Img, that of masks mask, labels, label,
+gt, groundtruth, SegmentationClass or IRSTD1k_Label, in any case of letters; `open_layout` takes folders of other names.
+Sequences may lie in SPLIT/SEQUENCE/{images,masks}. Lists are read as `irjax.io.lists` says.
 
 SPLIT is train, val, test, trainval or trainvaltest; the lists in a folder such as 50_50 are the splits `train_50_50`
 and so on. An absent list is an absent split. Where there is no validation list, `train` and `val` are carved from the
 train list (from all images where there are no lists) by a seeded draw, and the whole train list is called `trainval`.
 
 Everything that can be checked without decoding images is checked when a layout is opened; sizes, masks and points are
-checked when an example is read. No invalid file is skipped; the error names it.
+checked when an example is read. No invalid file is skipped, unless `skip_bad` says so; the error names it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -33,17 +41,18 @@ from typing import cast
 import numpy as np
 
 from irjax.data import folders
-from irjax.errors import UsageError, UserError, check_folder, reading
+from irjax.errors import UsageError, UserError, check_folder, note, reading
 from irjax.io import images
 from irjax.io.coco import check_points
+from irjax.io.images import AS_STORED, Depth
+from irjax.io.lists import MASK_SUFFIXES, naming_flag, read_each
+from irjax.io.masks import MaskRule, MaskSet
 from irjax.io.names import first_repeated, name_list
 from irjax.ops import regions
 from irjax.ops.keys import purpose_generator
-from irjax.types import Example
+from irjax.types import Example, Labels
 
 LAYOUTS = tuple(folders.LAYOUTS)
-
-_MASK_SUFFIXES = ("", "_pixels0", "_mask", "_gt")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +68,12 @@ class FolderSource:
       masks: the mask file of each example, None for an image without targets; or None where the layout has points.
       points: [K, 2] float32 (x, y) of each example where the layout has points, else None.
       sizes: (height, width) of each example according to its annotation, or None.
+      labels: the boxes and polygons of each example where the layout has them, else None; `points` are theirs.
+      skipped: what was left out of the split, one sentence for each image; empty without `skip_bad`.
+      mask_set: all mask files of the data set, which one rule makes binary; None: those of this source.
+      image_set: all image files of the data set, whose highest value tells the bits; None: those of this source.
+      depth: which stored values of the images are black and white. By default, white of files of 16 bits is that of
+        the smallest of 8, 10, 12, 14 and 16 bits that holds every value of the data set.
     """
 
     root: str
@@ -69,6 +84,11 @@ class FolderSource:
     masks: tuple[str | None, ...] | None = None
     points: tuple[np.ndarray, ...] | None = dataclasses.field(default=None, compare=False)
     sizes: tuple[tuple[int, int], ...] | None = None
+    labels: tuple[Labels, ...] | None = dataclasses.field(default=None, compare=False)
+    skipped: tuple[str, ...] = ()
+    mask_set: MaskSet | None = dataclasses.field(default=None, compare=False)
+    image_set: tuple[str, ...] | None = dataclasses.field(default=None, compare=False)
+    depth: Depth = AS_STORED
 
     def __len__(self) -> int:
         return len(self.names)
@@ -80,31 +100,50 @@ class FolderSource:
           IndexError: if the index is outside the source.
           UserError: if a file cannot be read, the mask and the image differ in size, or a point is outside the image.
         """
-        image = images.read_image(self.images[index])
-        if self.masks is None:
-            points, mask = self._annotated_points(index, image.shape), None
-        else:
-            mask = self._mask(index, image.shape)
-            points = regions.points_from_mask(mask)
+        with naming_flag():
+            image = images.read_image(self.images[index], self.applied_depth)
+            if self.masks is None:
+                points, mask = self._annotated_points(index, image.shape), None
+            else:
+                mask = self._mask(index, image.shape)
+                points = regions.points_from_mask(mask)
         return Example(name=self.names[index], image=image, points=points, mask=mask)
 
     @functools.cached_property
     def dtype(self) -> np.dtype:
         """The type that holds every image without loss: uint16 if the header of any file says 16 bits."""
-        deep = any(images.image_depth(path) == 16 for path in self.images)
-        return np.dtype(np.uint16 if deep else np.uint8)
+        scaled = self.depth.range or self.depth.stretch
+        return np.dtype(np.uint16 if scaled or _deep(self.images) else np.uint8)
 
-    def mask_rule(self, index: int) -> str | None:
-        """Returns how the mask of example `index` was binarised (see `images.read_mask`); None without a mask file."""
+    @functools.cached_property
+    def applied_depth(self) -> Depth:
+        """`depth`, or what the data set's highest value tells; reads every image of a data set of 16 bits."""
+        every = self.images if self.image_set is None else self.image_set
+        if self.depth != AS_STORED or not _deep(every):
+            return self.depth
+        highest = 0
+        for path in every:
+            with contextlib.suppress(UserError):  # whoever needs this file is told
+                values = images.to_gray(images.decode(images.read_bytes(path), path))
+                highest = max(highest, int(values.max()) if values.dtype == np.uint16 else 0)
+        bits = images.least_bits(highest)
+        return self.depth if bits == 16 else Depth(bits=bits)
+
+    def mask_rule(self, index: int) -> MaskRule | None:
+        """Returns how the mask of example `index` was binarised; None without a mask file."""
         path = self.masks[index] if self.masks is not None else None
-        return images.read_mask(path)[1] if path else None
+        return self._set.read(path)[1] if path else None
+
+    @functools.cached_property
+    def _set(self) -> MaskSet:
+        return self.mask_set or MaskSet(tuple(path for path in self.masks or () if path))
 
     def _mask(self, index: int, shape: tuple[int, int]) -> np.ndarray:
         assert self.masks is not None
         path = self.masks[index]
         if path is None:
             return np.zeros(shape, np.bool_)
-        mask, _ = images.read_mask(path)
+        mask, _ = self._set.read(path)
         _check_size(path, mask.shape, self.images[index], shape)
         return mask
 
@@ -124,25 +163,39 @@ def detect_layout(root: str | os.PathLike) -> str:
       UserError: if no layout fits, or both masks/ and points.csv do; the message says what was looked for.
     """
     root = check_folder(root)
-    fitting = [layout for layout in LAYOUTS if folders.fits(root, layout)]
-    if not fitting:
+    first = next((layout for layout in LAYOUTS if folders.fits(root, layout)), None)
+    if first is None:
         marks = "; ".join(f"{layout.marks} ({name})" for name, layout in folders.LAYOUTS.items())
-        raise UserError(f"{root} is in no known layout. Looked for {marks}")
-    if fitting[0] == "folder" and "points" in fitting:
+        raise UserError(f"{root} is in no known layout; {folders.FLAGS}. Looked for {marks}")
+    if first == "folder" and folders.fits(root, "points"):
         raise UserError(f"{root} has both masks/ and points.csv: say layout='folder' or layout='points'")
-    return fitting[0]
+    return first
 
 
 def list_splits(
-    root: str | os.PathLike, layout: str = "auto", *, seed: int = 0, fraction: float = 0.2
+    root: str | os.PathLike,
+    layout: str = "auto",
+    *,
+    seed: int = 0,
+    fraction: float = 0.2,
+    images: str | os.PathLike | None = None,
+    masks: str | os.PathLike | None = None,
 ) -> tuple[str, ...]:
     """Returns the names of the splits that `open_layout` accepts for a folder, including carved ones."""
-    root, layout = _resolve(root, layout)
-    return tuple(_parts(root, layout, seed, fraction))
+    return tuple(_parts(*_resolve(root, layout, images, masks), seed, fraction))
 
 
 def open_layout(
-    root: str | os.PathLike, split: str, layout: str = "auto", *, seed: int = 0, fraction: float = 0.2
+    root: str | os.PathLike,
+    split: str,
+    layout: str = "auto",
+    *,
+    seed: int = 0,
+    fraction: float = 0.2,
+    images: str | os.PathLike | None = None,
+    masks: str | os.PathLike | None = None,
+    skip_bad: bool = False,
+    depth: Depth = AS_STORED,
 ) -> FolderSource:
     """Opens one split of a published folder.
 
@@ -152,6 +205,11 @@ def open_layout(
       layout: one of `LAYOUTS`, or "auto" to detect it.
       seed: seed of the draw that carves a validation split where none is published.
       fraction: fraction of the train list that the carved validation split takes.
+      images: folder of the images, in `root` or a path of its own, in place of a layout; goes with `masks`.
+      masks: folder of the masks; may be that of the images, if masks are called NAME_mask, NAME_gt or NAME_pixels0.
+      skip_bad: read every example, and leave out those without an image or a mask, that cannot be read, or whose mask
+        or annotation does not fit the image. Their number is noted, and `FolderSource.skipped` says what is wrong.
+      depth: which stored values of the images are black and white (see `FolderSource`).
 
     Returns:
       The examples of the split, in the order of its list.
@@ -162,8 +220,8 @@ def open_layout(
         file, or several, or is listed twice; if lists of one family (train, val, test) share names; if annotations are
         malformed.
     """
-    root, layout = _resolve(root, layout)
-    parts = _parts(root, layout, seed, fraction)
+    root, layout, pair = _resolve(root, layout, images, masks)
+    parts = _parts(root, layout, pair, seed, fraction)
     wanted = folders.role(split)
     wanted = wanted if wanted in parts else split
     if wanted not in parts:
@@ -171,20 +229,68 @@ def open_layout(
     part = parts[wanted]
     if not part.names:
         raise UserError(f"{root} ({layout}): split {split!r} is empty")
-    _check_names(part, f"{root} ({layout}), split {split!r}")
-    _check_family(parts, wanted, root)
+    where = f"{root} ({layout}), split {split!r}"
+    every = sorted({str(path) for one in parts.values() for path in (one.masks or {}).values()})
+    pictures = tuple(sorted({str(path) for one in parts.values() for path in one.images.values()}))
     source = functools.partial(
-        FolderSource,
-        root=str(root),
+        _source,
+        root=root,
         layout=layout,
         split=wanted,
+        mask_set=MaskSet(tuple(every)),
+        image_set=pictures,
+        depth=depth,
+    )
+    if not skip_bad:
+        _check_names(part, where)
+        _check_family(parts, wanted, root)
+        return source(part)
+
+    def read(name: str) -> str:
+        one = dataclasses.replace(part, names=(name,))
+        _check_names(one, where)
+        source(one)[0]
+        return name
+
+    _check_family(parts, wanted, root)
+    good, skipped = read_each(part.names, read, skip_bad=True)
+    if skipped:
+        note(f"{len(skipped)} of {len(part.names)} images are left out: {name_list(skipped)}", where)
+    if not good:
+        raise UserError(f"{where}: none of its images can be used")
+    _check_names(part := dataclasses.replace(part, names=tuple(good)), where)
+    return dataclasses.replace(source(part), skipped=tuple(skipped))
+
+
+def _deep(files: Iterable[str]) -> bool:
+    return any(images.image_depth(path) == 16 for path in files)
+
+
+def _source(
+    part: folders.Part,
+    root: pathlib.Path,
+    layout: str,
+    split: str,
+    mask_set: MaskSet,
+    image_set: tuple[str, ...],
+    depth: Depth,
+) -> FolderSource:
+    source = functools.partial(
+        FolderSource,
+        image_set=image_set,
+        depth=depth,
+        root=str(root),
+        layout=layout,
+        split=split,
         names=part.names,
         images=tuple(str(part.images[name]) for name in part.names),
     )
-    if part.points is None:
-        return source(masks=mask_files(part))
-    points, sizes = zip(*(part.points[name] for name in part.names), strict=True)
-    return source(points=points, sizes=None if None in sizes else sizes)
+    with naming_flag():
+        if part.points is None:
+            return source(masks=mask_files(part), mask_set=mask_set)
+        points, sizes = zip(*(part.points[name] for name in part.names), strict=True)
+        labels = None if part.labels is None else tuple(part.labels[name].labels for name in part.names)
+    return source(points=points, sizes=None if None in sizes else sizes, labels=labels)
 
 
 def carve_validation(
@@ -239,11 +345,37 @@ def draw_splits(names: Iterable[str], shares: Sequence[float], seed: int = 0) ->
     return tuple(tuple(ordered[np.sort(part)].tolist()) for part in np.split(drawn, ends[:-1]))
 
 
-def _resolve(root: str | os.PathLike, layout: str) -> tuple[pathlib.Path, str]:
+def published_parts(
+    root: str | os.PathLike,
+    layout: str = "auto",
+    images: str | os.PathLike | None = None,
+    masks: str | os.PathLike | None = None,
+) -> tuple[str, dict[str, folders.Part]]:
+    """Returns the layout of a folder and its published splits; arguments and errors are those of `open_layout`."""
+    root, layout, pair = _resolve(root, layout, images, masks)
+    return layout, folders.read(root, layout) if pair is None else folders.read_pair(root, *pair)
+
+
+def _resolve(
+    root: str | os.PathLike,
+    layout: str,
+    image_folder: str | os.PathLike | None,
+    mask_folder: str | os.PathLike | None,
+) -> tuple[pathlib.Path, str, tuple[pathlib.Path, pathlib.Path] | None]:
+    """Returns the root, the layout, and the two folders if they were said."""
     root = check_folder(root)
     if layout not in ("auto", *LAYOUTS):
         raise UsageError(f"unknown layout {layout!r}; known: auto, {', '.join(LAYOUTS)}")
-    return root, detect_layout(root) if layout == "auto" else layout
+    if image_folder is None and mask_folder is None:
+        return root, detect_layout(root) if layout == "auto" else layout, None
+    if image_folder is None or mask_folder is None:
+        raise UsageError("the folders of images and masks (--images, --masks) are given together")
+    if layout not in ("auto", "folder"):
+        raise UsageError(f"the folders of images and masks (--images, --masks) take the place of layout {layout!r}")
+    pair = tuple(
+        folder if (folder := root / path).is_dir() else pathlib.Path(path) for path in (image_folder, mask_folder)
+    )
+    return root, "folder", (pair[0], pair[1])
 
 
 def mask_files(part: folders.Part) -> tuple[str | None, ...]:
@@ -255,20 +387,24 @@ def mask_files(part: folders.Part) -> tuple[str | None, ...]:
     masks = cast("Mapping[str, pathlib.Path]", part.masks)
     paths: list[str | None] = []
     for name in part.names:
-        candidates = [masks[name + suffix] for suffix in _MASK_SUFFIXES if name + suffix in masks]
+        stated = part.stated.get(name)
+        known = [name + suffix for suffix in MASK_SUFFIXES] if stated is None else [stated]
+        candidates = [masks[mask] for mask in known if mask in masks]
         if len(candidates) > 1:
             raise UserError(f"two masks for {part.images[name]}: {candidates[0]} and {candidates[1]}")
         # SIRST-v2 stores images without targets in a separate folder; only those may lack a mask.
         if not candidates and name not in part.unmasked:
-            looked = ", ".join(f"{name}{suffix}.*" for suffix in _MASK_SUFFIXES)
+            looked = ", ".join(f"{name}{suffix}.*" for suffix in MASK_SUFFIXES)
             raise UserError(f"no mask for {part.images[name]}: looked for {looked} in {part.masks_in}")
         paths.append(str(candidates[0]) if candidates else None)
     return tuple(paths)
 
 
-def _parts(root: pathlib.Path, layout: str, seed: int, fraction: float) -> dict[str, folders.Part]:
+def _parts(
+    root: pathlib.Path, layout: str, pair: tuple[pathlib.Path, pathlib.Path] | None, seed: int, fraction: float
+) -> dict[str, folders.Part]:
     """Returns the splits of a folder by name, including carved ones."""
-    parts = folders.read(root, layout)
+    parts = folders.read(root, layout) if pair is None else folders.read_pair(root, *pair)
     if layout == "sirst_v2":  # published with validation lists
         return parts
     for family in sorted({split.partition("_")[2] for split in parts}):
@@ -296,7 +432,10 @@ def _check_names(part: folders.Part, where: str) -> None:
     if (twice := first_repeated(names)) is not None:
         raise UserError(f"{where}: {twice} is listed twice")
     if missing := [name for name in names if name not in part.images]:
-        raise UserError(f"{where}: {len(missing)} listed names have no image file: {name_list(missing)}")
+        problems = [part.problems[name] for name in missing if name in part.problems]
+        lines = f" ({problems[0]})" if problems else ""
+        with naming_flag():
+            raise UserError(f"{where}: {len(missing)} listed names have no image file: {name_list(missing)}{lines}")
 
 
 def _check_family(parts: Mapping[str, folders.Part], split: str, root: pathlib.Path) -> None:

@@ -19,7 +19,8 @@ import numpy as np
 from irjax.data import layouts
 from irjax.data.resized import ResizedSource
 from irjax.errors import FileError, UserError, check_folder
-from irjax.io import images
+from irjax.io import images, masks
+from irjax.io.images import AS_STORED, Depth
 from irjax.io.names import first_repeated
 from irjax.types import Example, Source
 
@@ -55,7 +56,7 @@ class TfdsSource:
             name=name,
             image=images.decode_image(record["image"], where),
             points=np.asarray(record["points"], np.float32).reshape(-1, 2),
-            mask=images.decode_mask_file(record["mask"], where)[0],
+            mask=masks.decode_mask(record["mask"], where)[0],
         )
 
     @functools.cached_property
@@ -197,6 +198,10 @@ def open_source(
     seed: int = 0,
     fraction: float = 0.2,
     shares: Sequence[float] = (50, 30, 20),
+    images: str | os.PathLike | None = None,
+    masks: str | os.PathLike | None = None,
+    skip_bad: bool = False,
+    depth: Depth = AS_STORED,
 ) -> Source:
     """Opens one split of a folder in a published layout or of a prepared TFDS data set.
 
@@ -212,19 +217,38 @@ def open_source(
         "draw_val" and "draw_test".
       fraction: fraction of the train list that the carved validation split takes.
       shares: relative sizes of "draw_train", "draw_val" and "draw_test", in any unit.
+      images: folder of the images, in place of a layout; goes with `masks` (see `layouts.open_layout`).
+      masks: folder of the masks.
+      skip_bad: leave out the images of a folder that cannot be used (see `layouts.open_layout`).
+      depth: which stored values of the images of a folder are black and white (see `layouts.FolderSource`).
 
     Raises:
       MissingFileError: if the folder does not exist.
       UserError: if the layout or split is unknown, or the annotations are malformed (see `layouts.open_layout`).
     """
     root = check_folder(root)
-    prepared = _prepared(root) if layout in ("auto", "tfds") else []
+    said = images is not None or masks is not None
+    prepared = _prepared(root) if layout in ("auto", "tfds") and not said else []
     if layout == "tfds" and not prepared:
         raise UserError(f"{root} is no prepared TFDS data set: no dataset_info.json in it or its version folders")
     if not prepared:
+
+        def opened(name: str) -> layouts.FolderSource:
+            return layouts.open_layout(
+                root,
+                name,
+                layout,
+                seed=seed,
+                fraction=fraction,
+                images=images,
+                masks=masks,
+                skip_bad=skip_bad,
+                depth=depth,
+            )
+
         if split not in DRAWN:
-            return layouts.open_layout(root, split, layout, seed=seed, fraction=fraction)
-        published = [layouts.open_layout(root, name, layout) for name in layouts.list_splits(root, layout)]
+            return opened(split)
+        published = [opened(name) for name in layouts.list_splits(root, layout, images=images, masks=masks)]
         files = [os.path.relpath(file, root) for part in published for file in part.images]
         return _drawn(published, files, split, shares, seed)
     if len(prepared) > 1:

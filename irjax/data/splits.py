@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from irjax.data.clutter import SceneConfig
+from irjax.data.layouts import FolderSource
 from irjax.data.pipeline import read_ahead
 from irjax.data.resized import ResizedSource
 from irjax.data.sources import Concatenation, MemorySource, check_disjoint, concatenate, open_source, split_hash
 from irjax.data.synthetic import SyntheticSource
 from irjax.errors import UserError
+from irjax.io.images import AS_STORED, Depth
 from irjax.ops.windows import check_slide
 from irjax.types import Example, Source
 
@@ -31,6 +33,13 @@ class DataConfig:
       root: folders of data sets, in a published layout or prepared by `irjax datasets build`; without any, synthetic
         scenes are used.
       layout: layout of the folders; `auto` detects it.
+      images: folder of the images in each of `root`, in place of a layout; goes with `masks`.
+      masks: folder of the masks in each of `root`.
+      skip_bad: leave out images that cannot be read, or have no annotation that fits, with a note that names them.
+      bits: white of files of 16 bits is 2^bits - 1; by default, of 8, 10, 12, 14 and 16 the smallest that holds every
+        value of the folder.
+      range: stored values that are black and white.
+      stretch: black and white of each image by itself: `percentile` or `minmax` (`irjax.io.images.Depth`).
       train: split to train on, one for all folders or one for each.
       val: split to choose the checkpoint on, one for all folders or one for each. A name in both splits is refused.
       draw: relative sizes of the splits `draw_train`, `draw_val` and `draw_test`, which are drawn from all images of a
@@ -53,6 +62,12 @@ class DataConfig:
 
     root: tuple[str, ...] = ()
     layout: str = "auto"
+    images: str = ""
+    masks: str = ""
+    skip_bad: bool = False
+    bits: int = 0
+    range: tuple[float, ...] = ()
+    stretch: Literal["", "percentile", "minmax"] = ""
     train: tuple[str, ...] = ("train",)
     val: tuple[str, ...] = ("val",)
     draw: tuple[float, float, float] = (50, 30, 20)
@@ -74,6 +89,7 @@ class DataConfig:
         if self.resize < 0:
             raise UserError(f"data.resize must not be negative, got {self.resize}")
         check_slide(self.slide, self.enlarge, "data.")
+        Depth(self.bits, self.range, self.stretch)  # checks them
         for name in ("train", "val"):
             count = len(getattr(self, name))
             if self.root and count not in (1, len(self.root)):
@@ -86,11 +102,22 @@ class DataConfig:
             return SyntheticSource(self.scenes, _SYNTHETIC_SEEDS[split], number)
         names = getattr(self, split)
         names = names * len(self.root) if len(names) == 1 else names
-        parts = [
-            open_source(root, name, self.layout, seed=self.split_seed, shares=self.draw)
-            for root, name in zip(self.root, names, strict=True)
-        ]
+        parts = [self.open_folder(root, name) for root, name in zip(self.root, names, strict=True)]
         return concatenate([ResizedSource(part, self.resize) for part in parts] if self.resize else parts)
+
+    def open_folder(self, root: str, split: str) -> Source:
+        """Opens a split of one folder, as `root`, `layout`, `draw` and the other fields say."""
+        return open_source(
+            root,
+            split,
+            self.layout,
+            seed=self.split_seed,
+            shares=self.draw,
+            images=self.images or None,
+            masks=self.masks or None,
+            skip_bad=self.skip_bad,
+            depth=Depth(self.bits, self.range, self.stretch),
+        )
 
 
 def open_splits(config: DataConfig, *, validate: bool = True) -> tuple[Source, Source | None, dict[str, Any]]:
@@ -102,8 +129,16 @@ def open_splits(config: DataConfig, *, validate: bool = True) -> tuple[Source, S
     sources = {name: config.open(name) for name in ("train", "val")[: 1 + validate]}
     if validate:
         check_disjoint(sources["train"], sources["val"])
-    about = {name: {"examples": len(source), "sha256_of_names": split_hash(source)} for name, source in sources.items()}
+    about = {name: _about(source) for name, source in sources.items()}
     return sources["train"], sources.get("val"), about
+
+
+def _about(source: Source) -> dict[str, Any]:
+    about: dict[str, Any] = {"examples": len(source), "sha256_of_names": split_hash(source)}
+    depths = [part.applied_depth for part in _parts(source) if isinstance(part, FolderSource)]
+    if any(depth != AS_STORED for depth in depths):
+        about["depth"] = [depth.describe() for depth in depths]
+    return about
 
 
 def in_memory(source: Source, with_masks: bool) -> MemorySource:

@@ -161,17 +161,20 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
         return {split: self._generate_examples(split, source) for split, source in found.items()}
 
     def _generate_examples(self, split: str, source: Source) -> Iterator[tuple[str, dict]]:
-        gray = []
+        gray, rules = [], ""
         for index, name in enumerate(source.names):
             example = source[index]
             if example.image.dtype == np.uint16 and self.info.features["image"].np_dtype == np.uint8:
                 raise UserError(f"{self.name}, {name}: 16 bits; irjax.datasets.build allows for that")
-            mask_file = source.masks[index] if isinstance(source, layouts.FolderSource) and source.masks else None
-            if mask_file and images.has_gray(mask_file):
+            rule = source.mask_rule(index) if isinstance(source, layouts.FolderSource) else None
+            if rule is not None and rule.gray:
                 gray.append(name)
+                rules = rule.name
             boxes, areas = _regions_at(example)
             assert example.mask is not None  # checked by `_regions_at`
-            image_file = source.images[index] if isinstance(source, layouts.FolderSource) else None
+            # A file may be stored as it is where its values are those of the example.
+            plain = isinstance(source, layouts.FolderSource) and source.applied_depth == images.AS_STORED
+            image_file = source.images[index] if plain else None
             yield (
                 name,
                 {
@@ -185,9 +188,7 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
             )
         if gray:
             some = ", ".join(gray[:3]) + (" ..." if len(gray) > 3 else "")
-            text = (
-                f"{self.name}, {split}: {len(gray)} of {len(source)} masks are not binary; target from 128 on: {some}"
-            )
+            text = f"{self.name}, {split}: {len(gray)} of {len(source)} masks are not binary; target is {rules}: {some}"
             warnings.warn(text, stacklevel=2)
         self.info.metadata.setdefault("gray_masks", {})[split] = len(gray)
 

@@ -13,7 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from irjax.detector.inference import decode_heatmaps, network_inputs, predict, run_network, to_image
+from irjax.detector.inference import (
+    cell_of,
+    decode_heatmaps,
+    network_inputs,
+    overlap_in,
+    predict,
+    run_network,
+    to_image,
+)
 from irjax.errors import UserError
 from irjax.io.arrays import Images, as_gray_images, unit_range
 from irjax.methods import registry
@@ -21,8 +29,10 @@ from irjax.methods.detector_config import DetectorConfig
 from irjax.ops.letterbox import letterbox_affine, letterbox_host
 from irjax.ops.patches import expand_mask
 from irjax.ops.regions import find_regions
-from irjax.ops.windows import cut_windows, overlap_of, restore_map, window_origins
+from irjax.ops.windows import cut_windows, join_windows, overlap_of, restore_map, window_origins
 from irjax.types import Array, Detections
+
+_CELLS = 64  # sides of joined heatmaps are padded to multiples of it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -75,7 +85,7 @@ class Detector:
             variables: Mapping[str, Any], canvases: Array, scale: Array, offset: Array, threshold: Array
         ) -> Detections | Array:
             output, is_mask = run_network(self.config, variables, canvases)
-            if is_mask:
+            if is_mask or self.config.slide:
                 return output
             found = decode_heatmaps(self.config, output, threshold)
             return to_image(self.config, found, scale[:, None], offset[:, None])
@@ -110,6 +120,9 @@ class Detector:
         if isinstance(first, Detections):
             return jax.tree.map(lambda *leaves: np.concatenate(leaves), *chunks)
         canvases = itertools.chain.from_iterable(cast(Iterator[np.ndarray], chunks))
+        if self._cell > 1:
+            found = [self._decode_windows(canvases, array.shape, tau) for array in arrays]
+            return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
         # Interpolation and averaging of windows can leave [0, 1] by a rounding error.
         maps = [np.clip(self._join(canvases, array.shape), 0.0, 1.0) for array in arrays]
         return _decode_maps(maps, float(tau), self.config.max_detections)
@@ -177,7 +190,7 @@ class Detector:
         """Yields the canvases [S, S] in [0, 1] of an image, each with the scale and offset of its letterbox."""
         size, enlarge = self.config.size, self.config.enlarge
         if self.config.slide:
-            for window in cut_windows(image, size, overlap_of(size)):
+            for window in cut_windows(image, size, overlap_in(self.config), self._cell):
                 yield unit_range(window), np.ones(2), np.zeros(2)
             return
         height, width = image.shape
@@ -192,6 +205,23 @@ class Detector:
         canvases = np.pad(canvases, ((0, missing), (0, 0), (0, 0)))
         scale, offset = (np.pad(part, ((0, missing), (0, 0)), constant_values=1) for part in (scale, offset))
         return self._run(self.variables, canvases, scale, offset, threshold)
+
+    @functools.cached_property
+    def _cell(self) -> int:
+        return cell_of(self.config)
+
+    def _decode_windows(
+        self, heatmaps: Iterator[np.ndarray], size: tuple[int, int], threshold: np.float32
+    ) -> Detections:
+        """Consumes the heatmaps of one image's windows and decodes the joined one; on the host, [1, N, ...]."""
+        cell, side, overlap = self._cell, self.config.size, overlap_in(self.config)
+        number = len(window_origins(*size, side, overlap, cell))
+        height, width = (-(-length // cell) for length in size)
+        whole = join_windows(np.stack(list(itertools.islice(heatmaps, number))), height, width, overlap // cell)
+        # Few sizes are compiled: the decoder is, for each.
+        padded = np.pad(whole, ((0, -height % _CELLS), (0, -width % _CELLS)), constant_values=-np.inf)
+        found = decode_heatmaps(self.config, padded[None], threshold)
+        return jax.tree.map(np.asarray, found)
 
     def _join(self, canvases: Iterator[np.ndarray], size: tuple[int, int]) -> np.ndarray:
         """Consumes the canvases [S, S] of one image and returns its map [H, W]."""

@@ -6,23 +6,32 @@ import collections
 import dataclasses
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
 
-from irjax.errors import MissingFileError, UsageError, UserError, reading, writing
-from irjax.io.files import write_text
-from irjax.io.images import IMAGE_SUFFIXES, image_files, read_image
+from irjax.errors import MissingFileError, UsageError, UserError, note, reading
+from irjax.io.files import whole_folder, write_text
+from irjax.io.images import (
+    AS_STORED,
+    IMAGE_SUFFIXES,
+    Depth,
+    Frame,
+    check_depth,
+    frame_count,
+    image_files,
+    read_image,
+)
 from irjax.io.maps import write_map
-from irjax.io.names import safe_name
+from irjax.io.names import file_of, flat, image_names, posix
 from irjax.io.predictions import write_predictions
 from irjax.metrics import PointPredictions, from_detections
 from irjax.reports.overlays import draw_overlay
 from irjax.reports.tables import csv_table
 
 _CHUNK = 16  # images in memory at a time
+_ENTRIES = ("predictions.json", "predictions.csv", "masks", "overlays")  # what may be written
 
 Detect = Callable[[list[np.ndarray]], Any]
 
@@ -46,11 +55,11 @@ class Outcome:
     masks: tuple[pathlib.Path, ...] = ()
 
 
-def find_images(paths: Sequence[str | os.PathLike], *, recursive: bool = False) -> dict[str, pathlib.Path]:
+def find_images(paths: Sequence[str | os.PathLike], *, recursive: bool = False) -> dict[str, pathlib.Path | Frame]:
     """Finds the image files among files and folders and gives each a unique name.
 
-    A name is the file's name; files of one name in different folders are distinguished by as many of their parent
-    folders as necessary.
+    A name is the file's path below the folder that was given, or the name of a file that was given itself. Where two
+    would be equal, all names have as many parent folders as distinguish them.
 
     Args:
       paths: files, with any extension, and folders, of which every image file is taken.
@@ -65,25 +74,41 @@ def find_images(paths: Sequence[str | os.PathLike], *, recursive: bool = False) 
     """
     if not paths:
         raise UsageError("no image file or folder was given")
-    files: dict[str, pathlib.Path] = {}  # absolute path -> path; a file given twice counts once
+    # absolute path, with the page's number -> file; a file given twice counts once
+    files: dict[str, pathlib.Path | Frame] = {}
+    names: dict[str, str] = {}
     for path in map(pathlib.Path, paths):
         with reading(path):  # fails if a name is too long
             there = path.exists()
         if not there:
             raise MissingFileError(f"there is no file or folder {path}")
         found = _images_in(path, recursive) if path.is_dir() else [path]
-        files |= {os.path.abspath(file): file for file in found}
-    return dict(zip(_names(list(files)), files.values(), strict=True))
+        for file in found:
+            name, place = posix(file.relative_to(path) if path.is_dir() else file.name), os.path.abspath(file)
+            pages = frame_count(file)
+            for page in range(pages):
+                ending = f"_{page + 1:04d}{file.suffix}" if pages > 1 else file.suffix
+                key = place.removesuffix(file.suffix) + ending
+                names.setdefault(key, name.removesuffix(file.suffix) + ending)
+                files.setdefault(key, Frame(str(file), page) if pages > 1 else file)
+    chosen = list(names.values()) if len({*names.values()}) == len(names) else _names(list(files))
+    return dict(zip(chosen, files.values(), strict=True))
 
 
 def _images_in(folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:
     with reading(folder):
         entries = list(folder.iterdir())
-        found = image_files(folder.rglob("*") if recursive else entries)
+        there = [path for path in (folder.rglob("*") if recursive else entries) if path.is_file()]
+        found = image_files(there)
     if not found:
         below = sorted(entry.name for entry in entries if entry.is_dir())
         hint = f"; there are folders below it: {', '.join(below[:5])}" if below and not recursive else ""
         raise UserError(f"no image file in {folder}: looked for {', '.join(IMAGE_SUFFIXES)}{hint}")
+    others = collections.Counter(path.suffix.lower() or "without ending" for path in {*there} - {*found}
+                                 if not path.name.startswith("."))  # fmt: skip
+    if others:
+        listed = ", ".join(f"{number} {ending}" for ending, number in others.most_common(5))
+        note(f"files that are no images of a known kind are left out: {listed}", folder)
     return found
 
 
@@ -107,10 +132,12 @@ def predict_files(
     *,
     overlays: int = 0,
     threshold: float = 0.5,
+    depth: Depth = AS_STORED,
 ) -> Outcome:
-    """Detects targets in image files and writes predictions.json, predictions.csv and pictures.
+    """Detects targets in image files and writes predictions.json, predictions.csv and pictures; all of them or none.
 
-    A file that cannot be read does not stop the others: it is omitted from the output and returned as a failure.
+    What an earlier call wrote into the folder is replaced (`irjax.io.files.whole_folder`). A file that cannot be read
+    does not stop the others: it is omitted from the output and returned as a failure.
 
     Args:
       detect: maps a list of images [H, W], uint8 or uint16 and of any sizes, to `irjax.types.Detections` in their
@@ -118,37 +145,57 @@ def predict_files(
       files: {name: image file}.
       out_dir: a folder, created if absent. It receives predictions.json (COCO keypoints, see `irjax.io.predictions`),
         predictions.csv (name,x,y,score: a line for each detection), overlays/NUMBER_NAME.png and, for a method that
-        predicts masks, masks/NAME.png: 255 times the probability, 8-bit (`write_map`).
+        predicts masks, masks/NAME.png: 255 times the probability, 8-bit (`write_map`), named by `irjax.io.names`.
       overlays: number of pictures to draw, of the first images with detections.
       threshold: threshold of target pixels in the masks; a file's level / 255 is above it exactly where the probability
         is.
+      depth: which stored values of the images are black and white.
 
     Returns:
       The predictions, the failures and the written files.
 
     Raises:
       FileError: if the folder cannot be written; this is checked before any image is read.
+      UserError: if it holds other files in the way, which is checked as early, or no image can be read.
     """
     folder = pathlib.Path(out_dir)
-    _check_writable(folder)
+    with whole_folder(folder, "irjax predict", entries=_ENTRIES, alone=True) as unfinished:
+        outcome = _predict(detect, files, unfinished, overlays, threshold, depth)
+    moved = lambda paths: tuple(folder / path.relative_to(unfinished) for path in paths)  # noqa: E731
+    return dataclasses.replace(outcome, files=moved(outcome.files), masks=moved(outcome.masks))
+
+
+def _predict(
+    detect: Detect,
+    files: Mapping[str, str | os.PathLike],
+    folder: pathlib.Path,
+    overlays: int,
+    threshold: float,
+    depth: Depth,
+) -> Outcome:
+    """Writes all results into a new folder."""
+    name_of_file = dict(zip(files, image_names(list(files)), strict=True))
     predictions: dict[str, PointPredictions] = {}
     sizes: dict[str, tuple[int, int]] = {}
     failures: dict[str, str] = {}
     pictures: list[pathlib.Path] = []
     masks: list[pathlib.Path] = []
-    for chunk in _read(files, failures):
+    for chunk in _read(files, failures, depth):
         detections = detect(list(chunk.values()))
         found = from_detections(detections)
         for number, ((name, image), prediction) in enumerate(zip(chunk.items(), found, strict=True)):
             predictions[name], sizes[name] = prediction, image.shape
-            stem = safe_name(pathlib.PurePath(name).with_suffix(""))
             if detections.masks is not None:
-                masks.append(folder / "masks" / f"{stem}.png")
+                masks.append(folder / "masks" / f"{file_of(name_of_file[name])}.png")
                 write_map(masks[-1], detections.masks[number], threshold)
             if len(prediction) and len(pictures) < overlays:
-                path = folder / "overlays" / f"{len(pictures) + 1:04d}_{stem}.png"
+                path = folder / "overlays" / f"{len(pictures) + 1:04d}_{flat(name_of_file[name])}.png"
                 draw_overlay(path, image, prediction, title=name)
                 pictures.append(path)
+    if failures and not predictions:
+        first = next(iter(failures.values()))
+        count = len(failures)
+        raise UserError(f"{count} of {count} images could not be read, nothing is written; the first: {first}")
     rows = [
         [name, *map(float, (*point, score))]
         for name, prediction in predictions.items()
@@ -160,14 +207,19 @@ def predict_files(
     return Outcome(predictions, sizes, failures, (*written, *pictures), tuple(masks))
 
 
-def _read(files: Mapping[str, str | os.PathLike], failures: dict[str, str]) -> Iterator[dict[str, np.ndarray]]:
+def _read(
+    files: Mapping[str, str | os.PathLike], failures: dict[str, str], depth: Depth
+) -> Iterator[dict[str, np.ndarray]]:
     """Yields {name: image} in chunks; adds files that cannot be read to `failures`."""
     from tqdm import tqdm
 
     chunk: dict[str, np.ndarray] = {}
+    highest = -1
     for name, path in tqdm(files.items(), disable=None, unit="image", leave=False):
         try:
-            chunk[name] = read_image(path)
+            chunk[name] = read_image(path, depth)
+            if chunk[name].dtype == np.uint16:
+                highest = max(highest, int(chunk[name].max()))
         except UserError as error:
             failures[name] = str(error)
         if len(chunk) == _CHUNK:
@@ -175,10 +227,5 @@ def _read(files: Mapping[str, str | os.PathLike], failures: dict[str, str]) -> I
             chunk = {}
     if chunk:
         yield chunk
-
-
-def _check_writable(folder: pathlib.Path) -> None:
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+    if highest >= 0 and depth == AS_STORED:
+        check_depth(highest, "16-bit images")

@@ -45,13 +45,29 @@ def run_network(config: DetectorConfig, variables: Mapping[str, Any], canvases: 
 _WINDOWS = 8  # windows of one image in one run of the network
 
 
-def _run_windows(config: DetectorConfig, variables: Mapping[str, Any], images: Array) -> Array:
-    """Returns target probabilities [B, H, W] of images [B, H, W], computed in sliding windows."""
+def cell_of(config: DetectorConfig) -> int:
+    """Returns the pixels per cell of the network's map, along each axis: 1 for a segmentation network."""
+    return getattr(config.module(), "stride", 1)
+
+
+def overlap_in(config: DetectorConfig) -> int:
+    """Returns the least overlap of the windows in pixels, a multiple of the cell."""
+    return overlap_of(config.size) // cell_of(config) * cell_of(config)
+
+
+def _run_windows(config: DetectorConfig, variables: Mapping[str, Any], images: Array) -> tuple[Array, bool]:
+    """Returns what `run_network` does for canvases, of whole images [B, H, W] and computed in sliding windows.
+
+    Returns:
+      [B, ceil(H / s), ceil(W / s)], and whether these are target probabilities.
+    """
     height, width = images.shape[-2:]
-    windows = cut_windows(images, config.size, overlap_of(config.size))
+    cell, overlap = cell_of(config), overlap_in(config)
+    windows = cut_windows(images, config.size, overlap, cell)
     flat = windows.reshape(-1, *windows.shape[-2:])
     maps = jax.lax.map(lambda w: run_network(config, variables, w[None])[0][0], flat, batch_size=_WINDOWS)
-    return join_windows(maps.reshape(windows.shape), height, width, overlap_of(config.size))
+    maps = maps.reshape(*windows.shape[:-2], *maps.shape[-2:])
+    return join_windows(maps, -(-height // cell), -(-width // cell), overlap // cell), cell == 1
 
 
 def decode_heatmaps(config: DetectorConfig, heatmaps: Array, threshold: Array | float) -> Detections:
@@ -62,7 +78,7 @@ def decode_heatmaps(config: DetectorConfig, heatmaps: Array, threshold: Array | 
     return decode_heatmap(
         heatmaps,
         threshold=threshold,
-        max_detections=config.max_detections,
+        max_detections=min(config.max_detections, heatmaps.shape[-2] * heatmaps.shape[-1]),
         stride=config.module().stride,
         relative_threshold=config.relative_threshold,
     )
@@ -105,7 +121,7 @@ def predict(
         raise UserError(f"images must be at least one, of at least {MIN_SIDE}x{MIN_SIDE} pixels, got {images.shape}")
     threshold = config.threshold if threshold is None else threshold
     if config.slide:
-        output, is_mask = _run_windows(config, variables, images), True
+        output, is_mask = _run_windows(config, variables, images)
     else:
         output, is_mask = run_network(config, variables, letterbox(images, config.size, config.enlarge))
     if is_mask:
@@ -113,6 +129,8 @@ def predict(
         maps = jnp.clip(maps, 0.0, 1.0)  # interpolation and averaging can leave [0, 1] by a rounding error
         return decode_mask(maps, threshold=threshold, max_detections=min(config.max_detections, height * width))
     found = decode_heatmaps(config, output, threshold)
+    if config.slide:
+        return found
     scale, offset = letterbox_affine(height, width, config.size, config.enlarge)
     return to_image(config, found, jnp.asarray(scale, jnp.float32), jnp.asarray(offset, jnp.float32))
 

@@ -8,11 +8,13 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from irjax import convert
 from irjax.detector import weights
 from irjax.detector.detector import Detector
 from irjax.detector.weights import check_variables
 from irjax.errors import MissingFileError, UserError, reading
 from irjax.methods.detector_config import CONFIG_FILE, DetectorConfig
+from irjax.methods.registry import find_method
 
 
 def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
@@ -20,17 +22,18 @@ def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
 
     Args:
       name_or_path: the name of shipped weights (`irjax.detector.weights.names`), a run directory (its best
-        checkpoint), a ``.safetensors`` file written by irjax, or a published PyTorch checkpoint (``.pth``, ``.pt``),
-        SPIRE's unless ``method`` says otherwise: 512 pixels, 3 channels, ImageNet normalisation, threshold 0.35.
-      **overrides: fields of `DetectorConfig` to change, such as ``threshold=0.5`` or ``size=640``.
+        checkpoint), a ``.safetensors`` file written by irjax, or a published PyTorch checkpoint
+        (`irjax.convert.ENDINGS`), which gets the settings of the published program. Its method is told by its keys.
+      **overrides: fields of `DetectorConfig` to change, such as ``threshold=0.5`` or ``size=640``; ``method`` is the
+        one whose weights are wanted.
 
     Returns:
       The detector.
 
     Raises:
       MissingFileError: if a path does not exist or a directory is not a run directory.
-      UserError: if a name is unknown (the known ones are listed), an override is not a field of `DetectorConfig`, or
-        the weights are not those of the configured network.
+      UserError: if a name is unknown (the known ones are listed), an override is not a field of `DetectorConfig`, the
+        weights are not those of the configured network, or a checkpoint cannot be converted.
     """
     fields = [field.name for field in dataclasses.fields(DetectorConfig)]
     unknown = sorted(set(overrides) - set(fields))
@@ -41,14 +44,15 @@ def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
         config, variables = _load_run(path)
     elif path.suffix == ".safetensors":
         variables, config, _ = weights.load_weights(path)
-    elif path.suffix in (".pth", ".pt"):
-        from irjax import convert
-
-        method = overrides.get("method", DetectorConfig.method)
-        variables = convert.from_torch(method, path)
+    elif path.suffix.lower() in convert.ENDINGS:
+        method, variables = convert.read_checkpoint(path, overrides.get("method"))
         config = DetectorConfig(method=method, **convert.published_settings(method, variables))
     else:
-        raise UserError(f"{path} is neither a run directory nor a .safetensors, .pth or .pt file")
+        endings = ", ".join(convert.ENDINGS)
+        raise UserError(f"{path} is neither a run directory nor a .safetensors file or PyTorch checkpoint ({endings})")
+    method = overrides.get("method", config.method)
+    if find_method(method).network is not find_method(config.method).network:
+        raise UserError(f"{path} has weights of {config.method}, not of {method}")
     config = dataclasses.replace(config, **overrides)
     check_variables(config, variables, os.fspath(path))
     return Detector(config, variables)

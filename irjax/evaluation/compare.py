@@ -15,7 +15,7 @@ import irjax
 from irjax.errors import UsageError
 from irjax.evaluation.evaluate import Options, make_scorer
 from irjax.evaluation.result import LEVEL, image_row
-from irjax.evaluation.scoring import PredictionSet, open_predictions, score_all
+from irjax.evaluation.scoring import PredictionSet, holds_maps, open_predictions, score_all
 from irjax.evaluation.truths import Truths, open_truths
 from irjax.io.files import whole_folder, write_json, write_text
 from irjax.metrics import Comparison, Evaluation, Protocol, compare
@@ -65,7 +65,12 @@ def compare_files(
         raise UsageError(f"two prediction sets are compared, got {len(predictions)}")
     if len(options.protocols) > 1:
         raise UsageError(f"a comparison is under one protocol, got {len(options.protocols)}")
-    sets = [open_predictions(p, key=key, logits=logits and os.path.isdir(p)) for p in predictions]
+    sets = []
+    for path in predictions:  # what is said of maps holds for maps, where the other set is of points
+        maps = holds_maps(path)
+        names = options.names if maps or os.fspath(path).lower().endswith(".json") else None
+        scale = options.scale if maps else None
+        sets.append(open_predictions(path, key=key if maps else None, logits=logits and maps, scale=scale, names=names))
     titles = [found.title for found in sets]
     if titles[0] == titles[1]:
         titles = [os.fspath(path) for path in predictions]
@@ -98,7 +103,7 @@ def compare_files(
 
 
 def _write(folder: pathlib.Path, report: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
-    with whole_folder(folder) as temporary:
+    with whole_folder(folder, "irjax compare") as temporary:
         lines = [[name, *found.values()] for name, found in report["metrics"].items()]
         header = ["metric", "A", "B", "difference", "low", "high", "A_higher"]
         write_text(temporary / "comparison.csv", tables.csv_table(header, lines))
@@ -107,7 +112,8 @@ def _write(folder: pathlib.Path, report: dict[str, Any], rows: Sequence[dict[str
 
 
 def _score(found: PredictionSet, truths: Truths, protocols: Sequence[str | Protocol], options: Options) -> Evaluation:
-    settings = dataclasses.replace(options, protocols=protocols, out_dir=None, html=None)
+    rule = options.threshold_rule if found.is_maps else None
+    settings = dataclasses.replace(options, protocols=protocols, threshold_rule=rule, out_dir=None, html=None)
     scores = score_all(make_scorer(found, truths, settings), processes=options.processes)
     return next(iter(scores.evaluations.values()))
 

@@ -105,7 +105,8 @@ def evaluate_points(
     """
     threshold = detector.config.threshold
     found, sizes = detect_source(lambda images: detector(images, threshold=min(_FLOOR, threshold)), source)
-    write_predictions(folder / "predictions.json", found, sizes)
+    with whole_folder(folder, "irjax train") as unfinished:
+        write_predictions(unfinished / "predictions.json", found, sizes)
     return report_points(
         found, source, threshold=threshold, out_dir=folder, title=title, sizes=sizes, overlays=overlays
     )
@@ -142,7 +143,7 @@ def evaluate_masks(
     found: dict[str, PointPredictions] = {}
     sizes: dict[str, tuple[int, int]] = {}
     files: dict[str, str] = {}
-    with whole_folder(folder) as unfinished:
+    with whole_folder(folder, "irjax train") as unfinished:
         maps = unfinished / "maps"
         maps.mkdir()
         for name, size, prediction, probabilities in _detect(detector, source):

@@ -23,17 +23,21 @@ from irjax.evaluation.scoring import (
     PairReader,
     PredictionSet,
     Scorer,
+    canvas_reference,
     check_protocols,
+    deviations_of,
     open_predictions,
     pair,
     reference_protocol,
     score_all,
+    stored_side,
 )
 from irjax.evaluation.truths import Truths, as_truths, open_truths
 from irjax.io.files import write_text
 from irjax.io.maps import MapFiles
 from irjax.metrics import Protocol
 from irjax.metrics.inputs import PointPredictions
+from irjax.metrics.protocols import as_stored
 from irjax.reports import tables
 from irjax.reports.html import page
 from irjax.types import Source
@@ -48,7 +52,13 @@ class Options:
       threshold: replaces the protocols' threshold on maps (p > threshold) and drops points with a lower score; None
         keeps the protocols' threshold and all points.
       thresholds: thresholds of the curves, in increasing order.
-      resize: whether maps of another size are resized to the size of the truth.
+      threshold_rule: "adaptive:K" replaces the threshold on maps by mean + K standard deviations of each map, as
+        classical programs set it; None for none.
+      scale: how raw responses become values in [0, 1]: "max", "minmax" or "255" (`irjax.io.maps.SCALES`).
+      names: file with the names of the maps of one array, one a line; or the COCO file with the images of the ids in a
+        list of results.
+      resize: whether maps of another size are resized to the size of the truth; their aspect must be the same.
+      crop: "corner" or "centre", where the image lies in maps that a program padded; the padding is removed.
       canvas: "pad" or "resize", for protocols that do not score at native size; None keeps the protocol's setting.
       canvas_size: side of that canvas in pixels; None keeps the protocol's setting.
       allow_missing: whether unpaired names are accepted: predictions without an image are ignored, and all targets of
@@ -64,8 +74,12 @@ class Options:
 
     protocols: Sequence[str | Protocol] = ()
     threshold: float | None = None
+    threshold_rule: str | None = None
+    scale: str | None = None
+    names: str | os.PathLike | None = None
     thresholds: Sequence[float] = THRESHOLDS
     resize: bool = False
+    crop: str | None = None
     canvas: str | None = None
     canvas_size: int | None = None
     allow_missing: bool = False
@@ -82,6 +96,10 @@ class Options:
             raise UsageError(f"overlays must not be negative, got {self.overlays}")
         if self.seed < 0:
             raise UsageError(f"the seed must not be negative, got {self.seed}")
+        if self.crop not in (None, "corner", "centre"):
+            raise UsageError(f"crop must be corner or centre, got {self.crop!r}")
+        if deviations_of(self.threshold_rule) is not None and self.threshold is not None:
+            raise UsageError("a threshold and a threshold rule exclude each other")
 
 
 def evaluate_files(
@@ -98,7 +116,7 @@ def evaluate_files(
     """Scores a folder of maps or a file of points, prints a table with a column per protocol, and writes the report.
 
     Args:
-      predictions: a folder of maps (`irjax.io.maps`) or a COCO-keypoint file (`irjax.io.predictions`).
+      predictions: a folder of maps or one array of them (`irjax.io.maps`), or points (`irjax.io.predictions`).
       truth: a folder of masks, a data set in a published layout, a prepared data set, or an open source.
       split: name of the split; None for the whole data set.
       layout: layout of the data set's folder (`irjax.data.open_source`).
@@ -114,7 +132,8 @@ def evaluate_files(
       MissingFileError: if there is no such file or folder.
       UserError: if something cannot be read or scored; the message names it. Nothing is written in that case.
     """
-    found = open_predictions(predictions, key=key, logits=logits)
+    options = options or Options()
+    found = open_predictions(predictions, key=key, logits=logits, scale=options.scale, names=options.names)
     if isinstance(truth, str | os.PathLike):
         truths = open_truths(truth, split, layout)
         about = {"truth": truth, "split": split}
@@ -123,7 +142,7 @@ def evaluate_files(
             as_truths(truth),
             {"truth": getattr(truth, "root", None), "split": getattr(truth, "split", None)},
         )
-    return _report(found, truths, options or Options(), printer, {"predictions": found.path, **about})
+    return _report(found, truths, options, printer, {"predictions": found.path, **about})
 
 
 def evaluate_point_file(
@@ -213,9 +232,10 @@ def report_maps(
     if not maps:
         raise UserError(f"{title}: there are no maps")
     folder = pathlib.Path(next(iter(maps.values()))).parent
-    items = MapFiles(str(folder), tuple(map(str, maps.values())), images=tuple(maps))
+    settings = Options(**options)
+    items = MapFiles(str(folder), tuple(map(str, maps.values())), images=tuple(maps), scale=settings.scale)
     found = PredictionSet(title, items, path=folder)
-    return _flat(_report(found, as_truths(source), Options(**options), printer, {}))
+    return _flat(_report(found, as_truths(source), settings, printer, {}))
 
 
 def make_scorer(found: PredictionSet, truths: Truths, options: Options) -> Scorer:
@@ -229,12 +249,24 @@ def make_scorer(found: PredictionSet, truths: Truths, options: Options) -> Score
     specs = check_protocols(
         options.protocols, maps=found.is_maps, masks=masks, canvas=options.canvas, canvas_size=options.canvas_size
     )
+    deviations = deviations_of(options.threshold_rule)
+    if deviations is not None and not found.is_maps:
+        raise UserError(f"{found.where}: a threshold rule is for maps, and these are points")
+    if deviations is not None and isinstance(found.items, MapFiles) and found.items.logits:
+        raise UsageError("a threshold rule is for responses, not for logits")
+    # Padded maps are not what a program has on its canvas, to which it resizes whole images.
+    side = stored_side(found, truths, pairs, specs) if options.crop is None else None
+    if side is not None:
+        specs = tuple(as_stored(spec, side) or spec for spec in specs)
     reference = reference_protocol(specs, maps=found.is_maps, masks=masks)
+    if side is not None and not options.resize:
+        reference = canvas_reference(side)
     levels = set(options.thresholds) if options.out_dir is not None or options.html is not None else set()
-    if levels and found.is_maps:  # so that the curves contain the threshold in use
+    if levels and found.is_maps and deviations is None:  # so that the curves contain the threshold in use
         levels.add(reference.threshold if options.threshold is None else options.threshold)
-    reader = PairReader(found, truths, pairs, resize=options.resize)
-    return Scorer(reader, specs, reference, options.threshold, tuple(sorted(levels)))
+    reader = PairReader(found, truths, pairs, resize=options.resize, crop=options.crop)
+    stored = None if side is None else PairReader(found, truths, pairs, stored=side)
+    return Scorer(reader, specs, reference, options.threshold, tuple(sorted(levels)), deviations, stored)
 
 
 def _report(
@@ -275,6 +307,7 @@ def _content(result: ScoredSet, about: Mapping[str, Any]) -> dict[str, Any]:
             "canvas": spec.canvas,
             "canvas_size": spec.canvas_size,
             "threshold": result.threshold_of(spec),
+            "criterion": result.criterion(spec),
             "metrics": evaluation.metrics(),
             "intervals": result.intervals[name],
             "flaws": spec.flaws,
@@ -291,6 +324,9 @@ def _content(result: ScoredSet, about: Mapping[str, Any]) -> dict[str, Any]:
                       "seed": result.seed},
         "map_rule": scores.map_rule,
         "resized": {name: {"height": size[0], "width": size[1]} for name, size in scores.resized.items()},
+        "cropped": {name: {"height": size[0], "width": size[1]} for name, size in scores.cropped.items()},
+        "clipped": list(scores.clipped),
+        "notes": list(scorer.predictions.notes),
         "images_without_prediction": list(scorer.reader.pairs.missing),
         "unknown_predictions": list(scorer.reader.pairs.unknown),
         "curves": result.curves(),

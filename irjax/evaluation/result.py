@@ -13,8 +13,10 @@ import numpy as np
 import irjax
 from irjax.evaluation.scoring import Scorer, Scores
 from irjax.io.files import whole_folder, write_json, write_text
+from irjax.io.maps import ROUNDING
 from irjax.io.names import name_list, safe_name
 from irjax.metrics import Protocol
+from irjax.metrics.clutter import summary
 from irjax.metrics.curves import Sweep
 from irjax.metrics.evaluation import Evaluation
 from irjax.reports import tables
@@ -49,13 +51,17 @@ class ScoredSet:
         return self.scorer.predictions.is_maps
 
     def threshold_of(self, spec: Protocol) -> float | None:
-        """Returns the threshold in effect under a protocol; None if all points count."""
+        """Returns the threshold in effect under a protocol; None if all points count, or each map has its own."""
+        if self.scorer.deviations is not None:
+            return None
         if self.scorer.threshold is not None:
             return self.scorer.threshold
         return spec.threshold if self.is_maps else None
 
     def criterion(self, spec: Protocol) -> str:
         """Describes which pixels or points count as predicted."""
+        if self.scorer.deviations is not None:
+            return f"p > mean + {self.scorer.deviations:g} standard deviations of each map"
         level = self.threshold_of(spec)
         if level is None:
             return "all detections"
@@ -75,7 +81,7 @@ class ScoredSet:
 
     def _rule(self, spec: Protocol) -> str:
         parts = [spec.summary, f"matching {spec.rule}"] if "Pd" in spec.metrics else [spec.summary]
-        if self.scorer.threshold is not None:
+        if self.scorer.threshold is not None or self.scorer.deviations is not None:
             parts.append(self.criterion(spec))
         if spec.canvas != "native":
             how = "padded" if spec.canvas == "pad" else "resized"
@@ -99,6 +105,25 @@ class ScoredSet:
             lines.append(f"truth masks{of}: {rule}")
         if scores.map_rule is not None:
             lines.append(f"maps: {scores.map_rule}")
+        lines += [f"predictions: {note}" for note in self.scorer.predictions.notes]
+        if scores.clipped:
+            lines.append(
+                f"{len(scores.clipped)} maps with values outside of [0, 1] by at most {ROUNDING:g} were clipped: "
+                f"{name_list(scores.clipped)}"
+            )
+        if scores.at_canvas and self.scorer.stored is not None:
+            side = self.scorer.stored.stored
+            lines.append(
+                f"{scores.at_canvas} maps of {side}x{side}, the canvas of {', '.join(self._at_canvas())}, were taken "
+                "as they are, and the truth was resized to them by nearest neighbour"
+            )
+        if scores.cropped:
+            sizes = sorted({f"{height}x{width}" for height, width in scores.cropped.values()})
+            where = "top left corner" if self.scorer.reader.crop == "corner" else "centre"
+            lines.append(
+                f"{len(scores.cropped)} maps of another size ({name_list(sizes, 3)}) were cropped to the image in "
+                f"their {where}"
+            )
         if scores.resized:
             sizes = sorted({f"{height}x{width}" for height, width in scores.resized.values()})
             lines.append(
@@ -115,6 +140,11 @@ class ScoredSet:
             listed = name_list(scores.outside)
             lines.append(f"{len(scores.outside)} images with points outside of them (x and y swapped?): {listed}")
         return lines
+
+    def _at_canvas(self) -> list[str]:
+        """Returns the names of the protocols that were given maps at the size of a canvas."""
+        specs = [evaluation.protocol for evaluation in self.scores.evaluations.values()]
+        return [spec.name for spec in specs if self.scorer.reader_of(spec) is self.scorer.stored]
 
     def _mask_rules(self) -> dict[str, list[str]]:
         """Returns {counts of masks by reading rule, as text: names of the protocols with these counts}."""
@@ -137,12 +167,29 @@ class ScoredSet:
                 f"  curves ({self.scores.reference.protocol.name}): AP {curve.average_precision:.4f}, "
                 f"best F1 of {len(grid)} thresholds {best.f1:.4f} at {best.threshold:g}{pixel}"
             )
+        for figure, name in (("scr_gain", "signal-to-clutter-ratio gain"), ("bsf", "background suppression factor")):
+            if (found := self.clutter().get(figure)) is not None:
+                rest = [f"{found[kind]} {kind}" for kind in ("infinite", "undefined") if found[kind]]
+                lines.append(
+                    f"  {name}: median of {found['targets']} targets {found['median']:.4g}, mean of the finite "
+                    f"{found['mean']:.4g}{', ' * bool(rest)}{', '.join(rest)}"
+                )
         return lines
 
     @property
     def auc(self) -> float:
         """Area under the ROC curve of pixels; nan for points and without curves."""
         return float("nan") if self.scores.histogram is None else self.scores.histogram.auc()
+
+    def clutter(self) -> dict[str, dict[str, float | int]]:
+        """Summaries (`irjax.metrics.clutter.summary`) of "scr_gain" and "bsf"; empty where they were not computed."""
+        rows = self.scores.clutter
+        if rows is None:
+            return {}
+        return {
+            figure: {"targets": len(rows), **summary([getattr(row, figure) for _, row in rows])}
+            for figure in ("scr_gain", "bsf")
+        }
 
     def curves(self) -> dict[str, Any]:
         """Returns the threshold curves for the JSON report; only the protocol's name if none were made."""
@@ -154,6 +201,7 @@ class ScoredSet:
             "average_precision": grid.average_precision,
             "pixel_auc": self.auc,
             "best": dataclasses.asdict(grid.best()),
+            **self.clutter(),
             "sweep": [dataclasses.asdict(grid.at(index)) for index in range(len(grid))],
         }
 
@@ -248,9 +296,10 @@ def write_report(folder: pathlib.Path, result: ScoredSet, report: dict[str, Any]
       overlays: how many of the worst images are drawn.
 
     Raises:
-      OSError: if a file cannot be written.
+      FileError: if a file cannot be written.
+      UserError: if the folder holds files in the way that no earlier evaluation wrote.
     """
-    with whole_folder(folder) as temporary:
+    with whole_folder(folder, "irjax evaluate") as temporary:
         _write_tables(temporary, result)
         _plot(temporary, result)
         drawn = _draw(temporary, result, overlays)
@@ -270,6 +319,11 @@ def _write_tables(folder: pathlib.Path, result: ScoredSet) -> None:
 
     rows = [image_row(scores.reference, index) for index in result.order]
     write_text(folder / "per_image.csv", tables.csv_table(list(rows[0]), [list(row.values()) for row in rows]))
+
+    if scores.clutter is not None:
+        lines = [[name, *dataclasses.astuple(row)] for name, row in scores.clutter]
+        header = ["name", "x", "y", "scr_in", "scr_out", "scr_gain", "bsf"]
+        write_text(folder / "clutter.csv", tables.csv_table(header, lines))
 
     points = [curve.at(index) for index in range(len(curve))]
     header = ["threshold", "TP", "FP", "FN", "precision", "recall", "f1", "fa"]

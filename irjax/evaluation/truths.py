@@ -6,6 +6,7 @@ Files are read only when needed: maps are scored against mask files without deco
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 
 from irjax.errors import UserError, check_folder, reading
-from irjax.io.images import binarise, image_files, read_image, read_mask
+from irjax.io.images import image_files, read_image
 from irjax.io.maps import header_size
+from irjax.io.masks import MaskSet, read_levels
 from irjax.io.names import first_repeated
 from irjax.metrics.inputs import PointTruth
 
@@ -69,7 +71,7 @@ class MaskFiles:
         path = self.masks[index]
         if path is None:
             return np.zeros(read_image(self._image_file(index)).shape, bool)
-        mask = _read_levels(path)
+        mask = self._mask(path)
         if self.images is None:
             return mask
         size = header_size(self.images[index])
@@ -78,6 +80,16 @@ class MaskFiles:
                 f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels, its image {self.images[index]} {size[1]}x{size[0]}"
             )
         return mask
+
+    def _mask(self, path: str) -> np.ndarray:
+        """Reads a mask file as bool, or as uint8 where its targets depend on a threshold, which is each protocol's."""
+        levels = read_levels(path)
+        rule = self._set.rule_of(path, levels)
+        return levels if rule.gray and levels.dtype == np.uint8 else rule.apply(levels)
+
+    @functools.cached_property
+    def _set(self) -> MaskSet:
+        return MaskSet(tuple(path for path in self.masks if path))
 
     def size(self, index: int) -> tuple[int, int]:
         """See `Truths`."""
@@ -126,13 +138,24 @@ def as_truths(source: Source) -> Truths:
     return SourceTruths(source)
 
 
-def open_truths(root: str | os.PathLike, split: str | None = None, layout: str = "auto") -> Truths:
+def open_truths(
+    root: str | os.PathLike,
+    split: str | None = None,
+    layout: str = "auto",
+    *,
+    images: str | os.PathLike | None = None,
+    masks: str | os.PathLike | None = None,
+    skip_bad: bool = False,
+) -> Truths:
     """Opens a folder of masks, a data set in a published layout, or a prepared data set.
 
     Args:
       root: the folder. A folder that directly contains image files is a folder of masks.
       split: name of the split; None for the whole data set. A folder of masks has no splits.
       layout: layout of the data set (`irjax.data.open_source`).
+      images: folder of the images of a data set, in place of a layout; goes with `masks`.
+      masks: folder of its masks.
+      skip_bad: leave out images of a data set that cannot be used (see `irjax.data.open_source`).
 
     Raises:
       MissingFileError: if there is no such folder.
@@ -142,16 +165,17 @@ def open_truths(root: str | os.PathLike, split: str | None = None, layout: str =
     root = check_folder(root)
     with reading(root):
         files = image_files(root.iterdir())
-    if files and layout == "auto" and not (root / "images").is_dir():
+    from irjax.data import folders, open_source
+
+    plain = layout == "auto" and images is None and masks is None
+    if files and plain and not (root / "images").is_dir() and not folders.fits(root, "flat"):
         if split not in (None, "all"):
             raise UserError(f"{root} is a folder of masks, which has no split {split!r}")
         names = [path.stem for path in files]
         if (twice := first_repeated(names)) is not None:
             raise UserError(f"{root}: several masks are called {twice}")
         return MaskFiles(tuple(names), tuple(map(str, files)))
-    from irjax.data import open_source
-
-    return as_truths(open_source(root, split or "all", layout))
+    return as_truths(open_source(root, split or "all", layout, images=images, masks=masks, skip_bad=skip_bad))
 
 
 def split_images(root: str | os.PathLike, split: str) -> Sequence[str]:
@@ -169,20 +193,3 @@ def split_images(root: str | os.PathLike, split: str) -> Sequence[str]:
     if images is None:
         raise UserError(f"{root} is no folder with image files")
     return images
-
-
-def _read_levels(path: str) -> np.ndarray:
-    """Reads a mask file as bool, or as uint8 if it is 8-bit gray with levels other than 0 and 255."""
-    from PIL import Image
-
-    values = None
-    if not path.lower().endswith((".tif", ".tiff")):
-        try:
-            with Image.open(path) as image:
-                values = np.asarray(image) if image.mode == "L" else None
-        except Exception:  # Pillow raises exceptions of many types for a damaged file
-            pass  # read_mask reports what is wrong with it
-    if values is None:
-        return read_mask(path)[0]
-    mask, rule = binarise(values)
-    return values if rule == "threshold_128" and ((values > 0) != (values == 255)).any() else mask

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from irjax.data.augment import AugmentConfig
-from irjax.data.sources import DRAWN, open_source
+from irjax.data.sources import DRAWN
 from irjax.data.splits import DataConfig
 from irjax.detector.loading import load
 from irjax.io.files import write_text
@@ -79,5 +79,5 @@ def _leave_lists(data: DataConfig, run: pathlib.Path) -> None:
         alike = [one for one in data.root if pathlib.Path(one).name == root.name]
         label = root.name if len(alike) == 1 else f"{number}-{root.name}"
         for split in DRAWN if {*data.train, *data.val} & {*DRAWN} else ():
-            names = open_source(root, split, data.layout, seed=data.split_seed, shares=data.draw).names
+            names = data.open_folder(str(root), split).names
             write_text(run / "splits" / f"{label}-{split}.txt", "\n".join(names) + "\n")

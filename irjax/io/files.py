@@ -1,4 +1,8 @@
-"""Atomic writing of files and folders: everything is written under a temporary name and then renamed."""
+"""Atomic writing of files and folders: everything is written under a temporary name and then renamed.
+
+A folder of results has the file `WRITTEN` beside them, the list of what each command wrote there. The next run of a
+command replaces the files of its list and refuses those of nobody's: they are the user's.
+"""
 
 from __future__ import annotations
 
@@ -8,35 +12,74 @@ import math
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from irjax.errors import FileError, reading, writing
+from irjax.errors import FileError, UsageError, UserError, reading, writing
+
+WRITTEN = ".irjax-written.json"  # {command: files of its last run}, in a folder of results
+_UNFINISHED = ".irjax-unfinished-"  # begins the names of temporary folders
+_OF_THE_SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini")  # files that looking into a folder leaves there
+# Endings by which a name is taken for that of a file.
+_FILE_ENDINGS = frozenset(
+    ".png .svg .pdf .jpg .jpeg .gif .bmp .webp .tif .tiff .csv .tsv .json .txt .xml .html .md .npy .npz .mat .mp4 .zip "
+    ".safetensors .pth .pt".split()
+)
+
+
+def output_folder(out: str | os.PathLike) -> pathlib.Path:
+    """Returns the folder that `--out` names, for a command that writes folders only; see `output_file`."""
+    return _place(out, ())[0]
+
+
+def output_file(out: str | os.PathLike, name: str, endings: Sequence[str]) -> pathlib.Path:
+    """Returns the file that `--out` names: `out` if it has one of the endings, else `name` in the folder `out`.
+
+    Raises:
+      UsageError: if `out` has another ending. A name that ends in "/", or of a folder that exists, is a folder's.
+    """
+    path, is_file = _place(out, endings)
+    return path if is_file else path / name
+
+
+def _place(out: str | os.PathLike, endings: Sequence[str]) -> tuple[pathlib.Path, bool]:
+    """Returns the path of `--out` and whether it is a file's."""
+    path = pathlib.Path(out)
+    ending = path.suffix.lower()
+    with writing(path):
+        is_folder = os.fspath(out).endswith(("/", os.sep)) or path.is_dir()
+    if is_folder or not ending:
+        return path, False
+    if ending in endings:
+        return path, True
+    # Where a file can be meant, every ending but a number (lr0.05) is one.
+    if endings and ending[1:].isalnum() and not ending[1].isdigit():
+        raise UsageError(f"a file must end in {', '.join(endings)}, got {os.fspath(out)}; a folder's name can end in /")
+    if ending in _FILE_ENDINGS:
+        raise UsageError(f"a folder is written, and {os.fspath(out)} looks like a file; a folder's name can end in /")
+    return path, False
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Yields a temporary path in the same folder, which is renamed to `path` when the block ends without an error.
+    """Yields a temporary path, whose file is renamed to `path` when the block ends without an error.
 
-    Missing parent folders are created. The temporary name keeps the extension, from which writers infer the format.
+    It lies in a temporary folder beside `path` and has the same name, since writers infer the format from the ending.
+    Missing parent folders are created.
 
     Raises:
-      FileError: for an error of the operating system, also within the block; the message names `path`.
+      FileError: for an error of the operating system, also within the block, and if the block writes no file of that
+        name; the message names `path`.
     """
     path = pathlib.Path(path)
-    with writing(path), contextlib.ExitStack() as afterwards:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = pathlib.Path(name)
-        afterwards.callback(temporary.unlink, missing_ok=True)
-        yield temporary
-        # mkstemp creates private files; the result gets the default permissions of a new file.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        os.replace(temporary, path)
+        with tempfile.TemporaryDirectory(prefix=".irjax-", dir=path.parent, ignore_cleanup_errors=True) as folder:
+            temporary = pathlib.Path(folder, path.name)
+            yield temporary
+            os.replace(temporary, path)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -82,40 +125,180 @@ def write_json(path: str | os.PathLike, value: Any, *, indent: int | None = 2) -
 
 
 @contextlib.contextmanager
-def whole_folder(folder: str | os.PathLike) -> Iterator[pathlib.Path]:
+def whole_folder(
+    folder: str | os.PathLike, command: str = "", *, entries: Collection[str] = (), alone: bool = False
+) -> Iterator[pathlib.Path]:
     """Yields a temporary folder, whose content is moved into `folder` when the block ends without an error.
 
-    Until then the previous content of `folder` is unchanged. Entries of the same name are then replaced, subfolders as
-    a whole, so that no files of an earlier report remain among the new ones; other entries are not touched.
+    Until then the previous content of `folder` is unchanged. Then what the last run of the same command wrote there is
+    removed, all of it, and the new files take its place. Other files are neither touched nor replaced: where one is in
+    the way, or lies in a subfolder of the results, the folder is refused.
+
+    Args:
+      folder: the folder; it and missing parents are created.
+      command: whose results these are. Without a name nothing is replaced, and no list of files is left in `folder`.
+      entries: names that may be written into `folder`; those in the way are found before the block begins, not after.
+      alone: refuse a folder with results of other commands, which would be about results that are replaced.
 
     Raises:
+      UserError: if the folder is refused; nothing has been changed.
       FileError: for an error of the operating system, also within the block; the message names `folder`.
     """
     folder = pathlib.Path(folder)
     with writing(folder):
+        check_replaceable(folder, command, entries, alone=alone)
         with _new_folder(folder) as temporary:
             yield temporary
+            _replace(folder, temporary, command)
+
+
+def check_replaceable(
+    folder: pathlib.Path, command: str, entries: Collection[str] = (), *, alone: bool = False
+) -> None:
+    """Refuses a folder whose results cannot be replaced; see `whole_folder`.
+
+    Raises:
+      UserError: if files that the command did not write are in the way; the message names one.
+    """
+    written = _read_written(folder)
+    if alone and (others := sorted(written.keys() - {command})):
+        raise UserError(
+            f"{folder} holds what {others[0]} wrote ({written[others[0]][0]}), perhaps about what would be replaced: "
+            "give another folder, or remove it"
+        )
+    own = set(written.get(command, ()))
+    own |= {str(parent) for name in own for parent in pathlib.PurePosixPath(name).parents} - {"."}
+    for entry in sorted(_entries(own) | set(entries)):
+        if strange := [name for name in _files(folder, entry) if name not in own]:
+            more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+            raise UserError(
+                f"{folder} holds {strange[0]}{more}, not of an earlier {command or 'irjax'}: nothing else is replaced "
+                "or mixed with new files; give another folder, or move it away"
+            )
+
+
+def check_unclaimed(path: pathlib.Path, command: str) -> None:
+    """Refuses a file that belongs to the results of another command.
+
+    Raises:
+      UserError: if it does.
+    """
+    for other, names in _read_written(path.parent).items():
+        if other != command and path.name in names:
+            raise UserError(f"{path} is of the results of {other} there, which stay whole: give another --out")
+
+
+def _read_written(folder: pathlib.Path) -> dict[str, list[str]]:
+    """Returns {command: files, relative to `folder`}; names that leave the folder are ignored."""
+    if not os.path.lexists(folder / WRITTEN):
+        return {}
+    found = read_json(folder / WRITTEN)
+    if not (isinstance(found, dict) and all(isinstance(names, list) for names in found.values())):
+        raise FileError(f"{folder / WRITTEN}: not a list of written files")
+    inside = lambda name: isinstance(name, str) and not {"", ".", ".."} & set(name.split("/"))  # noqa: E731
+    kept = {command: [name for name in names if inside(name)] for command, names in found.items()}
+    return {command: names for command, names in kept.items() if names}
+
+
+def _entries(names: Collection[str]) -> set[str]:
+    return {name.partition("/")[0] for name in names}
+
+
+def _files(folder: pathlib.Path, entry: str) -> list[str]:
+    """Returns the files, links and empty subfolders of an entry of a folder, relative to `folder`, sorted."""
+    path = folder / entry
+    if not os.path.lexists(path):
+        return []
+    if path.is_symlink() or not path.is_dir():
+        return [entry]
+    found = []
+    for place, folders, files in os.walk(path):
+        below = [name for name in files if name not in _OF_THE_SYSTEM]
+        below += [""] if not (files or folders) and place != os.fspath(path) else []
+        below += [name for name in folders if os.path.islink(os.path.join(place, name))]
+        found += [pathlib.Path(place, name).relative_to(folder).as_posix() for name in below]
+    return sorted(found)
+
+
+def _replace(folder: pathlib.Path, new: pathlib.Path, command: str) -> None:
+    """Moves everything in `new` into `folder`, in place of what the command wrote there; all or nothing."""
+    entries = sorted(path.name for path in new.iterdir())
+    check_replaceable(folder, command, entries)
+    written = _read_written(folder)
+    before = written.get(command, [])
+    names = [name for entry in entries for name in _files(new, entry)]
+    old = new.with_name("old")
+    old.mkdir()
+    with contextlib.ExitStack() as undo:
+        if command:
+            # All names first: if the process is killed before the end, the next run knows every file as irjax's.
+            undo.callback(_write_written, folder, written, new.parent)
+            _write_written(folder, written | {command: sorted({*before, *names})}, new.parent)
+        away = [entry for entry in sorted(_entries(before) | set(entries)) if os.path.lexists(folder / entry)]
+        moves = [(folder / entry, old / entry) for entry in away]
+        for source, goal in [*moves, *((new / entry, folder / entry) for entry in entries)]:
+            os.replace(source, goal)
+            undo.callback(os.replace, goal, source)
+        if command:
+            _write_written(folder, written | {command: names}, new.parent)
+        undo.pop_all()
+
+
+def _write_written(folder: pathlib.Path, written: dict[str, list[str]], temporary: pathlib.Path) -> None:
+    if written:
+        write_json(temporary / WRITTEN, written)
+        os.replace(temporary / WRITTEN, folder / WRITTEN)
+    else:
+        (folder / WRITTEN).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def _new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a new folder inside a temporary one in `folder`, which is removed at the end."""
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=".report-", dir=folder))
+    _remove_unfinished(folder)
+    temporary = pathlib.Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
+    new = temporary / "new"
     try:
-        try:
-            yield temporary
-        except FileError as error:
-            # The message names the final path, because the temporary folder is removed.
-            raise type(error)(str(error).replace(str(temporary), str(folder))) from error
-        for entry in sorted(temporary.iterdir()):
-            goal = folder / entry.name
-            if goal.is_dir() and not goal.is_symlink():
-                shutil.rmtree(goal)
-            os.replace(entry, goal)
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # not every file system has locks
+                stack.enter_context(_locked(temporary))
+            try:
+                new.mkdir()
+                yield new
+            except FileError as error:
+                # The message names the final path, because the temporary folder is removed.
+                raise type(error)(str(error).replace(str(new), str(folder))) from error
         made = []
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         for path in made:
             with contextlib.suppress(OSError):  # another process has written to it
                 path.rmdir()
+
+
+def _remove_unfinished(folder: pathlib.Path) -> None:
+    """Removes the temporary folders of processes that were killed: nobody holds their lock."""
+    for left in folder.glob(f"{_UNFINISHED}*"):
+        with contextlib.suppress(OSError), _locked(left):
+            shutil.rmtree(left)
+
+
+@contextlib.contextmanager
+def _locked(folder: pathlib.Path) -> Iterator[None]:
+    """Locks a folder; the system gives the lock back when the process ends, however it ends.
+
+    Raises:
+      OSError: if another process or call has it, or there are no locks.
+    """
+    if sys.platform == "win32":
+        raise OSError("no locks of folders")
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)

@@ -4,29 +4,38 @@
 |---|---|---|
 | CSV | points | name,x,y; pixel centres at integers; an image without a row has no targets |
 | COCO | points, boxes, areas, sizes | keypoints (x, y, 2) as in CSV; bbox (x_min, y_min, width, height) |
-| YOLO | boxes | class, centre and sides of the box, each divided by the image's width or height |
+| YOLO | boxes, polygons | class, then centre and sides of the box, or corners, divided by the image's width or height |
 | VOC | boxes, sizes | xmin, ymin, xmax, ymax: first and last pixel of the box, counted from 1 |
+| LabelMe | polygons, rectangles, circles, points | corners at pixel edges; points as they are written |
 
-In formats that hold only boxes, the points are the centres of the boxes.
+In formats that hold only boxes, the points are the centres of the boxes. The point of a polygon is the centroid of its
+pixels (`irjax.ops.polygons.fill_polygons`).
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import os
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from irjax.errors import UsageError, UserError
 from irjax.io import coco
 from irjax.io.files import write_text
+from irjax.io.images import read_bytes, read_image
+from irjax.io.lists import decode_text
+from irjax.io.maps import header_size
 from irjax.io.names import stem
 from irjax.io.predictions import write_coco
 from irjax.ops.boxes import box_centres, checked_boxes
+from irjax.ops.polygons import box_polygon, fill_polygons, polygon_box
 from irjax.types import ImageLabels, Labels
 
 BOX_CONVENTIONS = {"voc": (1, 1, 0, 0), "sirst_v2": (1, 1, 1, 1)}  # added to a box of irjax to get the one in the file
@@ -100,18 +109,23 @@ def write_coco_labels(path: str | os.PathLike, images: Sequence[ImageLabels]) ->
             areas = [w * h for w, h in sides] if image.labels.areas is None else image.labels.areas.tolist()
             for entry, corner, side, area in zip(entries, corners, sides, areas, strict=True):
                 entry.update(bbox=[*corner[:2], *side], area=area, iscrowd=0)
+        for entry, polygons in zip(entries, image.labels.polygons or (), strict=False):
+            if polygons:
+                entry["segmentation"] = [corners.reshape(-1).tolist() for corners in polygons]
         content[file_name(image)] = entries
     write_coco(path, content, {file_name(image): known_size(image) for image in images})
 
 
 def read_coco_labels(path: str | os.PathLike) -> list[ImageLabels]:
-    """Reads a COCO file with keypoints, boxes, or both.
+    """Reads a COCO file with keypoints, boxes, polygons ("segmentation"), or several of them.
 
-    Each keypoint is a target. An annotation with a box and no labelled keypoint is a target at the centre of the box.
-    The boxes of an image are returned only if every target has one; several keypoints of one annotation have none.
+    Each keypoint is a target. An annotation with a box and no labelled keypoint is a target at the centre of the box,
+    one with polygons alone at their centroid. The boxes of an image are returned only if every target has one; several
+    keypoints of one annotation have none.
 
     Returns:
-      Points, boxes (int64 if they are whole numbers) and areas of each image, in the order of the file.
+      Points, boxes (int64 if they are whole numbers), areas and polygons of each image, in the order of the file, with
+      the names of `irjax.io.coco.CocoFile`.
 
     Raises:
       MissingFileError: if there is no such file.
@@ -119,27 +133,85 @@ def read_coco_labels(path: str | os.PathLike) -> list[ImageLabels]:
         the file and the entry.
     """
     content = coco.load_coco(path)
-    targets: dict[str, list[tuple]] = {name: [] for name in content.sizes}
+    targets: dict[str, list[_Target]] = {name: [] for name in content.files}
     for number, entry in enumerate(content.annotations):
         where = f"{content.path}: annotations[{number}]"
         name = content.name_of(number)
-        box = _coco_box(entry, content.sizes[name], where) if entry.get("bbox") else None
-        points = [] if box is not None and not entry.get("keypoints") else coco.coco_keypoints(entry, where)
-        coco.check_points(np.reshape(points, (-1, 2)), content.sizes[name], where)
-        if box is not None and not points:
-            points = box_centres(box).tolist()
-        alone = len(points) == 1
+        size = content.sizes[name]
+        box = _coco_box(entry, size, where) if entry.get("bbox") else None
+        polygons = _coco_polygons(entry, size, where)
+        bare = not entry.get("keypoints") and (box is not None or polygons)
+        points = [] if bare else coco.coco_keypoints(entry, where)
+        coco.check_points(np.reshape(points, (-1, 2)), size, where)
         area = entry.get("area")
-        targets[name] += [(point, box if alone else None, area if alone else None) for point in points]
-    found = []
-    for name, entries in targets.items():
-        centres = np.array([point for point, _, _ in entries], np.float32).reshape(-1, 2)
-        complete = all(box is not None for _, box, _ in entries)
-        boxes = whole_boxes(np.concatenate([_NO_BOXES, *(box for _, box, _ in entries)])) if complete else None
-        counted = complete and all(isinstance(area, int) for _, _, area in entries)
-        areas = np.array([area for _, _, area in entries], np.int64) if counted else None
-        found.append(ImageLabels(name, Labels(centres, boxes, areas), content.sizes[name], content.files[name]))
-    return found
+        if len(points) > 1:  # the box is around all of them
+            targets[name] += [_Target(point) for point in points]
+        elif points:
+            targets[name].append(_Target(points[0], box, polygons, area))
+        elif box is not None:
+            targets[name].append(_Target(box_centres(box)[0], box, polygons, area))
+        elif polygons:
+            targets[name].append(_outlined(polygons, size, area))
+    return [
+        ImageLabels(name, _labels(entries), content.sizes[name], content.files[name])
+        for name, entries in targets.items()
+    ]
+
+
+class _Target(NamedTuple):
+    """One target: its point (x, y), and its box [4], polygons and area where they are known."""
+
+    point: Any
+    box: np.ndarray | None = None
+    polygons: tuple[np.ndarray, ...] = ()
+    area: Any = None
+
+
+def _labels(targets: Sequence[_Target]) -> Labels:
+    """Returns the labels of one image: boxes and areas only if every target has one."""
+    points = np.array([target.point for target in targets], np.float32).reshape(-1, 2)
+    known = [target.box for target in targets if target.box is not None]
+    complete = len(known) == len(targets)
+    boxes = whole_boxes(np.concatenate([_NO_BOXES, *(box.reshape(1, 4) for box in known)])) if complete else None
+    counted = complete and all(isinstance(target.area, int) for target in targets)
+    areas = np.array([target.area for target in targets], np.int64) if counted else None
+    polygons = tuple(target.polygons for target in targets)
+    return Labels(points, boxes, areas, polygons if any(polygons) else None)
+
+
+def _outlined(polygons: tuple[np.ndarray, ...], size: tuple[int, int], area: Any = None) -> _Target:
+    """Returns the target that polygons surround; its point is the centroid of its pixels."""
+    rows, columns = np.nonzero(fill_polygons(polygons, size))
+    return _Target((columns.mean(), rows.mean()), _near_whole(polygon_box(polygons)), polygons, area)
+
+
+def _checked_polygon(corners: Any, size: tuple[int, int], where: str) -> np.ndarray:
+    """Checks that corners [N, 2] are a polygon in an image of `size`, and returns them clipped to it.
+
+    Corners may lie up to a pixel outside, because programs let their users draw to the last pixel and beyond.
+    """
+    corners = np.array(corners, np.float64).reshape(-1, 2)
+    height, width = size
+    if len(corners) < 3 or not np.isfinite(corners).all():
+        raise UserError(f"{where}: a polygon of three corners or more is wanted, with finite numbers")
+    if (corners < -1).any() or (corners > [width + 1, height + 1]).any():
+        raise UserError(f"{where}: the polygon reaches outside the image of {width}x{height} pixels")
+    return np.clip(corners, 0, [width, height])
+
+
+def _coco_polygons(entry: dict, size: tuple[int, int], where: str) -> tuple[np.ndarray, ...]:
+    found = entry.get("segmentation")
+    if not found or not isinstance(found, list):
+        # Run lengths, which COCO has for crowds, are a dict; without a box or point, the entry says nothing else.
+        if isinstance(found, dict) and not entry.get("bbox") and not entry.get("keypoints"):
+            raise UserError(f"{where}: its only outline is run-length encoded, and polygons or a bbox are wanted")
+        return ()
+    try:
+        return tuple(_checked_polygon(corners, size, where) for corners in found)
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: segmentation must be lists of x, y ({error})") from error
 
 
 def _coco_box(entry: dict, size: tuple[int, int], where: str) -> np.ndarray:
@@ -169,38 +241,67 @@ def format_yolo(boxes: np.ndarray, size: tuple[int, int]) -> str:
 
 
 def parse_yolo(text: str, size: tuple[int, int], where: str | os.PathLike) -> np.ndarray:
-    """Parses the boxes of a YOLO file; every class is a target.
+    """Parses the boxes of a YOLO file, and the boxes around its polygons: `parse_yolo_labels` without the polygons.
+
+    Returns:
+      [K, 4] float64.
+    """
+    boxes = parse_yolo_labels(text, size, where).boxes
+    assert boxes is not None  # every line has one
+    return boxes.astype(np.float64)
+
+
+def parse_yolo_labels(text: str, size: tuple[int, int], where: str | os.PathLike) -> Labels:
+    """Parses a YOLO file; every class is a target.
 
     Args:
-      text: content of the file, one `class x y width height` per line, optionally followed by a confidence.
+      text: content of the file. A line is `class x y width height`, optionally followed by a confidence, or, as in
+        segmentation, `class x1 y1 x2 y2 x3 y3 ...` with three corners or more; commas are taken for spaces.
       size: (height, width) of the image.
       where: the file, for errors.
 
     Returns:
-      [K, 4] float64. Edges within 1e-6 px of a whole number are rounded to it, so that boxes of whole pixels are
-      restored exactly.
+      Points, boxes and polygons. Edges within 1e-6 px of a whole number are rounded to it, so that boxes of whole
+      pixels are restored exactly.
 
     Raises:
-      UserError: if a line has another form, or a box is outside the image; the message names the file and the line.
+      UserError: if a line has another form, or a target is outside the image; the message names the file and the line.
     """
+    return _labels(_yolo_targets(text, size, where))
+
+
+def _yolo_targets(text: str, size: tuple[int, int], where: str | os.PathLike) -> list[_Target]:
     height, width = size
-    boxes = []
+    found = []
     for number, line in enumerate(text.splitlines(), 1):
-        fields = line.split()
+        place = f"{os.fspath(where)}, line {number}"
+        fields = line.replace(",", " ").split()
         if not fields:
             continue
         try:
             values = [float(field) for field in fields]
         except ValueError:
             values = []
-        if len(values) not in (5, 6) or not all(map(math.isfinite, values)):
-            raise UserError(f"{os.fspath(where)}, line {number}: class, x, y, width, height are wanted, got {line!r}")
+        if not values or not all(map(math.isfinite, values)) or (len(values) not in (5, 6) and len(values) % 2 == 0):
+            values = []
+        if len(values) < 5:
+            raise UserError(
+                f"{place}: class, x, y, width, height are wanted, or class and the corners of a polygon, got {line!r}"
+            )
+        if len(values) > 6:
+            corners = np.reshape(values[1:], (-1, 2)) * [width, height]
+            found.append(_outlined((_near_whole(_checked_polygon(corners, size, place)),), size))
+            continue
         x, y, w, h = (value * side for value, side in zip(values[1:5], (width, height) * 2, strict=True))
-        box = np.array([[x - w / 2, y - h / 2, x + w / 2, y + h / 2]])
-        boxes.append(checked_boxes(box, size, f"{os.fspath(where)}, line {number}"))
-    found = np.concatenate([_NO_BOXES, *boxes])
-    near = np.rint(found)
-    return np.where(np.abs(found - near) <= 1e-6, near, found)
+        box = _near_whole(checked_boxes(np.array([[x - w / 2, y - h / 2, x + w / 2, y + h / 2]]), size, place))
+        found.append(_Target(box_centres(box)[0], box))
+    return found
+
+
+def _near_whole(values: np.ndarray) -> np.ndarray:
+    """Rounds values within 1e-6 of a whole number to it."""
+    near = np.rint(values)
+    return np.where(np.abs(values - near) <= 1e-6, near, values)
 
 
 # --- VOC --------------------------------------------------------------------------------------------------------------
@@ -230,7 +331,13 @@ def format_voc(image: ImageLabels) -> str:
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def parse_voc(text: str | bytes, name: str, where: str | os.PathLike, convention: str = "voc") -> ImageLabels:
+def parse_voc(
+    text: str | bytes,
+    name: str,
+    where: str | os.PathLike,
+    convention: str = "voc",
+    size: tuple[int, int] | None = None,
+) -> ImageLabels:
     """Parses one VOC XML file; objects of any name are targets.
 
     Args:
@@ -239,20 +346,32 @@ def parse_voc(text: str | bytes, name: str, where: str | os.PathLike, convention
       where: the file, for errors.
       convention: "voc" for the first and last pixel of a box, counted from 1; "sirst_v2" for the boxes of SIRST-v2,
         whose last pixel is one farther.
+      size: (height, width) of the image, for files that state none or 0x0.
 
     Raises:
-      UserError: if the text is not VOC XML, or a box is outside the image; the message names the file.
+      UserError: if the text is not VOC XML, states another size than the image has, or none where `size` is None, or a
+        box is outside the image; the message names the file.
     """
     if convention not in BOX_CONVENTIONS:
         raise UsageError(f"the box convention must be one of {', '.join(BOX_CONVENTIONS)}, got {convention!r}")
     try:
-        root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError) as error:
+        root = ElementTree.fromstring(_xml_text(text))
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         raise UserError(f"{os.fspath(where)}: not an XML file ({error})") from error
     try:
-        size = (int(root.findtext("size/height", "")), int(root.findtext("size/width", "")))
-    except ValueError as error:
-        raise UserError(f"{os.fspath(where)}: the image's size is wanted as <size> with <width>, <height>") from error
+        stated = tuple(int(root.findtext(f"size/{side}", "").strip() or 0) for side in ("height", "width"))
+    except ValueError:
+        stated = (0, 0)
+    if min(stated) > 0 and size is not None and stated != tuple(size):
+        raise UserError(
+            f"{os.fspath(where)} is for {stated[1]}x{stated[0]} pixels, but the image has {size[1]}x{size[0]}"
+        )
+    size = (stated[0], stated[1]) if min(stated) > 0 else size
+    if size is None:
+        raise UserError(
+            f"{os.fspath(where)}: the image's size is wanted as <size> with <width>, <height>, or the folder of "
+            "the images (--images)"
+        )
     rows = []
     for number, entry in enumerate(root.iter("object"), 1):
         try:
@@ -263,6 +382,123 @@ def parse_voc(text: str | bytes, name: str, where: str | os.PathLike, convention
     boxes = whole_boxes(checked_boxes(np.concatenate([_NO_BOXES, *rows]), size, where))
     found = root.findtext("filename") or ""
     return ImageLabels(name, Labels(box_centres(boxes), boxes), size, found if stem(found) != found else None)
+
+
+def _xml_text(text: str | bytes) -> str | bytes:
+    """Decodes XML in the multi-byte encodings (GBK and others) that the parser does not know."""
+    stated = (
+        re.match(rb"""\s*<\?xml[^>]*?encoding=["']([\w.-]+)["'][^>]*\?>""", text) if isinstance(text, bytes) else None
+    )
+    if stated is None or stated[1].lower().startswith((b"utf", b"us-ascii", b"iso-8859")):
+        return text
+    assert isinstance(text, bytes)
+    return text[stated.end() :].decode(stated[1].decode())
+
+
+# --- LabelMe ----------------------------------------------------------------------------------------------------------
+
+
+def parse_labelme(
+    text: str | bytes, name: str, where: str | os.PathLike, size: tuple[int, int] | None = None
+) -> ImageLabels:
+    """Parses one LabelMe JSON file; shapes of any label are targets.
+
+    Polygons, rectangles and circles are outlines in the coordinates of pixel edges, in which LabelMe draws them. A
+    point is taken as it is written. Corners up to a pixel outside the image are moved to its border.
+
+    Args:
+      text: content of the file.
+      name: name of the image.
+      where: the file, for errors.
+      size: (height, width) of the image, for files that state none.
+
+    Raises:
+      UserError: if the text is not LabelMe JSON, a shape is of another type or outside the image, or the file states
+        another size than the image has, or none where `size` is None; the message names the file and the shape.
+    """
+    try:
+        content = json.loads(text)
+        shapes = content["shapes"]
+        stated = (int(content.get("imageHeight") or 0), int(content.get("imageWidth") or 0))
+        file = str(content.get("imagePath") or "").replace("\\", "/").rpartition("/")[2]
+        kinds = [str(shape.get("shape_type") or "polygon") for shape in shapes]
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{os.fspath(where)}: not a LabelMe file: a list named 'shapes' is wanted ({error!r})"
+        ) from error
+    if min(stated) > 0 and size is not None and stated != tuple(size):
+        raise UserError(
+            f"{os.fspath(where)} is for {stated[1]}x{stated[0]} pixels, but the image has {size[1]}x{size[0]}"
+        )
+    size = stated if min(stated) > 0 else size
+    if size is None:
+        raise UserError(f"{os.fspath(where)}: no imageHeight and imageWidth; give the folder of the images (--images)")
+    targets = []
+    for number, (shape, kind) in enumerate(zip(shapes, kinds, strict=True)):
+        place = f"{os.fspath(where)}: shapes[{number}]"
+        try:
+            corners = np.array(shape["points"], np.float64).reshape(-1, 2)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{place} needs points as x, y ({error!r})") from error
+        if kind == "point" and len(corners) == 1:
+            coco.check_points(corners, size, place)
+            targets.append(_Target(corners[0]))
+            continue
+        if kind == "rectangle" and len(corners) == 2:
+            corners = box_polygon(polygon_box([corners]))
+        elif kind == "circle" and len(corners) == 2:  # its middle, and a point on it
+            turns = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+            radius = np.hypot(*(corners[1] - corners[0]))
+            corners = corners[0] + radius * np.stack([np.cos(turns), np.sin(turns)], axis=1)
+        elif kind not in ("polygon", "rectangle"):
+            raise UserError(
+                f"{place} is a {kind} of {len(corners)} points; polygon, rectangle, circle and point are wanted"
+            )
+        targets.append(_outlined((_checked_polygon(corners, size, place),), size))
+    return ImageLabels(name, _labels(targets), size, file if stem(file) == name else None)
+
+
+# --- one file for each image ------------------------------------------------------------------------------------------
+
+
+def read_annotation(
+    path: str | os.PathLike,
+    kind: str,
+    name: str,
+    size: tuple[int, int] | None = None,
+    convention: str = "voc",
+) -> ImageLabels:
+    """Reads the annotation file of one image.
+
+    Args:
+      path: the file.
+      kind: "yolo", "voc" or "labelme".
+      name: name of the image.
+      size: (height, width) of the image; "yolo" needs it.
+      convention: of the boxes of "voc", see `parse_voc`.
+
+    Raises:
+      MissingFileError: if there is no such file.
+      UserError: see `parse_yolo_labels`, `parse_voc` and `parse_labelme`.
+    """
+    data = read_bytes(path)
+    if kind == "voc":
+        return parse_voc(data, name, path, convention, size)
+    if kind == "labelme":
+        return parse_labelme(data, name, path, size)
+    if size is None:
+        raise UserError(f"{os.fspath(path)}: YOLO's numbers are shares of the image; give its folder (--images)")
+    return ImageLabels(name, parse_yolo_labels(decode_text(data, path), size, path), size)
+
+
+def image_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Returns (height, width) of an image file, from its header where possible.
+
+    Raises:
+      MissingFileError: if there is no such file.
+      UserError: if it cannot be read.
+    """
+    return header_size(path) or read_image(path).shape
 
 
 # --- helpers of the writers -------------------------------------------------------------------------------------------

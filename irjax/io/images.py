@@ -1,27 +1,140 @@
-"""Reads image files as gray arrays at their stored depth, 8 or 16 bit.
+"""Reads image files as gray arrays of 8 or 16 bits.
 
 Infrared data sets come as 8- and 16-bit gray or colour PNG, TIFF, BMP, JPEG and WebP. Pillow silently reads 16-bit
-colour files as 8 bit; this module reads them at full depth.
+colour files as 8 bit; this module reads them at full depth. Which stored values are black and white is a `Depth`: by
+default, the full scale of the file's type.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
 import io
 import os
 import pathlib
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Callable, Iterable
+from typing import Literal, cast
 
 import numpy as np
 
-from irjax.errors import UserError, reading
+from irjax.errors import UsageError, UserError, note, reading
 
-IMAGE_SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (*(".png", ".bmp", ".jpg", ".jpeg", ".jp2", ".webp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".npy"),)
 MIN_SIDE = 16
 
+_TIFF = (b"II*\0", b"MM\0*")
 _LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
 # Pillow keeps one byte of each 16-bit sample. Its two byte orders keep different bytes, so decoding twice gives both.
 _PNG_HALVES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
+
+
+BITS = (8, 10, 12, 14, 16)
+_PERCENTILES = (0.1, 99.99)  # nine pixels of 256x256 stay below white
+_WHITE = 65535
+_KEPT_MODES = ("1", "L", "LA", "RGB", "RGBA", "I", "F")
+_ORIENTATION = 0x0112  # EXIF's tag
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    8: lambda x: np.rot90(x),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Depth:
+    """Which stored values are black and white; at most one of the three is given.
+
+    Files of 8 bits keep their values under `bits`; under `range` and `stretch`, and deeper files under any of the
+    three, become uint16 with white at 65535.
+
+    Attributes:
+      bits: white is 2^bits - 1 and black is 0; 0: white is the highest value of the file's type.
+      range: (black, white) as stored; values outside are clipped. Empty: not given.
+      stretch: black and white of each image by itself: `minmax`, its lowest and highest value, or `percentile`, its
+        0.1th and 99.99th percentile; "": not given.
+    """
+
+    bits: int = 0
+    range: tuple[float, ...] = ()
+    stretch: Literal["", "percentile", "minmax"] = ""
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("bits", "range", "stretch") if getattr(self, name)]
+        if len(given) > 1:
+            raise UsageError(f"{given[0]} and {given[1]} exclude each other: both say which values are black and white")
+        if self.bits and not 1 <= self.bits <= 16:
+            raise UsageError(f"bits must be in 1..16, got {self.bits}")
+        if self.range and (len(self.range) != 2 or not self.range[0] < self.range[1]):
+            raise UsageError(f"range must be LOW HIGH with LOW below HIGH, got {' '.join(map(str, self.range))}")
+        if self.stretch not in ("", "percentile", "minmax"):
+            raise UsageError(f"stretch must be percentile or minmax, got {self.stretch!r}")
+
+    def limits(self, values: np.ndarray) -> tuple[float, float]:
+        """Returns the stored values that are black and white in an image [H, W]."""
+        if self.range:
+            return self.range[0], self.range[1]
+        if self.stretch:
+            low, high = np.percentile(values, _PERCENTILES if self.stretch == "percentile" else (0, 100))
+            return float(low), float(high)
+        return 0.0, float(2**self.bits - 1 if self.bits else np.iinfo(values.dtype).max)
+
+    def apply(self, values: np.ndarray, where: str | os.PathLike) -> np.ndarray:
+        """Returns stored values [H, W] of any numeric type as uint8 or uint16 [H, W] at full scale.
+
+        Raises:
+          UserError: if the type has no full scale of its own and neither `range` nor `stretch` is given, or a value
+            does not fit into `bits`; `where` names the file.
+        """
+        if values.dtype == np.bool_:
+            return values.astype(np.uint8) * np.uint8(255)
+        if values.dtype == np.int32 and values.min() >= 0 and values.max() <= _WHITE:
+            values = values.astype(np.uint16)  # Pillow reads 16-bit files of some formats so
+        plain = values.dtype in (np.uint8, np.uint16)
+        if not (plain or self.range or self.stretch):
+            raise UserError(
+                f"{os.fspath(where)}: {values.dtype} samples from {values.min():g} to {values.max():g}; say which are "
+                "black and white: --range LOW HIGH, or --stretch minmax for each image by itself"
+            )
+        if plain and (self.bits in (0, 16) or values.dtype == np.uint8) and not (self.range or self.stretch):
+            return values
+        low, high = self.limits(values)
+        if self.bits and values.max() > high:
+            raise UserError(f"{os.fspath(where)}: the value {values.max()} does not fit into {self.bits} bits")
+        if high == low:  # a constant image
+            return np.zeros(values.shape, np.uint16)
+        unit = (values.astype(np.float64) - low) / (high - low)
+        return np.rint(np.clip(unit, 0, 1) * _WHITE).astype(np.uint16)
+
+    def describe(self) -> str:
+        """Returns the rule in words."""
+        if self.range:
+            return f"black {self.range[0]:g}, white {self.range[1]:g}"
+        if self.stretch:
+            return f"each image by its own {'percentiles' if self.stretch == 'percentile' else 'extremes'}"
+        return f"white {2**self.bits - 1}" if self.bits else "white at the full scale of the file's type"
+
+
+AS_STORED = Depth()
+
+
+def least_bits(highest: int) -> int:
+    """Returns the smallest of 8, 10, 12, 14 and 16 bits that holds a value."""
+    return next(bits for bits in BITS if highest < 2**bits)
+
+
+def check_depth(highest: int, where: str) -> None:
+    """Notes that 16-bit images use only a sixteenth of their range or less; `highest` is their highest value."""
+    if highest < 4096:
+        note(
+            f"the highest value is {highest} of 65535, so the images are nearly black; if they are of "
+            f"{least_bits(highest)} bits, say --bits {least_bits(highest)}",
+            where,
+        )
 
 
 def image_files(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
@@ -40,29 +153,77 @@ def read_bytes(path: str | os.PathLike) -> bytes:
         return pathlib.Path(path).read_bytes()
 
 
-def read_image(path: str | os.PathLike) -> np.ndarray:
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """One page of a file that holds several images: a TIFF, GIF, WebP or NumPy file.
+
+    Attributes:
+      path: path of the file.
+      page: number of the page, from 0.
+    """
+
+    path: str
+    page: int
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def __str__(self) -> str:
+        return f"{self.path}, page {self.page + 1}"
+
+
+def frame_count(path: str | os.PathLike) -> int:
+    """Returns the number of images in a file; 1 for one that cannot be read, so that reading it says why."""
+    from PIL import Image
+
+    suffix = pathlib.Path(path).suffix.lower()
+    try:
+        if suffix in (".tif", ".tiff"):
+            import tifffile
+
+            with tifffile.TiffFile(path) as file:
+                first = cast("tifffile.TiffPage", file.pages[0]).shape
+                return sum(page.shape == first for page in file.pages)  # thumbnails are smaller
+        if suffix in (".gif", ".webp", ".png"):
+            with Image.open(path) as image:
+                return getattr(image, "n_frames", 1)
+        if suffix == ".npy":
+            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+            return shape[0] if len(shape) == 3 and shape[2] not in (1, 3, 4) else 1
+    except Exception:  # the libraries raise exceptions of many types for a damaged file
+        return 1
+    return 1
+
+
+def read_image(path: str | os.PathLike | Frame, depth: Depth = AS_STORED) -> np.ndarray:
     """Reads one image as gray.
 
     Args:
-      path: a PNG, TIFF (first page), BMP, JPEG or WebP file; gray, gray with alpha, RGB, RGBA or palette.
+      path: a PNG, TIFF, GIF, BMP, JPEG, JPEG 2000, WebP, PGM or NumPy file, of which the first page is read, or a
+        `Frame`; gray, gray with alpha, RGB, RGBA or palette.
+      depth: which stored values are black and white.
 
     Returns:
-      [H, W] uint8 or uint16, at the depth of the file. Colours become Rec. 601 luma, rounded; if all channels are
-      equal, their value is kept exactly. Alpha is ignored.
+      [H, W] uint8 or uint16. Colours become Rec. 601 luma, rounded; if all channels are equal, their value is kept
+      exactly. Alpha is ignored. Pixels that are not finite, or that a GeoTIFF declares to be without data, get the
+      median of the others, with a `Note`.
 
     Raises:
       MissingFileError: if there is no such file.
       UserError: if the file is truncated or not an image, has a sample type other than 8- or 16-bit unsigned
-        integers, or has a side below 16 pixels; the message names the file.
+        integers and `depth` gives neither range nor stretch, or has a side below 16 pixels; the message names the file.
     """
-    return decode_image(read_bytes(path), path)
+    if isinstance(path, Frame):
+        return decode_image(_bytes_of_frames(path.path), str(path), depth, page=path.page)
+    return decode_image(read_bytes(path), path, depth)
 
 
-def decode_image(data: bytes, where: str | os.PathLike) -> np.ndarray:
+_bytes_of_frames = functools.lru_cache(maxsize=1)(read_bytes)  # one read for all pages
+
+
+def decode_image(data: bytes, where: str | os.PathLike, depth: Depth = AS_STORED, *, page: int = 0) -> np.ndarray:
     """Decodes one image as `read_image` does, from the bytes of a file; `where` names it in errors."""
-    image = to_gray(decode(data, where))
-    if image.dtype == np.bool_:
-        image = image.astype(np.uint8) * np.uint8(255)
+    image = depth.apply(_filled(to_gray(decode(data, where, page=page)), data, where), where)
     if min(image.shape) < MIN_SIDE:
         height, width = image.shape
         raise UserError(
@@ -71,52 +232,33 @@ def decode_image(data: bytes, where: str | os.PathLike) -> np.ndarray:
     return image
 
 
-def read_mask(path: str | os.PathLike) -> tuple[np.ndarray, str]:
-    """Reads one target mask and the rule by which it was binarised (METRICS, flaw 5).
-
-    Args:
-      path: an image file; for colours, the brightest channel is used.
-
-    Returns:
-      The mask [H, W] bool, and the rule: "binary" (1-bit file), "zero_one" (values within {0, 1}),
-      "threshold_128" (8 bit: 128 and above) or "threshold_32896" (16 bit: 128 * 257 and above).
-
-    Raises:
-      MissingFileError: if there is no such file.
-      UserError: if it cannot be read; the message names the file.
-    """
-    return decode_mask_file(read_bytes(path), path)
+def _filled(values: np.ndarray, data: bytes, where: str | os.PathLike) -> np.ndarray:
+    """Replaces pixels without data by the median of the others."""
+    holes = ~np.isfinite(values) if values.dtype.kind == "f" else np.zeros(values.shape, np.bool_)
+    declared = _no_data(data)
+    if declared is not None:
+        holes |= values == declared
+    if not holes.any():
+        return values
+    if holes.all():
+        raise UserError(f"{os.fspath(where)}: no pixel has data")
+    middle = np.median(values[~holes])
+    note("pixels without data got the median of the others", where)
+    return np.where(holes, middle, values).astype(values.dtype)
 
 
-def decode_mask_file(data: bytes, where: str | os.PathLike) -> tuple[np.ndarray, str]:
-    """Decodes one mask as `read_mask` does, from the bytes of a file; `where` names it in errors."""
-    return binarise(decode(data, where))
+def _no_data(data: bytes) -> float | None:
+    """Returns the value that GDAL's tag of a TIFF file declares to be no data, if it has that tag."""
+    if data[:4] not in _TIFF:
+        return None
+    import tifffile
 
-
-def binarise(values: np.ndarray) -> tuple[np.ndarray, str]:
-    """Returns the mask [H, W] bool of stored values [H, W] or [H, W, C] (bool, uint8, uint16), and the rule applied."""
-    if values.ndim == 3:
-        colours = values if values.shape[2] in (1, 3) else values[..., :-1]
-        # With luma, a red target (76 of 255) would fall below one half.
-        values = colours.max(axis=2)
-    if values.dtype == np.bool_:
-        return values, "binary"
-    if values.max(initial=0) <= 1:
-        return values.astype(np.bool_), "zero_one"
-    limit = 128 if values.dtype == np.uint8 else 128 * 257
-    return values >= limit, f"threshold_{limit}"
-
-
-def has_gray(path: str | os.PathLike) -> bool:
-    """Returns whether a mask file has values between its minimum and maximum, so that targets depend on a threshold.
-
-    This holds for JPEG masks and for the 85 masks of IRSTD-1K that are not binary (METRICS, flaw 5). A mask of two
-    values is binary.
-    """
-    values = decode(read_bytes(path), path)
-    if values.ndim == 3 and values.shape[2] in (2, 4):
-        values = values[..., :-1]
-    return bool(np.any((values > values.min()) & (values < values.max())))
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        tag = cast("tifffile.TiffPage", file.pages[0]).tags.get("GDAL_NODATA")
+    try:
+        return None if tag is None else float(str(tag.value).strip("\0 "))
+    except ValueError:
+        return None
 
 
 def to_gray(values: np.ndarray) -> np.ndarray:
@@ -154,23 +296,32 @@ def image_depth(path: str | os.PathLike) -> int:
                 bits = getattr(image, "tag_v2", {}).get(258, (8,))
                 return 16 if max(bits) > 8 or image.mode.startswith("I") else 8
         except Exception as error:  # Pillow raises exceptions of many types for a damaged file
-            if head[:4] not in (b"II*\0", b"MM\0*"):
+            if head[:4] not in _TIFF:
                 raise _unreadable(path, error) from error
-    return 16 if decode(read_bytes(path), path).dtype == np.uint16 else 8
+    return 16 if decode(read_bytes(path), path).dtype.itemsize > 1 else 8
 
 
-def decode(data: bytes, where: str | os.PathLike) -> np.ndarray:
-    """Decodes the stored samples: [H, W] or [H, W, C], bool, uint8 or uint16; `where` names the file in errors."""
+def decode(data: bytes, where: str | os.PathLike, *, indices: bool = False, page: int = 0) -> np.ndarray:
+    """Decodes the stored samples: [H, W] or [H, W, C] of the file's numeric type; `where` names the file in errors.
+
+    Pixels are turned as the EXIF orientation says. With `indices`, a file whose palette is not gray gives its
+    indices [H, W] instead of colours.
+    """
     try:
-        values = _decode_tiff(data) if data[:4] in (b"II*\0", b"MM\0*") else _decode_pillow(data)
+        tiff, array = data[:4] in _TIFF, data[:6] == b"\x93NUMPY"
+        if array:
+            values = _decode_npy(data, page)
+        else:
+            values = _decode_tiff(data, indices, page) if tiff else _decode_pillow(data, indices, page)
+        if not tiff and not array and (turn := orientation(data)) != 1:
+            note("turned as the EXIF orientation says", where)
+            values = np.ascontiguousarray(_TURNS[turn](values))
     except Exception as error:  # both libraries raise exceptions of many types for a damaged file
         raise _unreadable(where, error) from error
     if values.ndim not in (2, 3) or not values.size:
         raise UserError(f"{os.fspath(where)}: samples of shape {values.shape}; one image [H, W] or [H, W, C] is wanted")
-    if values.dtype == np.int32 and values.size and values.min() >= 0 and values.max() <= 65535:
-        values = values.astype(np.uint16)
-    if values.dtype not in (np.bool_, np.uint8, np.uint16):
-        raise UserError(f"{os.fspath(where)}: {values.dtype} samples; 8- or 16-bit unsigned integers are wanted")
+    if values.dtype.kind not in "buif":
+        raise UserError(f"{os.fspath(where)}: {values.dtype} samples; numbers are wanted")
     return values
 
 
@@ -182,10 +333,17 @@ def _unreadable(where: str | os.PathLike, error: Exception) -> UserError:
     return UserError(f"{os.fspath(where)}: not a readable image file ({type(error).__name__}{reason})")
 
 
-def _decode_pillow(data: bytes) -> np.ndarray:
+def _decode_npy(data: bytes, page: int) -> np.ndarray:
+    values = np.load(io.BytesIO(data), allow_pickle=False)
+    return values[page] if values.ndim == 3 and values.shape[2] not in (1, 3, 4) else values
+
+
+def _decode_pillow(data: bytes, indices: bool, page: int = 0) -> np.ndarray:
     from PIL import Image
 
     with Image.open(io.BytesIO(data)) as image:
+        if page:
+            image.seek(page)
         raw = _png_raw_mode(image)
         if raw in _PNG_HALVES:
             high = np.asarray(image).astype(np.uint16)
@@ -198,10 +356,23 @@ def _decode_pillow(data: bytes) -> np.ndarray:
             image._mode = "RGBA"
             pixels = np.asarray(image).astype(np.uint16)
             return (pixels[..., 0::2] << 8) | pixels[..., 1::2]
-        if image.mode in ("1", "L", "LA", "RGB", "RGBA", "I", "F") or image.mode.startswith("I;16"):
+        if image.mode in _KEPT_MODES or image.mode.startswith("I;16"):
             values = np.asarray(image)
             return values.astype(np.uint16) if values.dtype.str == ">u2" else values
-        return np.asarray(image.convert("RGB"))  # palettes, CMYK, YCbCr
+        colours = np.asarray(image.convert("RGB"))  # palettes, CMYK, YCbCr
+        return np.asarray(image) if indices and image.mode == "P" and np.ptp(colours, axis=2).any() else colours
+
+
+def orientation(data: bytes) -> int:
+    """Returns the EXIF orientation of an image, 1 to 8, from the bytes of its file; 1 where it says none."""
+    from PIL import Image
+
+    if not any(mark in data for mark in (b"Exif", b"eXIf", b"EXIF")):  # Pillow decodes a whole PNG to look for it
+        return 1
+    with contextlib.suppress(Exception), Image.open(io.BytesIO(data)) as image:  # damaged files raise many types
+        found = image.getexif().get(_ORIENTATION, 1)
+        return found if found in _TURNS else 1
+    return 1
 
 
 def _png_raw_mode(image) -> str | None:
@@ -212,28 +383,30 @@ def _png_raw_mode(image) -> str | None:
     return args if isinstance(args, str) else args[0]
 
 
-def _decode_tiff(data: bytes) -> np.ndarray:
-    """Decodes the first page.
+def _decode_tiff(data: bytes, indices: bool, number: int) -> np.ndarray:
+    """Decodes one page.
 
     tifffile keeps every depth; Pillow is used for palettes and where tifffile lacks a codec.
     """
     import tifffile
 
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        page = cast("tifffile.TiffPage", file.pages[0])  # the first page is always a full page
+        page = cast("tifffile.TiffPage", file.pages[number])  # a page, not a frame: nothing is read by keyframes
         if page.photometric != tifffile.PHOTOMETRIC.PALETTE:
             try:
-                return _tiff_samples(page)
+                return _tiff_samples(page, indices)
             except ValueError as error:
                 if page.bitspersample > 8 and page.samplesperpixel > 1:
                     raise UserError(f"{error}, and Pillow would halve the depth of a 16-bit colour file") from error
-    return _decode_pillow(data)
+    return _decode_pillow(data, indices, number)
 
 
-def _tiff_samples(page) -> np.ndarray:
+def _tiff_samples(page, indices: bool) -> np.ndarray:
     """Returns the samples of one TIFF page as [H, W] or [H, W, C], with larger values brighter."""
     values = page.asarray()
     if page.axes.startswith("S"):
         values = np.moveaxis(values, 0, -1)
     values = values.astype(values.dtype.newbyteorder("="))
-    return ~values if page.photometric == 0 and values.dtype.kind in "bu" else values
+    # tifffile calls what it writes of booleans white-is-zero and writes them as they are: in a mask, 1 is meant.
+    written_so = indices and values.dtype == np.bool_ and page.software.startswith("tifffile")
+    return ~values if page.photometric == 0 and values.dtype.kind in "bu" and not written_so else values

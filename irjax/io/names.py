@@ -1,22 +1,41 @@
-"""Matches predictions to images by name, when programs name them differently."""
+"""Names of images: how they follow from files, become files, and how other programs' names are matched to them.
+
+The name of an image is its path below the folder that was given, with ``/`` between folders and without the file's
+ending: ``seq1\\0001.png`` is ``seq1/0001``. Only where files differ in nothing but their ending do names keep it.
+A file written for an image has its name, folders included; characters that some file system refuses, and ``%``, are
+percent-encoded, so that `name_of` gives the name back.
+"""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import os
-import pathlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from irjax.errors import UserError
 
-_ENDINGS = re.compile(r"\.(png|bmp|tiff?|jpe?g|webp|npy|npz|mat|xml|txt|json)$", re.IGNORECASE)
+_ENDINGS = re.compile(r"\.(png|bmp|tiff?|jpe?g|webp|pgm|npy|npz|mat|xml|txt|json)$", re.IGNORECASE)
 _SUFFIXES = re.compile(r"_(pixels0|mask|gt|pred)$", re.IGNORECASE)
+_REFUSED = re.compile(r'[%<>:"|?*\\\x00-\x1f]|[. ]+(?=/|$)')
+
+
+def posix(name: str | os.PathLike) -> str:
+    """Returns a path with ``/`` between folders, without a drive and without leading ``./`` and ``/``."""
+    text = re.sub(r"^[A-Za-z]:(?=[\\/])", "", os.fspath(name)).replace("\\", "/")
+    return re.sub(r"^(\./|/)+", "", text)
+
+
+def without_ending(name: str) -> str:
+    """Removes the ending of an image, array or annotation file: ``a/Misc_1.png`` -> ``a/Misc_1``."""
+    return _ENDINGS.sub("", name)
 
 
 def stem(name: str) -> str:
-    """Removes folders and the extension of an image or array file: ``a/Misc_1.png`` -> ``Misc_1``."""
-    return _ENDINGS.sub("", re.split(r"[/\\]", name)[-1])
+    """Removes folders and the ending of an image or array file: ``a/Misc_1.png`` -> ``Misc_1``."""
+    return without_ending(posix(name).rpartition("/")[2])
 
 
 def core(name: str) -> str:
@@ -24,9 +43,26 @@ def core(name: str) -> str:
     return _SUFFIXES.sub("", stem(name))
 
 
-def safe_name(name: str | os.PathLike) -> str:
-    """Makes a name safe as part of a file name: keeps letters, digits and ``-_.``, replaces the rest by ``_``."""
-    return "".join(char if char.isalnum() or char in "-_." else "_" for char in pathlib.PurePath(name).as_posix())
+def image_names(files: Sequence[str | os.PathLike]) -> list[str]:
+    """Returns the names of image files, given by their paths below one folder; different files have different names."""
+    paths = [posix(file) for file in files]
+    count = collections.Counter(map(without_ending, paths))
+    return [path if count[without_ending(path)] > 1 else without_ending(path) for path in paths]
+
+
+def file_of(name: str) -> str:
+    """Returns the path, without ending, of the file written for an image; ``/`` separates its folders."""
+    return _REFUSED.sub(lambda found: "".join(f"%{ord(char):02X}" for char in found[0]), name)
+
+
+def name_of(file: str | os.PathLike) -> str:
+    """Returns the image's name from the path, without ending, of a file written for it; undoes `file_of`."""
+    return urllib.parse.unquote(os.fspath(file).replace(os.sep, "/"), errors="surrogateescape")
+
+
+def flat(name: str | os.PathLike) -> str:
+    """Returns a name as part of a file name that no program reads back, such as a picture's: folders become ``_``."""
+    return file_of(posix(name)).replace("/", "_")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +80,39 @@ class NameMatch:
     unknown: tuple[str, ...]
 
 
+# How the names of images are looked up.
+_INDICES: dict[str, Callable[[str], str]] = {
+    "whole": posix,
+    "bare": lambda name: without_ending(posix(name)),
+    "joined": lambda name: without_ending(posix(name)).replace("/", "_"),
+    "stem": stem,
+    "core": core,
+    "any case": lambda name: core(name).casefold(),
+}
+
+
+def _keys(prediction: str) -> Iterator[tuple[str, str]]:
+    """Yields (index, key) under which the image of a prediction may be found, from the most certain on."""
+    whole = posix(prediction)
+    bare = without_ending(whole)
+    yield "whole", whole
+    for name in dict.fromkeys((bare, name_of(bare))):
+        yield "whole", name
+        yield "bare", name
+    yield "joined", bare
+    parts = bare.split("/")
+    for first in range(1, len(parts)):
+        yield "whole", "/".join(parts[first:])
+        yield "bare", "/".join(parts[first:])
+    for index in ("stem", "core", "any case"):
+        yield index, _INDICES[index](prediction)
+
+
 def match_names(predictions: Iterable[str], images: Sequence[str]) -> NameMatch:
-    """Assigns predictions to images by full name, else without folder and extension, else without mask suffixes.
+    """Assigns predictions to images.
+
+    By the whole name; else without ending, as it stands or percent-decoded; else with folders joined by ``_``; else
+    without the first folders; else without folders, then without mask suffixes, then whatever the case of letters.
 
     Args:
       predictions: names in the prediction set.
@@ -57,20 +124,14 @@ def match_names(predictions: Iterable[str], images: Sequence[str]) -> NameMatch:
     Raises:
       UserError: if two predictions belong to one image, or a prediction could belong to several images.
     """
-    rules: tuple[Callable[[str], str], ...] = (str, stem, core)
-    indices: list[dict[str, list[str]]] = []
-    for simplify in rules:
-        index: dict[str, list[str]] = {}
-        for name in images:
-            index.setdefault(simplify(name), []).append(name)
-        indices.append(index)
+    indices = {index: collections.defaultdict(list) for index in _INDICES}
+    for name in images:
+        for index, simplify in _INDICES.items():
+            indices[index][simplify(name)].append(name)
     assigned: dict[str, str] = {}
     unknown = []
     for name in predictions:
-        for simplify, index in zip(rules, indices, strict=True):
-            found = index.get(simplify(name), [])
-            if found:
-                break
+        found = next((there for index, key in _keys(name) if (there := indices[index].get(key))), [])
         if not found:
             unknown.append(name)
             continue
@@ -95,3 +156,8 @@ def first_repeated(names: Iterable[str]) -> str | None:
             return name
         seen.add(name)
     return None
+
+
+def safe_name(name: str) -> str:  # TEMPORARY
+    """Use file_of or flat."""
+    return "".join(char if char.isalnum() or char in "-_." else "_" for char in posix(name))

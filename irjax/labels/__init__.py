@@ -1,4 +1,4 @@
-"""Annotations and their formats: masks, points and boxes; COCO, YOLO, VOC and CSV.
+"""Annotations and their formats: masks, points and boxes; COCO, YOLO, VOC, LabelMe and CSV.
 
     labels = label_mask(mask)                                        # [H, W] -> points, boxes, areas
     coarse_points(mask, np.random.default_rng(0))                    # simulated single-point annotation
@@ -16,15 +16,17 @@ edges exclusive: a box of one pixel is (x, y, x + 1, y + 1), and the centre of a
 from irjax.io.formats import (
     format_voc,
     format_yolo,
+    parse_labelme,
     parse_voc,
     parse_yolo,
+    parse_yolo_labels,
     read_coco_labels,
     read_points_labels,
     write_coco_labels,
     write_points_labels,
 )
 from irjax.labels.conversion import FORMATS, KINDS, Conversion, convert, find_kind, read_labels, write_labels
-from irjax.labels.targets import coarse_points, label_mask, name_rng, point_mask
+from irjax.labels.targets import coarse_points, label_mask, name_rng, point_mask, target_mask
 from irjax.ops.boxes import box_centres
 from irjax.types import ImageLabels, Labels
 
@@ -42,12 +44,15 @@ __all__ = [
     "format_yolo",
     "label_mask",
     "name_rng",
+    "parse_labelme",
     "parse_voc",
     "parse_yolo",
+    "parse_yolo_labels",
     "point_mask",
     "read_coco_labels",
     "read_labels",
     "read_points_labels",
+    "target_mask",
     "write_coco_labels",
     "write_labels",
     "write_points_labels",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import os
 import pathlib
@@ -11,22 +10,23 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from irjax.errors import FileError, MissingFileError, UsageError, UserError, check_folder, reading, writing
+from irjax.errors import FileError, MissingFileError, UsageError, UserError, check_folder, note, reading, writing
 from irjax.io import formats
 from irjax.io.files import whole_folder
-from irjax.io.images import IMAGE_SUFFIXES, read_bytes, read_image, read_mask
-from irjax.io.names import core, stem
-from irjax.labels.targets import POINT_RULES, label_mask, name_rng, point_mask
-from irjax.ops.boxes import box_centres
+from irjax.io.images import IMAGE_SUFFIXES
+from irjax.io.lists import NO_LABELS, index_files, read_each
+from irjax.io.masks import MaskSet
+from irjax.io.names import core, file_of, name_list
+from irjax.labels.targets import POINT_RULES, label_mask, name_rng, target_mask
 from irjax.ops.regions import find_regions
 from irjax.types import ImageLabels, Labels
 
 FORMATS = ("points", "coco", "yolo", "voc", "masks")
-KINDS = ("masks", "dataset", "coco", "yolo", "voc", "points")
+KINDS = ("masks", "dataset", "coco", "yolo", "voc", "labelme", "points")
 
 _ENDINGS = {"points": ".csv", "coco": ".json"}  # formats that are a single file; the others are folders
-_FOLDER_KINDS = {"masks": IMAGE_SUFFIXES, "yolo": (".txt",), "voc": (".xml",)}
-_NO_LABELS = ("classes.txt",)  # files that labelling programs write beside YOLO's
+_FOLDER_KINDS = {"masks": IMAGE_SUFFIXES, "yolo": (".txt",), "voc": (".xml",), "labelme": (".json",)}
+_WITH_IMAGES = ("yolo", "points", "voc", "labelme")  # kinds that need, or can have, a folder of images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +38,9 @@ class Conversion:
       images: number of images.
       empty: number of images without a target.
       targets: number of targets.
-      rules: {rule that made masks binary (see `irjax.data.read_mask`): number of masks}.
+      rules: {rule that made masks binary (see `irjax.io.masks`): number of masks}.
       notes: what was lost or changed by the conversion, one sentence each.
+      skipped: what was wrong with the images that were left out, one sentence each.
     """
 
     kind: str
@@ -48,6 +49,7 @@ class Conversion:
     targets: int
     rules: Mapping[str, int] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
 
 def convert(
@@ -56,7 +58,7 @@ def convert(
     *,
     to: str,
     kind: str = "auto",
-    radius: float = 0.0,
+    radius: float | None = None,
     **options,
 ) -> Conversion:
     """Converts annotations. Everything is read and checked before anything is written.
@@ -66,8 +68,10 @@ def convert(
       out: a new .csv file for "points", a new .json file for "coco"; a new or empty folder for "yolo" and "voc" (a file
         for each image) and "masks" (a PNG with 0 and 255 for each image).
       to: one of `FORMATS`.
-      kind: kind of the source, or "auto" to detect it.
-      radius: radius of the discs of "masks", in pixels; 0 marks one pixel for each target.
+      kind: kind of the source, or "auto" to detect it. With `images` and `masks`, it is a data set.
+      radius: for "masks", mark the points by discs of this radius in pixels; 0 marks one pixel for each target. None
+        fills the polygons and boxes of the source (`irjax.ops.polygons.fill_polygons`), and marks one pixel for targets
+        that have neither, or whose boxes are those of masks.
       **options: options of `read_labels`.
 
     Returns:
@@ -82,12 +86,15 @@ def convert(
     _check_out(out, to)
     if radius and to != "masks":
         raise UsageError(f"a radius is for masks, not for {to}")
-    kind = find_kind(source) if kind == "auto" else kind
-    images = read_labels(source, kind, **options)
+    if kind == "auto":
+        kind = "dataset" if options.get("masks") is not None else find_kind(source)
+    images, skipped = _read(source, kind, **options)
+    if radius is None and kind in ("masks", "dataset") and any(image.labels.areas is not None for image in images):
+        radius = 0.0  # whoever has masks wants their points marked
     notes = write_labels(out, images, to, radius=radius)
     numbers = [len(image.labels) for image in images]
     rules = collections.Counter(image.rule for image in images if image.rule)
-    return Conversion(kind, len(images), numbers.count(0), sum(numbers), dict(rules), tuple(notes))
+    return Conversion(kind, len(images), numbers.count(0), sum(numbers), dict(rules), tuple(notes), tuple(skipped))
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -119,12 +126,16 @@ def find_kind(source: str | os.PathLike) -> str:
         reason = error
     if any(any(source.glob("*/" * depth + "dataset_info.json")) for depth in range(4)):
         return "dataset"
-    found = {kind: files for kind in _FOLDER_KINDS if (files := _files(source, kind))}
+    found = {kind: files for kind in _FOLDER_KINDS if (files := _files(source, kind, nested=False))}
+    if found.keys() == {"masks", "labelme"}:  # LabelMe writes its files beside the images
+        found.pop("masks" if found["labelme"].keys() <= found["masks"].keys() else "labelme")
     if len(found) > 1:
-        listed = " and ".join(f"{len(files)} of {kind} ({files[0].name})" for kind, files in found.items())
+        listed = " and ".join(f"{len(files)} of {kind} ({min(files.values()).name})" for kind, files in found.items())
         raise UserError(f"{source} mixes formats: {listed}; say which with --from, or take them apart")
     if not found:
-        raise UserError(f"no image files (masks), .txt (YOLO) or .xml (VOC) files in {source}, and {reason}")
+        raise UserError(
+            f"no image files (masks), .txt (YOLO), .xml (VOC) or .json (LabelMe) files in {source}, and {reason}"
+        )
     return next(iter(found))
 
 
@@ -138,7 +149,9 @@ def read_labels(
     seed: int = 0,
     connectivity: int = 8,
     images: str | os.PathLike | None = None,
+    masks: str | os.PathLike | None = None,
     box_convention: str = "voc",
+    skip_bad: bool = False,
 ) -> list[ImageLabels]:
     """Reads annotations.
 
@@ -150,9 +163,12 @@ def read_labels(
       points: rule that gives the point of each target of a mask, see `irjax.labels.label_mask`.
       seed: seed of points that are drawn; the points of an image depend only on the seed and its name.
       connectivity: connectivity of the targets of a mask, 8 or 4.
-      images: folder of the images that "yolo" and "points" annotate, since these formats do not state image sizes. All
-        of its images are read; those without annotation have no targets.
+      images: folder of the images that "yolo" and "points" annotate, since these formats do not state image sizes, and
+        for files of "voc" and "labelme" that state none. All of its images are read, except with "voc"; those without
+        annotation have no targets. Of a data set, the folder of its images, in place of a layout.
+      masks: of a data set, the folder of its masks; goes with `images` (see `irjax.data.open_source`).
       box_convention: for kind "voc", "voc" or "sirst_v2"; see `irjax.labels.parse_voc`.
+      skip_bad: leave out images whose files cannot be read, do not fit each other or are missing, with a note.
 
     Returns:
       The targets of each image.
@@ -161,16 +177,52 @@ def read_labels(
       MissingFileError: if there is no such file or folder.
       UserError: if an argument or a file is invalid; the message names it.
     """
+    return _read(
+        source,
+        kind,
+        split=split,
+        layout=layout,
+        points=points,
+        seed=seed,
+        connectivity=connectivity,
+        images=images,
+        masks=masks,
+        box_convention=box_convention,
+        skip_bad=skip_bad,
+    )[0]
+
+
+def _read(
+    source: str | os.PathLike,
+    kind: str,
+    *,
+    split: str = "all",
+    layout: str = "auto",
+    points: str = "centroid",
+    seed: int = 0,
+    connectivity: int = 8,
+    images: str | os.PathLike | None = None,
+    masks: str | os.PathLike | None = None,
+    box_convention: str = "voc",
+    skip_bad: bool = False,
+) -> tuple[list[ImageLabels], list[str]]:
+    """Returns what `read_labels` does, and what was wrong with the images that are left out."""
     if kind not in KINDS:
         raise UsageError(f"the source must be one of {', '.join(KINDS)}, got {kind!r}")
     if points not in POINT_RULES:
         raise UsageError(f"points must be one of {', '.join(POINT_RULES)}, got {points!r}")
     if points != "centroid" and kind not in ("masks", "dataset"):
         raise UserError(f"points={points!r} are drawn inside masks, and {source} ({kind}) has none")
-    if images is not None and kind not in ("yolo", "points"):
-        raise UserError(f"images are wanted for yolo and points only; {source} ({kind}) says how large they are")
+    if images is not None and kind not in (*_WITH_IMAGES, "dataset"):
+        raise UserError(
+            f"images are wanted for {', '.join(_WITH_IMAGES)} and dataset only; {source} ({kind}) states their sizes"
+        )
+    if masks is not None and kind != "dataset":
+        raise UserError(f"a folder of masks goes with one of images and a data set, and {source} is {kind}")
     if box_convention != "voc" and kind != "voc":
         raise UserError(f"a box convention is for voc, and {source} is {kind}")
+    if skip_bad and kind in ("coco", "points"):
+        raise UserError(f"{source} ({kind}) is one file, of which no image is left out")
     source = pathlib.Path(source)
     if not source.exists():
         raise MissingFileError(f"there is no file or folder {source}")
@@ -181,84 +233,105 @@ def read_labels(
         rng = None if points == "centroid" else name_rng(seed, name)
         return label_mask(mask, connectivity, points=points, rng=rng)
 
-    if kind == "masks":
-        return _read_masks(source, label)
-    if kind == "dataset":
-        return _read_dataset(source, split, layout, label, needs_masks=points != "centroid")
     if kind == "coco":
-        return formats.read_coco_labels(source)
-    if kind == "voc":
-        paths = _named(source, kind)
-        return [formats.parse_voc(read_bytes(path), name, path, box_convention) for name, path in paths.items()]
-    files = {} if images is None else _named(pathlib.Path(images), "masks", simplify=stem)
-    sizes = {name: _image_size(path) for name, path in files.items()} if files else None
+        return formats.read_coco_labels(source), []
+    if kind == "dataset":
+        needs = points != "centroid"
+        return _read_dataset(source, split, layout, label, needs_masks=needs, images=images, masks=masks, bad=skip_bad)
+    pictures = {} if images is None else _named(pathlib.Path(images), "masks", simplify=str)
     if kind == "points":
-        found = formats.read_points_labels(source, sizes)
+        sizes = {name: formats.image_size(path) for name, path in pictures.items()} if pictures else None
+        return [_with_file(image, pictures) for image in formats.read_points_labels(source, sizes)], []
+    if kind == "masks":
+        found, skipped = _read_masks(source, label, skip_bad)
     else:
-        found = _read_yolo(source, sizes)
-    return [dataclasses.replace(i, file_name=files[i.name].name if i.name in files else None) for i in found]
+        found, skipped = _read_annotations(source, kind, pictures, box_convention, skip_bad)
+    if skipped:
+        note(f"{len(skipped)} images are left out: {name_list(skipped)}", source)
+    return [_with_file(image, pictures) for image in found], skipped
 
 
-def _read_masks(folder: pathlib.Path, label: Callable) -> list[ImageLabels]:
-    found = []
-    for name, path in _named(folder, "masks").items():
-        mask, rule = read_mask(path)
-        found.append(ImageLabels(name, label(name, mask), mask.shape, name + path.suffix, rule))
-    return found
+def _with_file(image: ImageLabels, pictures: Mapping[str, pathlib.Path]) -> ImageLabels:
+    path = pictures.get(image.name)
+    return image if path is None else dataclasses.replace(image, file_name=path.name)
+
+
+def _read_masks(folder: pathlib.Path, label: Callable, skip_bad: bool) -> tuple[list[ImageLabels], list[str]]:
+    files = _named(folder, "masks")
+    masks = MaskSet(tuple(map(str, files.values())))
+
+    def read(name: str) -> ImageLabels:
+        mask, rule = masks.read(files[name])
+        file = pathlib.Path(name).name + files[name].suffix
+        return ImageLabels(name, label(name, mask), mask.shape, file, rule.name)
+
+    return read_each(files, read, skip_bad=skip_bad)
 
 
 def _read_dataset(
-    root: pathlib.Path, split: str, layout: str, label: Callable, *, needs_masks: bool
-) -> list[ImageLabels]:
+    root: pathlib.Path,
+    split: str,
+    layout: str,
+    label: Callable,
+    *,
+    needs_masks: bool,
+    images: str | os.PathLike | None,
+    masks: str | os.PathLike | None,
+    bad: bool,
+) -> tuple[list[ImageLabels], list[str]]:
     from irjax.data import open_source
 
-    source = open_source(root, split, layout)
+    source = open_source(root, split, layout, images=images, masks=masks, skip_bad=bad)
     files = getattr(source, "images", None)
+    boxes = getattr(source, "labels", None)
     found = []
     for index, name in enumerate(source.names):
         example, rule = source[index], None
         if example.mask is None:
             if needs_masks:
                 raise UserError(f"{root}: {name} has points and no mask to draw other points in")
-            labels = Labels(example.points)
+            labels = Labels(example.points) if boxes is None else boxes[index]
         else:
             labels = label(name, example.mask)
-            rule = source.mask_rule(index) if hasattr(source, "mask_rule") else None
+            applied = source.mask_rule(index) if hasattr(source, "mask_rule") else None
+            rule = applied.name if applied else None
         file = pathlib.Path(files[index]).name if files is not None else None
         found.append(ImageLabels(name, labels, example.image.shape, file, rule))
-    return found
+    return found, list(getattr(source, "skipped", ()))
 
 
-def _read_yolo(folder: pathlib.Path, sizes: Mapping[str, tuple[int, int]] | None) -> list[ImageLabels]:
-    if sizes is None:
+def _read_annotations(
+    folder: pathlib.Path, kind: str, pictures: Mapping[str, pathlib.Path], convention: str, skip_bad: bool
+) -> tuple[list[ImageLabels], list[str]]:
+    """Reads a folder with a file for each image."""
+    if kind == "yolo" and not pictures:
         raise UserError(f"{folder}: YOLO boxes are shares of the image; give the folder of the images (--images)")
-    paths = _named(folder, "yolo")
-    if unknown := [path for name, path in paths.items() if name not in sizes]:
-        raise UserError(f"{unknown[0]}: there is no image of that name")
-    found = []
-    for name, size in sizes.items():
-        path = paths.get(name, folder)
-        with reading(path):
-            text = path.read_text(encoding="utf-8") if name in paths else ""
-        boxes = formats.whole_boxes(formats.parse_yolo(text, size, path))
-        found.append(ImageLabels(name, Labels(box_centres(boxes), boxes), size))
-    return found
+    paths = _named(folder, kind)
+    names = dict.fromkeys(paths if kind == "voc" or not pictures else (*pictures, *paths))
+
+    def read(name: str) -> ImageLabels:
+        if pictures and name not in pictures:
+            raise UserError(f"{paths[name]}: there is no image of that name")
+        size = formats.image_size(pictures[name]) if pictures else None
+        if name not in paths:
+            return ImageLabels(name, Labels(np.zeros((0, 2), np.float32), np.zeros((0, 4), np.int64)), size)
+        return formats.read_annotation(paths[name], kind, name, size, convention)
+
+    return read_each(names, read, skip_bad=skip_bad)
 
 
-def _files(folder: pathlib.Path, kind: str) -> list[pathlib.Path]:
-    """Returns the files of a kind in a folder by their suffix, without hidden files, sorted."""
-    with reading(folder):
-        entries = list(folder.iterdir())
-    found = (path for path in entries if path.suffix.lower() in _FOLDER_KINDS[kind] and path.is_file())
-    return sorted(path for path in found if not path.name.startswith(".") and path.name not in _NO_LABELS)
+def _files(folder: pathlib.Path, kind: str, *, nested: bool = True) -> dict[str, pathlib.Path]:
+    found = index_files(folder, _FOLDER_KINDS[kind], nested=nested)
+    return {name: path for name, path in found.items() if path.name not in NO_LABELS}
 
 
 def _named(folder: pathlib.Path, kind: str, simplify: Callable[[str], str] = core) -> dict[str, pathlib.Path]:
     """Returns {name of the image: file}; names have neither file endings nor mask suffixes."""
     check_folder(folder)
     found: dict[str, pathlib.Path] = {}
-    for path in _files(folder, kind):
-        name = simplify(path.name)
+    for whole, path in _files(folder, kind).items():
+        above, slash, last = whole.rpartition("/")
+        name = above + slash + simplify(last)
         if name in found:
             raise UserError(f"two files are for one image, {name}: {found[name]} and {path}")
         found[name] = path
@@ -267,20 +340,12 @@ def _named(folder: pathlib.Path, kind: str, simplify: Callable[[str], str] = cor
     return found
 
 
-def _image_size(path: pathlib.Path) -> tuple[int, int]:
-    """Returns (height, width), from the header alone if Pillow can read it."""
-    from PIL import Image
-
-    # Pillow raises arbitrary exceptions for damaged files.
-    with contextlib.suppress(Exception), Image.open(path) as image:
-        return image.size[::-1]
-    return read_image(path).shape
-
-
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
-def write_labels(out: str | os.PathLike, images: Sequence[ImageLabels], to: str, *, radius: float = 0.0) -> list[str]:
+def write_labels(
+    out: str | os.PathLike, images: Sequence[ImageLabels], to: str, *, radius: float | None = 0.0
+) -> list[str]:
     """Writes annotations, completely or not at all; arguments and errors are those of `convert`.
 
     Returns:
@@ -304,20 +369,29 @@ def write_labels(out: str | os.PathLike, images: Sequence[ImageLabels], to: str,
                 text = formats.format_voc(image)
             else:
                 text = formats.format_yolo(formats.known_boxes(image), formats.known_size(image))
-            (folder / f"{image.name}{_FOLDER_KINDS[to][0]}").write_text(text, encoding="utf-8")
+            _file(folder, image, _FOLDER_KINDS[to][0]).write_text(text, encoding="utf-8")
     split = sum(np.any(boxes != np.rint(boxes)) for boxes in map(formats.known_boxes, images)) if to == "voc" else 0
-    return [f"{split} images have boxes that were widened to whole pixels"] if split else []
+    notes = [f"{split} images have boxes that were widened to whole pixels"] if split else []
+    outlined = sum(image.labels.polygons is not None for image in images)
+    return notes + ([f"{outlined} images have polygons, of which only the boxes were written"] if outlined else [])
 
 
-def _write_masks(folder: pathlib.Path, images: Sequence[ImageLabels], radius: float) -> list[str]:
+def _file(folder: pathlib.Path, image: ImageLabels, ending: str) -> pathlib.Path:
+    """Returns the file to write for an image; its folder is made."""
+    path = folder / f"{file_of(image.name)}{ending}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _write_masks(folder: pathlib.Path, images: Sequence[ImageLabels], radius: float | None) -> list[str]:
     from PIL import Image
 
     joined = []
     for image in images:
-        mask = point_mask(image.labels.points, formats.known_size(image), radius)
+        mask = target_mask(image.labels, formats.known_size(image), radius)
         if len(find_regions(mask)) < len(image.labels):
             joined.append(image.name)
-        Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).save(folder / f"{image.name}.png")
+        Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).save(_file(folder, image, ".png"))
     return [f"{len(joined)} masks have targets that touch and are one region, such as {joined[0]}"] if joined else []
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from irjax.errors import UsageError, UserError
 from irjax.io.coco import check_points
+from irjax.ops.polygons import box_polygon, fill_polygons
 from irjax.ops.regions import Regions, find_regions
 from irjax.types import Labels
 
@@ -123,6 +124,36 @@ def name_rng(seed: int, name: str) -> np.random.Generator:
         raise UsageError(f"the seed must not be negative, got {seed}")
     digest = hashlib.sha256(name.encode()).digest()[:16]
     return np.random.default_rng([seed, *np.frombuffer(digest, "<u4").tolist()])
+
+
+def target_mask(labels: Labels, shape: tuple[int, int], radius: float | None = None) -> np.ndarray:
+    """Returns the mask of targets: polygons and boxes filled, or discs around points.
+
+    Args:
+      labels: the targets.
+      shape: (H, W).
+      radius: None: fill the polygons of each target, else its box, by the rule of `irjax.ops.polygons.fill_polygons`;
+        a target with neither is the pixel of its point. A number: `point_mask` of this radius.
+
+    Returns:
+      [H, W] bool; targets that touch or overlap are one region.
+
+    Raises:
+      UserError: see `point_mask`.
+    """
+    if radius is not None:
+        return point_mask(labels.points, shape, radius)
+    mask = np.zeros(shape, np.bool_)
+    bare = []
+    for number, point in enumerate(labels.points):
+        polygons = labels.polygons[number] if labels.polygons is not None else ()
+        if not polygons and labels.boxes is not None:
+            polygons = (box_polygon(labels.boxes[number]),)
+        if polygons:
+            mask |= fill_polygons(polygons, shape)
+        else:
+            bare.append(point)
+    return mask | point_mask(np.reshape(bare, (-1, 2)), shape)
 
 
 def point_mask(points: np.ndarray, shape: tuple[int, int], radius: float = 0.0) -> np.ndarray:

@@ -35,7 +35,7 @@ class DetectorConfig:
       relative_threshold: see `irjax.ops.peaks.decode_heatmap`.
       enlarge: scale images smaller than the square up to it instead of keeping their resolution.
       slide: cover images larger than the square by overlapping squares at their own resolution instead of scaling them
-        down; for segmentation networks, and without `enlarge`.
+        down; without `enlarge`.
 
     Raises:
       UserError: if a value is out of its range.
@@ -59,8 +59,6 @@ class DetectorConfig:
         if self.size < MIN_SIDE or self.size % multiple:
             raise UsageError(f"size must be a multiple of {multiple} and at least {MIN_SIDE}, got {self.size}")
         check_slide(self.slide, self.enlarge)
-        if self.slide and stride > 1:
-            raise UsageError(f"slide is for segmentation networks, and {self.method} predicts heatmaps")
         if self.channels not in (1, 3):
             raise UsageError(f"channels must be 1 or 3, got {self.channels}")
         if self.normalization not in NORMALIZATIONS:

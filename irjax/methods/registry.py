@@ -1,7 +1,7 @@
 """The registry of methods: irjax's own and those of other packages.
 
 Another package provides a method as an entry point of the group ``irjax.methods``; a program calls `register`; a
-command takes ``--method MODULE:ATTRIBUTE``.
+command takes ``--method MODULE:ATTRIBUTE`` (or a known name).
 """
 
 from __future__ import annotations
@@ -37,14 +37,17 @@ def register(method: Method) -> Method:
 
 
 def register_from(reference: str) -> Method:
-    """Registers the `Method` that ``MODULE:ATTRIBUTE`` names.
+    """Returns the method that a command's ``--method`` names, and registers it if it is given as ``MODULE:ATTRIBUTE``.
 
     Raises:
-      UsageError: if the text has another form, or there is no such module, attribute or method.
+      UsageError: if the text is neither a known name nor of that form, or there is no such module, attribute or method.
     """
+    if reference in method_names():
+        return find_method(reference)
     module, _, attribute = reference.partition(":")
     if not module or not attribute:
-        raise UsageError(f"--method must be MODULE:ATTRIBUTE, got {reference!r}")
+        known = ", ".join(method_names())
+        raise UsageError(f"--method must be MODULE:ATTRIBUTE or one of {known}, got {reference!r}")
     try:
         method = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:

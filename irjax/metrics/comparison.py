@@ -9,6 +9,7 @@ import numpy as np
 from irjax.errors import UserError
 from irjax.metrics.bootstrap import check_resampling, interval, resampled_sums
 from irjax.metrics.evaluation import Evaluation
+from irjax.metrics.spec import Protocol
 from irjax.metrics.values import compute
 
 
@@ -53,7 +54,7 @@ def compare(
     Raises:
       UserError: if protocols or images differ, there are no images, or `samples` or `level` is out of range.
     """
-    if a.protocol != b.protocol:
+    if _at_any_threshold(a.protocol) != _at_any_threshold(b.protocol):
         raise UserError(
             f"only numbers of one protocol can be compared, got {a.protocol.name!r} and {b.protocol.name!r}"
             + (" with other settings" if a.protocol.name == b.protocol.name else "")
@@ -87,3 +88,7 @@ def _other_names(a: tuple[str, ...], b: tuple[str, ...]) -> str:
         some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
         parts.append(f"{len(names)} only in the {which}" + (f" ({some})" if names else ""))
     return " and ".join(parts)
+
+
+def _at_any_threshold(spec: Protocol) -> Protocol:
+    return dataclasses.replace(spec, threshold=0.5, deviations=None)

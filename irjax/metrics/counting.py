@@ -87,7 +87,7 @@ class ImageWork:
             )
         if not inputs.is_points(truth):
             rule = self._rule(spec)
-        level = spec.threshold if threshold is None else threshold
+        level = self._level(spec) if threshold is None else threshold
         if isinstance(prediction, PointPredictions) or isinstance(truth, PointTruth):
             points, size = self._true_points(spec)
             if isinstance(prediction, PointPredictions):
@@ -114,7 +114,7 @@ class ImageWork:
             return truth, self.prediction.points, self.prediction.scores, size[0] * size[1]
         if not isinstance(self._truth_input(spec), PointTruth):
             self._check_sizes(spec)
-        blobs = self._all_blobs(spec, spec.threshold)
+        blobs = self._all_blobs(spec, self._level(spec))
         return truth, blobs.points, blobs.peaks(self._probabilities(spec)), size[0] * size[1]
 
     # The truth.
@@ -164,6 +164,11 @@ class ImageWork:
             ("p", canvas, spec.peak_normalised, spec.eight_bit),
             lambda: _prepared(inputs.probabilities(self.prediction, **self._options), self.prediction, spec),
         )
+
+    def _level(self, spec: Protocol) -> float:
+        if spec.deviations is None or inputs.is_points(self.prediction):
+            return spec.threshold
+        return inputs.adaptive_level(self._probabilities(spec), spec.deviations)
 
     def _mask(self, spec: Protocol, level: float) -> np.ndarray:
         plain = not (spec.peak_normalised or spec.eight_bit or spec.canvas == "resize")

@@ -216,15 +216,15 @@ def size_text(shape: Sequence[int]) -> str:
     return f"{shape[0]}x{shape[1]}"
 
 
-def map_shape(array: Any) -> tuple[int, int]:
-    """Returns (H, W) of a map or mask, without an axis of one channel."""
+def map_shape(array: Any) -> tuple[int, ...]:
+    """Returns (H, W) of a map or mask, without axes of length 1 before or after; the whole shape if it is no map."""
     shape = np.shape(array)
-    if len(shape) == 3 and 1 in (shape[0], shape[-1]):
-        return shape[1:] if shape[0] == 1 else shape[:2]
+    while len(shape) > 2 and 1 in (shape[0], shape[-1]):
+        shape = shape[1:] if shape[0] == 1 else shape[:-1]
     return shape
 
 
-def check_sizes(predicted: tuple[int, int], truth: tuple[int, int]) -> None:
+def check_sizes(predicted: tuple[int, ...], truth: tuple[int, ...]) -> None:
     """Checks that prediction and truth have the same size (H, W), without which their pixels do not correspond.
 
     Raises:
@@ -300,6 +300,17 @@ def cut_level(threshold: float, *, logits: bool = False) -> float:
         return threshold
     with np.errstate(divide="ignore"):
         return float(np.log(threshold) - np.log1p(-threshold))
+
+
+def adaptive_level(scores: np.ndarray, deviations: float) -> float:
+    """Returns the threshold mean + `deviations` * standard deviation of a response [H, W], as of classical programs.
+
+    It is at most 1, which no probability exceeds; that of a constant map is its value, so that no pixel exceeds it.
+    """
+    low, high = float(scores.min()), float(scores.max())
+    if low == high:  # the mean may be rounded below the value
+        return min(high, 1.0)
+    return min(float(scores.mean(dtype=np.float64) + deviations * scores.std(dtype=np.float64)), 1.0)
 
 
 def predicted_mask(scores: Any, threshold: float, *, logits: bool = False, scale: int = 255) -> np.ndarray:

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from irjax.errors import UsageError
 from irjax.metrics.spec import Curve, Protocol
 
-__all__ = ["PROTOCOLS", "Curve", "Protocol", "on_canvas", "protocol"]
+__all__ = ["PROTOCOLS", "Curve", "Protocol", "as_stored", "on_canvas", "protocol"]
 
 _GREEDY = "Matching is greedy in raster order, so a target can lose its only detection to a neighbour that has another."
 _AREA_SET = (
@@ -164,6 +164,7 @@ RPCANET = Protocol(
     false_alarm="area_set",
     truth="peak",
     peak_normalised=True,
+    program_size=256,
     flaws=(_PEAK, _AREA_SET, _GREEDY, "Only truth pixels at the mask's maximum are targets."),
 )
 
@@ -175,6 +176,7 @@ RPCANET_OVERLAP = Protocol(
     false_alarm_per="background",
     truth="peak",
     peak_normalised=True,
+    program_size=256,
     skip_without_truth=True,
     curve=Curve.even(100, inclusive=True, targets=True, closed=False),
     flaws=(
@@ -280,3 +282,17 @@ def on_canvas(spec: Protocol, canvas: str | None, size: int | None = None) -> Pr
     canvas = canvas or spec.canvas
     flaws = tuple(flaw for flaw in spec.flaws if canvas == "resize" or flaw not in (_CANVAS, _SMALL_CANVAS))
     return dataclasses.replace(spec, canvas=canvas, canvas_size=size or spec.canvas_size, flaws=flaws)
+
+
+def as_stored(spec: Protocol, side: int) -> Protocol | None:
+    """Returns the protocol under which maps of side x side count as they are, with the truth resized to them.
+
+    It is None if the published program brings images to another size, or to none.
+
+    Args:
+      spec: the protocol.
+      side: side of the maps in pixels.
+    """
+    if spec.canvas == "native" and spec.program_size == side:
+        return dataclasses.replace(spec, canvas="resize", canvas_size=side)
+    return spec if spec.canvas == "resize" and spec.canvas_size == side else None

@@ -96,6 +96,10 @@ class Protocol:
       skip_without_truth: whether images without targets are ignored, including their false alarms.
       iou_epsilon: added to the union in the IoU of each image.
       curve: how the ROC is computed; None if the protocol has none.
+      deviations: if given, replaces `threshold` by mean + `deviations` * standard deviation of each map
+        (`inputs.adaptive_level`), after `peak_normalised`, `eight_bit` and the resizing to a canvas.
+      program_size: side of the square to which the published program brings images and masks before it counts, if the
+        protocol counts at "native" size. Maps of that size can be scored as they are (`protocols.as_stored`).
       sweep: whether a threshold sweep matches "again" at each threshold or "once" at the lowest; "once_shifted" also
         matches once, and looks up the scores as if no point had been dropped.
     """
@@ -125,6 +129,8 @@ class Protocol:
     iou_epsilon: float = 0.0
     curve: Curve | None = None
     sweep: str = "again"
+    deviations: float | None = None
+    program_size: int | None = None
 
     def __post_init__(self):
         for field, allowed in _CHOICES.items():
@@ -132,6 +138,8 @@ class Protocol:
                 raise self._error(f"{field} must be one of {allowed}, got {getattr(self, field)!r}")
         if not 0 <= self.threshold <= 1:
             raise self._error(f"threshold is a probability in [0, 1], got {self.threshold}")
+        if self.deviations is not None and not 0 <= self.deviations < float("inf"):
+            raise self._error(f"deviations is a number of standard deviations of at least 0, got {self.deviations}")
         if not self.limit > 0:
             raise self._error(f"limit is a distance above 0 pixels, got {self.limit}")
         if not self.iou_epsilon >= 0:

@@ -57,15 +57,16 @@ def _grid(height: int, width: int, size: int, overlap: int) -> tuple[tuple[int, 
     return window_starts(height, size, overlap), window_starts(width, size, overlap)
 
 
-def window_origins(height: int, width: int, size: int, overlap: int) -> np.ndarray:
+def window_origins(height: int, width: int, size: int, overlap: int, step: int = 1) -> np.ndarray:
     """Returns the position of each window's first pixel in the image.
 
     Returns:
       [n, 2] int64 (x, y), in the order of `cut_windows`; negative where the image is smaller than a window.
     """
+    height, width, size, overlap = (-(-height // step), -(-width // step), size // step, overlap // step)
     rows, cols = _grid(height, width, size, overlap)
     top, left = _margins(height, size)[0], _margins(width, size)[0]
-    return np.array([(x - left, y - top) for y in rows for x in cols])
+    return step * np.array([(x - left, y - top) for y in rows for x in cols])
 
 
 def _margins(length: int, size: int) -> tuple[int, int]:
@@ -79,14 +80,21 @@ def in_window(points: Array, size: int) -> Array:
     return ((points >= -0.5) & (points < size - 0.5)).all(axis=-1)
 
 
-def widen(image: Array, size: int) -> Array:
-    """Pads an image, centred, with its mirror images where a side is shorter than a window: at least [..., S, S]."""
+def widen(image: Array, size: int, step: int = 1) -> Array:
+    """Pads an image, centred, with its mirror images where a side is shorter than a window: at least [..., S, S].
+
+    Sides become multiples of `step`, and so does the margin on the left and above.
+    """
     xp = np if isinstance(image, np.ndarray) else jnp
-    margins = [(0, 0)] * (image.ndim - 2) + [_margins(length, size) for length in image.shape[-2:]]
+    margins = [(0, 0)] * (image.ndim - 2)
+    for length in image.shape[-2:]:
+        cells = -(-length // step)
+        before, after = _margins(cells, size // step)
+        margins.append((step * before, step * (after + cells) - length))
     return xp.pad(image, margins, mode="symmetric")
 
 
-def cut_windows(image: Array, size: int, overlap: int) -> Array:
+def cut_windows(image: Array, size: int, overlap: int, step: int = 1) -> Array:
     """Cuts an image into windows, in row-major order.
 
     Args:
@@ -94,14 +102,17 @@ def cut_windows(image: Array, size: int, overlap: int) -> Array:
       size: side S of a window in pixels. A shorter side of the image is padded on both ends with its mirror image,
         because empty margins disturb a network that pools over its whole input (channel attention).
       overlap: least overlap of neighbours in pixels.
+      step: windows begin at multiples of it; divides S and the overlap. With the stride of a heatmap, the heatmaps of
+        the windows are the windows of the image's heatmap, [..., ceil(H / step), ceil(W / step)].
 
     Returns:
       [n, ..., S, S] of the same dtype.
     """
     xp = np if isinstance(image, np.ndarray) else jnp
-    rows, cols = _grid(image.shape[-2], image.shape[-1], size, overlap)
-    image = widen(image, size)
-    return xp.stack([image[..., y : y + size, x : x + size] for y in rows for x in cols])
+    height, width = image.shape[-2:]
+    origins = np.maximum(window_origins(height, width, size, overlap, step), 0)
+    image = widen(image, size, step)
+    return xp.stack([image[..., y : y + size, x : x + size] for x, y in origins])
 
 
 def join_windows(maps: Array, height: int, width: int, overlap: int) -> Array:
@@ -109,7 +120,7 @@ def join_windows(maps: Array, height: int, width: int, overlap: int) -> Array:
 
     Args:
       maps: [n, ..., S, S] floating point, in the order of `cut_windows`; numpy in, numpy out, JAX in, JAX out.
-      height: H of the image in pixels.
+      height: H of the image in pixels; of heatmaps, everything is in cells.
       width: W of the image in pixels.
       overlap: the overlap with which they were cut.
 

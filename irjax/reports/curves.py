@@ -7,12 +7,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from irjax.errors import UsageError
 from irjax.io.files import atomic_path
 from irjax.metrics.curves import Sweep
 from irjax.metrics.histograms import ScoreHistogram
+from irjax.reports.lines import decades, on_log_axis, precision_recall_line, roc_line
 
 # The palette of Okabe and Ito, distinguishable with all common forms of colour blindness and, in this order, in print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+PICTURES = (".png", ".svg", ".pdf")  # formats of figures
+# Open, so that the curve is seen through it.
+_OPEN = {"marker": "o", "linestyle": "none", "markerfacecolor": "none", "markersize": 8, "markeredgewidth": 1.6}
+_FEW = 30  # operating points that are marked on a ROC; more would hide it
 _ROC_AXES = {
     "target": ("Fa per pixel", "recall (Pd)"),
     "pixel": ("false positive rate of pixels", "true positive rate of pixels"),
@@ -31,7 +37,13 @@ def figure_of(width: float, height: float):
 
 
 def save_figure(figure, path: str | os.PathLike) -> None:
-    """Writes a figure atomically; the extension of the path gives the format."""
+    """Writes a figure atomically; the extension of the path, one of `PICTURES`, gives the format.
+
+    Raises:
+      UsageError: if the path has another extension.
+    """
+    if not os.fspath(path).lower().endswith(PICTURES):
+        raise UsageError(f"the picture must end in {', '.join(PICTURES)}, got {os.fspath(path)}")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150)
 
@@ -47,10 +59,12 @@ def plot_precision_recall(
 ) -> None:
     """Plots precision against recall, one curve per sweep, with lines of constant F1 in the background.
 
+    The curves are steps, under which the area is the average precision.
+
     Args:
       path: path of the image; the extension gives the format (PNG, SVG, PDF).
       sweeps: {label: sweep}, preferably over all scores (`centroid_sweep` without thresholds).
-      thresholds: {label: threshold in use}, marked by a dot.
+      thresholds: {label: threshold in use}, marked by a ring.
     """
     figure = figure_of(5.4, 4.6)
     axes = figure.add_subplot()
@@ -66,13 +80,12 @@ def plot_precision_recall(
         text = title if np.isnan(sweep.average_precision) else f"{title}: AP {sweep.average_precision:.3f}"
         seen = np.isfinite(sweep.precision) & np.isfinite(sweep.recall)
         recall, precision = sweep.recall[seen], sweep.precision[seen]
-        axes.plot(recall, precision, color=colour, linewidth=1.8, label=text, zorder=3)
+        axes.plot(*precision_recall_line(recall, precision), color=colour, linewidth=1.8, label=text, zorder=3)
         if thresholds and title in thresholds and seen.any():
             # The first threshold not below the one in use gives the same detections.
             index = min(int(np.searchsorted(sweep.thresholds[seen], thresholds[title])), seen.sum() - 1)
             used = f"threshold {thresholds[title]:g}"
-            axes.plot(recall[index], precision[index], "o", color=colour, markersize=7, markeredgecolor="white",
-                      zorder=4, label=used)  # fmt: skip
+            axes.plot(recall[index], precision[index], color=colour, zorder=4, label=used, **_OPEN)
     axes.set(xlabel="recall (Pd)", ylabel="precision", xlim=(0, 1.005), ylim=(0, 1.02))
     axes.legend(loc="lower left", frameon=False, fontsize=9)
     _tidy(axes)
@@ -95,8 +108,8 @@ def plot_threshold_curves(path: str | os.PathLike, sweep: Sweep, *, threshold: f
         upper.plot(sweep.thresholds, values, style, color=colour, linewidth=1.8, label=name)
     best = sweep.best()
     if np.isfinite(best.f1):
-        upper.plot(best.threshold, best.f1, "o", color=COLOURS[2], markersize=7, markeredgecolor="white",
-                   label=f"best F1 {best.f1:.3f} at {best.threshold:.3g}")  # fmt: skip
+        label = f"best F1 {best.f1:.3f} at {best.threshold:.3g}"
+        upper.plot(best.threshold, best.f1, color=COLOURS[2], label=label, **_OPEN)
     positive = np.where(sweep.false_alarms > 0, sweep.fa, np.nan)
     lower.plot(sweep.thresholds, positive, color=COLOURS[3], linewidth=1.8)
     if np.isfinite(positive).any():
@@ -124,11 +137,9 @@ def plot_roc(path: str | os.PathLike, title: str, sweep: Sweep, histogram: Score
     """
     figure = figure_of(10.0 if histogram is not None else 5.4, 4.4)
     axes = figure.subplots(1, 2 if histogram is not None else 1, squeeze=False)[0]
-    _draw_roc(axes[0], sweep.fa, sweep.recall, title, _ROC_AXES["target"], marker="o")
+    _draw_rocs(axes[0], {title: (sweep.fa, sweep.recall)}, "target")
     if histogram is not None:
-        false, true = histogram.roc()
-        label = f"pixels: AUC {histogram.auc():.4f}"
-        _draw_roc(axes[1], false, true, label, _ROC_AXES["pixel"])
+        _draw_rocs(axes[1], {f"pixels: AUC {histogram.auc():.4f}": histogram.roc()}, "pixel")
     save_figure(figure, path)
 
 
@@ -141,10 +152,7 @@ def plot_rocs(path: str | os.PathLike, curves: Mapping[str, tuple[np.ndarray, np
       level: `pixel` or `target`.
     """
     figure = figure_of(6.4, 4.8)
-    axes = figure.subplots()
-    titles = _ROC_AXES[level]
-    for (label, (false, true)), colour in zip(curves.items(), _cycle(len(curves)), strict=True):
-        _draw_roc(axes, false, true, label, titles, marker="o" if level == "target" else "", colour=colour)
+    _draw_rocs(figure.subplots(), curves, level)
     save_figure(figure, path)
 
 
@@ -198,16 +206,17 @@ def plot_selection(
     save_figure(figure, path)
 
 
-def _draw_roc(
-    axes, false: np.ndarray, true: np.ndarray, label: str, titles: tuple[str, str], marker: str = "", colour=COLOURS[0]
-) -> None:
-    shown = np.isfinite(false) & np.isfinite(true)
-    if (false[shown] > 0).any():
-        shown &= false > 0
-        axes.set_xscale("log")
-    axes.plot(false[shown], true[shown], color=colour, linewidth=1.8, marker=marker, markersize=4, label=label)
-    axes.set(xlabel=titles[0], ylabel=titles[1], ylim=(0, 1.02))
-    axes.legend(loc="lower right", frameon=False, fontsize=9)
+def _draw_rocs(axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], level: str) -> None:
+    """Draws ROC curves over whole decades of false alarms: each is, anywhere, what `roc_line` says."""
+    rates = np.concatenate([false for false, _ in curves.values()])
+    low, high = decades(rates, 1.0 if level == "pixel" else None)
+    for colour, (label, (false, true)) in zip(_cycle(len(curves)), curves.items(), strict=True):
+        axes.plot(*on_log_axis(roc_line(false, true, level), low, high), color=colour, linewidth=1.8, label=label)
+        points = np.unique(np.stack([false, true], axis=1), axis=0)
+        if level == "target" and len(points) <= _FEW:
+            axes.plot(*points.T, color=colour, **_OPEN | {"markersize": 5, "markeredgewidth": 0.8})
+    axes.set(xlabel=_ROC_AXES[level][0], ylabel=_ROC_AXES[level][1], xscale="log", xlim=(low, high), ylim=(0, 1.02))
+    axes.legend(loc="best", frameon=False, fontsize=9)
     _tidy(axes)
 
 

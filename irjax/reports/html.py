@@ -17,6 +17,7 @@ from irjax.metrics.inputs import PointPredictions, PointTruth
 from irjax.reports import svg, tables
 from irjax.reports.events import FALSE, HIT, MISS, Event, Inset, find_events, find_insets
 from irjax.reports.html_style import CSS, SCRIPT
+from irjax.reports.lines import on_log_axis, precision_recall_line, roc_line
 
 ROWS = 100  # rows of the table of images
 CASES = 12  # images that are drawn
@@ -175,25 +176,29 @@ def _charts(data: Page) -> str:
             svg.chart(
                 svg.Axis("recall (Pd)"),
                 svg.Axis("precision"),
-                [svg.Series(f"AP {curve.average_precision:.4f}", recall, precision, mark=used)],
+                [svg.Series(f"AP {curve.average_precision:.4f}", *precision_recall_line(recall, precision), mark=used)],
                 guides=guides,
                 description="precision against recall",
             ),
-            f"Over {along}; {basis}. AP: sum of precision times gain in recall, not interpolated.",
+            f"Over {along}; {basis}. AP: sum of precision times gain in recall, not interpolated: the area under the "
+            "steps.",
         )  # fmt: skip
     ]
     unit = "false pixels" if spec.false_alarm == "area" else "false points"
     positive = np.where(curve.fa > 0, curve.fa, np.nan)
+    axis = svg.log_axis(f"Fa ({unit} per pixel)", positive)
+    line = on_log_axis(roc_line(curve.fa, recall, "target"), axis.low, axis.high)
     figures.append(
         _figure(
             "Detection rate against false alarms",
             svg.chart(
-                svg.log_axis(f"Fa ({unit} per pixel)", positive),
+                axis,
                 svg.Axis("recall (Pd)"),
-                [svg.Series("", positive, recall, mark=_used_at(positive, recall, curve, data.threshold))],
+                [svg.Series("", *line, mark=_used_at(positive, recall, curve, data.threshold))],
                 description="detection rate against false alarms per pixel",
             ),
-            f"Over {along}; {basis}. Thresholds without a false alarm have no place on the logarithmic axis.",
+            f"Over {along}; {basis}. Steps: the highest recall with at most so many false alarms. Thresholds without a "
+            "false alarm lie left of the logarithmic axis; what they find is its left end.",
         )  # fmt: skip
     )
     best = grid.best()
@@ -231,17 +236,19 @@ def _used_at(x: np.ndarray, y: np.ndarray, curve: Sweep, level: float | None) ->
 
 def _pixel_roc(histogram: ScoreHistogram) -> str:
     false, true = histogram.roc()
-    shown = np.where(false > 0, false, np.nan)
+    axis = svg.log_axis("false positive rate of pixels", false, 1.0)
+    line = on_log_axis(roc_line(false, true, "pixel"), axis.low, axis.high)
     targets, background = int(histogram.positive.sum()), int(histogram.negative.sum())
     chart = svg.chart(
-        svg.log_axis("false positive rate of pixels", shown, 1.0), svg.Axis("true positive rate of pixels"),
-        [svg.Series(f"AUC {histogram.auc():.4f}", shown, true)], description="ROC of pixels",
+        axis, svg.Axis("true positive rate of pixels"), [svg.Series(f"AUC {histogram.auc():.4f}", *line)],
+        description="ROC of pixels",
     )  # fmt: skip
     return _figure(
         "ROC of pixels",
         chart,
         f"{histogram.bins - 1} thresholds; n = {targets:,} target and {background:,} background pixels, at the "
-        "truth's size. AUC by trapezoid on linear axes; with so few target pixels it is close to 1 for almost any map.",
+        "truth's size. Straight on linear axes, as the AUC's trapezoids are, and so bent on this one; with so few "
+        "target pixels the AUC is close to 1 for almost any map.",
     )
 
 

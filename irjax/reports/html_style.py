@@ -36,9 +36,9 @@ figure { margin: 0; break-inside: avoid; } .charts figure > b { display: block; 
 .tick { fill: var(--soft); font-size: 11px; } .title { fill: var(--ink); font-size: 12px; } .key { fill: var(--ink);
   font-size: 11px; }
 .legend { fill: var(--page); fill-opacity: .85; stroke: var(--line); }
-path.c0, line.c0 { stroke: var(--c0); } path.c1, line.c1 { stroke: var(--c1); } path.c2, line.c2 { stroke: var(--c2); }
-path.c3, line.c3 { stroke: var(--c3); } circle.c0 { fill: var(--c0); } circle.c1 { fill: var(--c1); }
-circle.c2 { fill: var(--c2); } circle.c3 { fill: var(--c3); } .dot { stroke: var(--page); stroke-width: 1.5; }
+.c0 { stroke: var(--c0); } .c1 { stroke: var(--c1); } .c2 { stroke: var(--c2); } .c3 { stroke: var(--c3); }
+circle.c0 { fill: var(--c0); } circle.c1 { fill: var(--c1); } circle.c2 { fill: var(--c2); }
+circle.c3 { fill: var(--c3); } circle.dot { fill: none; stroke-width: 1.8; }
 article { margin: 22px 0 30px; padding-top: 4px; }
 .case { display: grid; grid-template-columns: minmax(0, 5fr) minmax(0, 7fr); gap: 18px; margin-top: 10px;
   align-items: start; }

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from irjax.reports.events import FALSE, MISS, Event, Inset, contrast
+from irjax.reports.lines import decades
 
 # Ten stops of viridis, from low to high.
 _STOPS = np.array(
@@ -66,11 +67,7 @@ class Axis:
 
 def log_axis(title: str, values: Values, high: float | None = None) -> Axis:
     """Returns a logarithmic axis over whole decades, at least one, that contains all positive values and `high`."""
-    positive = [value for value in values if value > 0 and math.isfinite(value)]
-    top = high if high is not None else max(positive, default=1.0)
-    last = math.ceil(math.log10(top) - 1e-9)
-    first = min(math.floor(math.log10(min(positive, default=top)) + 1e-9), last - 1)
-    return Axis(title, 10.0**first, 10.0**last, log=True)
+    return Axis(title, *decades(np.asarray(values), high), log=True)
 
 
 def _point(x: Axis, y: Axis, a: float, b: float) -> tuple[float, float]:
@@ -79,13 +76,16 @@ def _point(x: Axis, y: Axis, a: float, b: float) -> tuple[float, float]:
 
 
 def _curve(x: Axis, y: Axis, series: Series, number: int) -> str:
-    path, pen = [], "M"
+    path: list[str] = []
+    pen = "M"
     for a, b in zip(series.x, series.y, strict=True):
         if not (math.isfinite(a) and math.isfinite(b)):
             pen = "M"
             continue
         across, down = _point(x, y, a, b)
-        path.append(f"{pen}{across:.1f} {down:.1f}")
+        place = f"{across:.1f} {down:.1f}"
+        if pen == "M" or path[-1][1:] != place:  # no two corners in one place
+            path.append(f"{pen}{place}")
         pen = "L"
     dash = f' stroke-dasharray="{series.dash}"' if series.dash else ""
     text = f'<path class="c{number}" d="{"".join(path)}" fill="none" stroke-width="2"{dash}/>'

@@ -15,16 +15,19 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
 from irjax.data import folders, layouts
-from irjax.errors import UsageError, UserError, check_folder
+from irjax.errors import UsageError, UserError
 from irjax.io import images
+from irjax.io.images import AS_STORED, Depth
+from irjax.io.masks import MaskSet, read_levels
 from irjax.labels.targets import label_mask
 from irjax.ops.regions import find_regions
 from irjax.types import Labels
@@ -95,7 +98,7 @@ KINDS = {
     "duplicate_between": "images have the same pixels as an image of a split that should be apart",
     "near_duplicate": "images nearly equal an image of a split that should be apart",
     "duplicate_within": "sets of images have the same pixels",
-    "gray_mask": "masks are not binary: the threshold decides (target from 128 on; 16 bits: 32896)",
+    "gray_mask": "masks are not binary: the threshold decides (above half of the highest level)",
     "empty_mask": "masks have no target",
     "connectivity": "masks have more targets when 4-connected than when 8-connected",
     "related_splits": "pairs of splits of different families share images",
@@ -114,6 +117,8 @@ class Inspection:
       splits: split -> its images that could be read, in the order of its list.
       findings: defects and notes, in the order of `KINDS`.
       near: the correlation above which images count as near duplicates, or None if these were not requested.
+      depth: which stored values of the images are black and white.
+      masks: the mask files, with the rule that makes them binary.
     """
 
     root: str
@@ -121,6 +126,8 @@ class Inspection:
     splits: Mapping[str, tuple[ImageRecord, ...]]
     findings: tuple[Finding, ...]
     near: float | None = None
+    depth: Depth = AS_STORED
+    masks: MaskSet = MaskSet(())
 
     @property
     def records(self) -> tuple[ImageRecord, ...]:
@@ -129,7 +136,14 @@ class Inspection:
 
 
 def inspect_folder(
-    root: str | os.PathLike, layout: str = "auto", split: str | None = None, *, near: float | None = None
+    root: str | os.PathLike,
+    layout: str = "auto",
+    split: str | None = None,
+    *,
+    near: float | None = None,
+    depth: Depth = AS_STORED,
+    image_folder: str | os.PathLike | None = None,
+    mask_folder: str | os.PathLike | None = None,
 ) -> Inspection:
     """Reads every image and annotation of a folder; continues if one cannot be read.
 
@@ -139,6 +153,9 @@ def inspect_folder(
       split: only this split; all published ones by default.
       near: also look for near duplicates between training and held-out splits: images whose correlation at 32x32 is
         above this. `NEAR` is .99.
+      depth: which stored values of the images are black and white.
+      image_folder: folder of the images, in place of a layout; goes with `mask_folder`.
+      mask_folder: folder of the masks.
 
     Returns:
       The contents, by split, and the defects.
@@ -150,18 +167,16 @@ def inspect_folder(
     root = pathlib.Path(root)
     if near is not None and not 0 < near < 1:
         raise UsageError(f"near duplicates are counted from a correlation between 0 and 1, got {near}")
-    layout = layouts.detect_layout(root) if layout == "auto" else layout
-    if layout not in layouts.LAYOUTS:
-        raise UsageError(f"unknown layout {layout!r}; known: auto, {', '.join(layouts.LAYOUTS)}")
-    check_folder(root)
-    parts = folders.read(root, layout)
+    layout, parts = layouts.published_parts(root, layout, image_folder, mask_folder)
     if split is not None:
         if split not in parts:
             raise UserError(f"{root} ({layout}) has no published split {split!r}; there are {', '.join(parts)}")
         parts = {split: parts[split]}
     found: dict[str, list[str]] = collections.defaultdict(list)
     known: dict[pathlib.Path, ImageRecord | None] = {}
-    splits = {name: _read_part(name, part, root, known, found) for name, part in parts.items()}
+    masks = MaskSet(tuple(sorted({str(path) for part in parts.values() for path in (part.masks or {}).values()})))
+    read = functools.partial(_read_one, root=root, depth=depth, masks=masks, found=found)
+    splits = {name: _read_part(name, part, read, known, found) for name, part in parts.items()}
     _compare_splits(splits, near, found, root)
     _find_duplicates(splits, found, root)
     if split is None:
@@ -169,7 +184,7 @@ def inspect_folder(
         there = sorted({path for part in parts.values() for path in part.images.values()} - listed)
         found["unlisted"] += [_short(path, root) for path in there]
     findings = tuple(Finding(kind, tuple(dict.fromkeys(found[kind]))) for kind in KINDS if found[kind])
-    return Inspection(str(root), layout, splits, findings, near)
+    return Inspection(str(root), layout, splits, findings, near, depth, masks)
 
 
 # --- one image --------------------------------------------------------------------------------------------------------
@@ -178,7 +193,7 @@ def inspect_folder(
 def _read_part(
     split: str,
     part: folders.Part,
-    root: pathlib.Path,
+    read: Callable[[str, pathlib.Path, folders.Part], ImageRecord | None],
     known: dict[pathlib.Path, ImageRecord | None],
     found: dict[str, list[str]],
 ) -> tuple[ImageRecord, ...]:
@@ -192,7 +207,7 @@ def _read_part(
             found["missing_image"].append(f"{name}, in {split}")
             continue
         if path not in known:
-            known[path] = _read_one(name, path, part, root, found)
+            known[path] = read(name, path, part)
         record = known[path]
         if record is not None:
             records.append(record)
@@ -200,11 +215,18 @@ def _read_part(
 
 
 def _read_one(
-    name: str, path: pathlib.Path, part: folders.Part, root: pathlib.Path, found: dict[str, list[str]]
+    name: str,
+    path: pathlib.Path,
+    part: folders.Part,
+    *,
+    root: pathlib.Path,
+    depth: Depth,
+    masks: MaskSet,
+    found: dict[str, list[str]],
 ) -> ImageRecord | None:
     """Measures one image with its annotation; returns None if one of them is unusable. Defects are added to `found`."""
     try:
-        image = images.read_image(path)
+        image = images.read_image(path, depth)
     except UserError as error:
         found["unreadable_image"].append(_reason(error, root))
         return None
@@ -222,7 +244,7 @@ def _read_one(
         return None
     if mask_path is None:
         return measure(name, path, image, label_mask(np.zeros(image.shape, np.bool_)))
-    mask = _read_mask(pathlib.Path(mask_path), root, found)
+    mask = _read_mask(pathlib.Path(mask_path), root, masks, found)
     if mask is None:
         return None
     if mask.shape != image.shape:
@@ -236,19 +258,20 @@ def _read_one(
     return record
 
 
-def _read_mask(path: pathlib.Path, root: pathlib.Path, found: dict[str, list[str]]) -> np.ndarray | None:
+def _read_mask(
+    path: pathlib.Path, root: pathlib.Path, masks: MaskSet, found: dict[str, list[str]]
+) -> np.ndarray | None:
     where = _short(path, root)
     try:
-        values = images.decode(images.read_bytes(path), path)
+        levels = read_levels(path)
     except UserError as error:
         found["unreadable_mask"].append(_reason(error, root))
         return None
-    mask, rule = images.binarise(values)
-    # Like `binarise`: the brightest colour channel counts, alpha does not.
-    plane = values if values.ndim == 2 else values[..., : 3 if values.shape[2] > 2 else 1].max(axis=2)
-    changed = int(np.count_nonzero((plane > 0) & ~mask))
-    if changed or np.any((plane > plane.min()) & (plane < plane.max())):
-        targets = f"{len(find_regions(plane))} targets above 0, {len(find_regions(mask))} by {rule}"
+    rule = masks.rule_of(path, levels)
+    mask = rule.apply(levels)
+    if rule.gray:
+        changed = int(np.count_nonzero((levels > 0) & ~mask))
+        targets = f"{len(find_regions(levels))} targets above 0, {len(find_regions(mask))} {rule.name}"
         found["gray_mask"].append(f"{where}: {changed} px above 0 are no target; {targets}")
     if not mask.any():
         found["empty_mask"].append(where)

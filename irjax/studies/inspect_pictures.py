@@ -205,17 +205,17 @@ def draw_contact_sheet(path: str | os.PathLike, inspection: Inspection, *, colum
     cells = figure.subfigures(rows, columns, squeeze=False).flat
     for cell, record in zip(cells, chosen, strict=False):
         grid = cell.add_gridspec(2, 2, width_ratios=(2.1, 1))
-        _draw_cell(cell, grid, record)
+        _draw_cell(cell, grid, record, inspection)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=100)
 
 
-def _draw_cell(figure, grid, record: ImageRecord) -> None:
+def _draw_cell(figure, grid, record: ImageRecord, inspection: Inspection) -> None:
     """Draws one image, its boxes and its insets."""
     from matplotlib.patches import Rectangle
 
-    image = images.read_image(record.path)
-    mask = images.read_mask(record.mask_path)[0] if record.mask_path else np.zeros(image.shape, np.bool_)
+    image = images.read_image(record.path, inspection.depth)
+    mask = inspection.masks.read(record.mask_path)[0] if record.mask_path else np.zeros(image.shape, np.bool_)
     whole = figure.add_subplot(grid[:, 0] if len(record.labels) else grid[:, :])
     _show(whole, image, (0, 0, image.shape[1], image.shape[0]), high=99.9)
     height, width = record.size

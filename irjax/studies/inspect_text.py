@@ -100,7 +100,7 @@ def write_inspection(out_dir: str | os.PathLike, inspection: Inspection) -> tupl
     """
     from irjax.studies.inspect_pictures import draw_contact_sheet, draw_distributions
 
-    with whole_folder(out_dir) as folder:
+    with whole_folder(out_dir, "irjax datasets inspect") as folder:
         write_json(folder / "inspect.json", as_data(inspection))
         if inspection.records:
             draw_distributions(folder / "distributions.png", inspection)

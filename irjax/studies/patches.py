@@ -82,7 +82,7 @@ def draw_kept_patches(
     stages = range(1, len(kept) + 1)
     header = ["image", *(f"kept {stage}" for stage in stages), *(f"of targets {stage}" for stage in stages)]
     print(plain_table(header, rows))
-    print(f"{len(paths)} pictures in {out_dir}")
+    print(f"{len(paths)} pictures")
     return paths
 
 

@@ -87,7 +87,7 @@ def analyse_scale_loss(
     """
     study = study_scale_loss(true_area, shift=shift, variants=variants)
     low, high = (factor * study.true_area for factor in AREAS)
-    with whole_folder(out) as folder:
+    with whole_folder(out, "irjax analyse scale-loss") as folder:
         plot_scale_loss([folder / "scale_loss.png", folder / "scale_loss.svg"], study, axis=axis)
         write_text(folder / "scale_loss.csv", curves_csv(study))
         content = {

@@ -14,7 +14,7 @@ from irjax.data import layouts, sources
 from irjax.data.hard import HardSource
 from irjax.datasets import build as building
 from irjax.errors import MissingFileError, UsageError
-from irjax.io import images
+from irjax.io import masks
 from irjax.ops import regions
 from irjax.ops.resize import resize_mask
 from irjax.types import Example
@@ -255,7 +255,7 @@ def assert_regions(path, splits):
     """What the records say of each target is what the mask says."""
     for split in splits:
         for record in records(path, split):
-            mask, _ = images.decode_mask_file(record["mask"], "record")
+            mask, _ = masks.decode_mask(record["mask"], "record")
             found = regions.find_regions(mask)
             assert record["boxes"].tolist() == found.boxes.tolist() and record["areas"].tolist() == found.areas.tolist()
 
@@ -322,7 +322,7 @@ def test_gray_masks_are_binarised_and_reported(tmp_path):
     assert mask[0, :4].tolist() == [False, True, True, False]
     tfds_split = {"val": "validation"}.get(split, split)
     (text,) = [text for text in texts if "not binary" in text]
-    assert f"{tfds_split}: 1 of {len(found[split])} masks are not binary; target from 128 on: XDU1" in text
+    assert f"{tfds_split}: 1 of {len(found[split])} masks are not binary; target is above half of 255: XDU1" in text
     assert json.loads((path / "metadata.json").read_text())["gray_masks"][tfds_split] == 1
 
 

@@ -36,7 +36,10 @@ def test_it_converts_and_says_what_it_did(tmp_path, masks, capsys):
     run("labels", masks, "--to", "coco", "--out", tmp_path / "a.json", "--connectivity", 4)
     text = capsys.readouterr().out
     assert f"{masks} (masks): 2 targets in 2 images, 1 without any" in text
-    assert "masks made binary by: threshold_128 1, zero_one 1" in text and "a.json" in text.splitlines()[-1]
+    assert (
+        "masks made binary by: all 0: no targets 1, two levels, 0 and 255 1" in text
+        and "a.json" in text.splitlines()[-1]
+    )
     content = json.loads((tmp_path / "a.json").read_text())
     assert [entry["bbox"] for entry in content["annotations"]] == [[10, 4, 3, 3], [13, 7, 1, 1]]
     run("labels", tmp_path / "a.json", "--to", "masks", "--radius", 1, "--out", tmp_path / "discs")
@@ -72,7 +75,8 @@ def test_every_option_reaches_the_library(tmp_path, masks, capsys):
         (("absent", "--to", "coco", "--out", "a.json"), "there is no file or folder absent"),
         (("masks", "--to", "kitti", "--out", "a"), "invalid choice: 'kitti'"),
         (("masks", "--to", "coco"), "required: --out"),
-        (("masks", "--to", "coco", "--out", "a"), "coco is written to one .json file, got a"),
+        (("masks", "--to", "coco", "--out", "a.csv"), "a file must end in .json, got a.csv"),
+        (("masks", "--to", "voc", "--out", "a.xml"), "a folder is written, and a.xml looks like a file"),
         (("masks", "--to", "points", "--out", "a.csv", "--points", "coarse", "--seed", "-1"), "must not be negative"),
         (("masks", "--to", "voc", "--out", "masks"), "masks exists already"),
         (("masks", "--from", "dataset", "--to", "voc", "--out", "a"), "in no known layout"),
@@ -82,3 +86,33 @@ def test_wrong_arguments(masks, monkeypatch, arguments, message):
     monkeypatch.chdir(masks.parent)
     assert message in error_of("labels", *arguments)
     assert [path.name for path in masks.parent.iterdir()] == ["masks"]
+
+
+def test_two_folders_and_bad_images(tmp_path, masks, capsys):
+    images = tmp_path / "frames"
+    images.mkdir()
+    for name in "abcdefgh":
+        Image.fromarray(np.full((24, 32), 9, np.uint8)).save(images / f"{name}.png")
+        if name > "c":
+            Image.fromarray(np.zeros((24, 32), np.uint8)).save(masks / f"{name}.png")
+    said = ("--images", "frames", "--masks", masks)
+    message = error_of("labels", tmp_path, *said, "--to", "points", "--out", tmp_path / "p.csv")
+    assert "no mask for" in message and "c.png" in message and "--skip-bad" in message
+    run("labels", tmp_path, *said, "--skip-bad", "--to", "points", "--out", tmp_path / "p.csv")
+    found = capsys.readouterr()
+    assert "(dataset): 1 targets in 7 images, 6 without any, 1 left out" in found.out
+    assert "note: 1 of 8 images are left out: no mask for" in found.err
+    run("datasets", "list", tmp_path, *said, "--skip-bad")
+    assert "all              7 images, 1 left out" in capsys.readouterr().out
+    run("datasets", "inspect", tmp_path, *said)
+    assert "c.png" in capsys.readouterr().out
+    assert "are given together" in error_of("datasets", "list", tmp_path, "--images", "frames")
+    assert "--images DIR --masks DIR" in error_of("datasets", "list", tmp_path)
+
+
+def test_boxes_become_masks(tmp_path, masks):
+    run("labels", masks, "--to", "voc", "--out", tmp_path / "voc")
+    run("labels", tmp_path / "voc", "--to", "masks", "--out", tmp_path / "filled")
+    assert np.asarray(Image.open(tmp_path / "filled/a.png")).astype(bool).sum() == 16
+    run("labels", tmp_path / "voc", "--to", "masks", "--radius", 0, "--out", tmp_path / "points")
+    assert np.asarray(Image.open(tmp_path / "points/a.png")).astype(bool).sum() == 1

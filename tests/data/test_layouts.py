@@ -1,10 +1,15 @@
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from irjax.data import layouts
+from irjax.data import layouts, open_source
+from irjax.data.sources import DRAWN
+from irjax.data.splits import DataConfig, open_splits
+from irjax.errors import Note, UserError
+from irjax.io.images import AS_STORED, Depth
 
 RNG = np.random.default_rng(0)
 
@@ -81,7 +86,7 @@ def test_sirst_v2(tmp_path):
     np.testing.assert_array_equal(source[0].points, [[3, 4]])
     # A background without a mask file has no target.
     assert source[1].points.shape == (0, 2) and source[1].mask.shape == (20, 24) and not source[1].mask.any()
-    assert source.mask_rule(0) == "threshold_128" and source.mask_rule(1) is None
+    assert source.mask_rule(0).name == "two levels, 0 and 255" and source.mask_rule(1) is None
     # The publication's v1 and full lists overlap; only lists of one family must not.
     assert layouts.open_layout(root, "train_v1").names == ("Misc_2",)
     with pytest.raises(ValueError, match="'test_full'.*train_full, train_v1, val_full"):
@@ -329,7 +334,7 @@ def test_subfolders_become_part_of_the_name(tmp_path):
     names = ["3/1(2)", "41/1(297)", "41/1(5)"]
     root = basicirstd(tmp_path, names, train=[f"/{name}" for name in names[:2]], val=["/41/1(5)"])
     source = layouts.open_layout(root, "train")
-    assert source.names == ("3_1(2)", "41_1(297)") and source[1].points.shape == (2, 2)
+    assert source.names == ("3/1(2)", "41/1(297)") and source[1].points.shape == (2, 2)
     (root / "masks" / "41" / "1(297).png").unlink()
     with pytest.raises(ValueError, match=r"no mask for .*41/1\(297\)\.png"):
         layouts.open_layout(root, "train")
@@ -364,3 +369,299 @@ def test_published_counts(shared):
     source = layouts.open_layout(data / "SIRST-v2", "val_v1")
     example = source[source.names.index("Misc_163")]
     assert example.mask.shape == example.image.shape and len(example.points) >= 1
+
+
+def pair(root, images, masks, names="abcd"):
+    for name in names:
+        image(root / images / f"{name}.png")
+        mask(root / masks / f"{name}.png", [(3, 4)])
+    return root
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("img", "mask"),
+        ("images", "labels"),
+        ("images", "gt"),
+        ("imgs", "labels"),
+        ("image", "label"),
+        ("Images", "Masks"),
+        ("JPEGImages", "SegmentationClass"),
+        ("IRSTD1k_Img", "IRSTD1k_Label"),
+    ],
+)
+def test_folders_of_other_names(tmp_path, images, masks):
+    root = pair(tmp_path / "alone", images, masks)
+    assert layouts.detect_layout(root) == "folder"
+    source = layouts.open_layout(root, "all")
+    assert source.names == tuple("abcd") and len(source[0].points) == 1
+    listing(root / "ImageSets/Main/train.txt", "abc")
+    listing(root / "ImageSets/Main/test.txt", "d")
+    assert layouts.detect_layout(root) == "lists" and layouts.open_layout(root, "test").names == ("d",)
+    inner = tmp_path / "inner"
+    for split in ("Train", "Test"):
+        pair(inner / split, images, masks, split)
+    assert layouts.detect_layout(inner) == "split_folders"
+    assert layouts.open_layout(inner, "test").names == tuple(sorted("Test"))
+    outer = tmp_path / "outer"
+    for split in ("train", "test"):
+        pair(outer, f"{images}/{split}", f"{masks}/{split}", split)
+    assert layouts.open_layout(outer, "test").names == tuple(sorted({*"test"}))
+
+
+def test_two_folders_that_could_both_be_meant(tmp_path):
+    root = pair(tmp_path, "img", "mask")
+    pair(root, "img", "gt")
+    with pytest.raises(ValueError, match="has mask and gt, which could both be meant: .*--images DIR --masks DIR"):
+        layouts.detect_layout(root)
+    assert len(layouts.open_layout(root, "all", images="img", masks="gt")) == 4
+    pair(root, "images", "masks")  # these are the names of publications
+    assert layouts.open_layout(root, "all").images[0].endswith("images/a.png")
+
+
+def test_sequences_in_splits(tmp_path):
+    for sequence in ("000001", "000002"):
+        pair(tmp_path / "val" / sequence, "img", "mask", "ab")
+    source = layouts.open_layout(tmp_path, "val")
+    assert source.names == ("000001/a", "000001/b", "000002/a", "000002/b") and len(source[3].points) == 1
+
+
+def test_masks_beside_their_images(tmp_path):
+    for name, suffix in (("a", "_mask"), ("b", "_pixels0"), ("c", "_gt")):
+        image(tmp_path / f"{name}.png")
+        mask(tmp_path / f"{name}{suffix}.png", [(3, 4)])
+    assert layouts.detect_layout(tmp_path) == "flat"
+    source = layouts.open_layout(tmp_path, "all")
+    assert source.names == tuple("abc") and all(len(example.points) == 1 for example in source)
+    assert layouts.open_layout(tmp_path, "all", images=".", masks=".").masks == source.masks
+    listing(tmp_path / "train.txt", ["a", "b"])
+    listing(tmp_path / "test.txt", ["c.png c_gt.png"])
+    assert layouts.open_layout(tmp_path, "test").names == ("c",)
+
+
+def yolo(path, lines):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(lines)
+
+
+@pytest.mark.parametrize("form", ["{kind}/{split}", "{split}/{kind}"])
+def test_yolo_trees(tmp_path, form):
+    for split, name in (("train", "a"), ("train", "b"), ("valid", "c"), ("test", "d")):
+        image(tmp_path / form.format(kind="images", split=split) / f"{name}.png")
+        if name != "b":  # an image without a file has no target
+            yolo(tmp_path / form.format(kind="labels", split=split) / f"{name}.txt", "0 0.5 0.5 0.25 0.2\n")
+    (tmp_path / form.format(kind="labels", split="train") / "classes.txt").write_text("target\n")
+    assert layouts.detect_layout(tmp_path) == "yolo"
+    source = layouts.open_layout(tmp_path, "train")
+    assert source.names == ("a", "b") and source[0].mask is None and len(source[1].points) == 0
+    np.testing.assert_array_equal(source[0].points, [[11.5, 9.5]])
+    np.testing.assert_array_equal(source.labels[0].boxes, [[9, 8, 15, 12]])
+    assert layouts.open_layout(tmp_path, "val").names == ("c",) and layouts.open_layout(tmp_path, "test").names == (
+        "d",
+    )
+
+
+def test_yolo_with_lists_and_what_has_no_image(tmp_path):
+    for name in "abc":
+        image(tmp_path / "images" / f"{name}.png")
+    yolo(tmp_path / "labels/a.txt", "0 0.5 0.5 0.25 0.2 0.9\n")
+    listing(tmp_path / "train.txt", ["./images/a.png", r"D:\set\images\b.png"])
+    listing(tmp_path / "val.txt", ["images/c.png labels/c.txt"])
+    assert layouts.open_layout(tmp_path, "train").names == ("a", "b")
+    assert layouts.open_layout(tmp_path, "val").names == ("c",)
+    yolo(tmp_path / "labels/z.txt", "0 0.5 0.5 0.25 0.2\n")
+    with pytest.warns(Note, match=r"labels: 1 annotations have no image, such as z\.txt"):
+        layouts.open_layout(tmp_path, "train")
+    (tmp_path / "labels/z.txt").unlink()
+    yolo(tmp_path / "labels/a.txt", "0 0.99 0.5 0.25 0.2\n")
+    with pytest.raises(ValueError, match=r"a\.txt, line 1: the box .* outside .*; --skip-bad"):
+        layouts.open_layout(tmp_path, "train")
+    with pytest.warns(Note, match=r"1 of 2 images are left out: .*a\.txt, line 1"):
+        assert layouts.open_layout(tmp_path, "train", skip_bad=True).names == ("b",)
+
+
+BOX = "<bndbox><xmin>4</xmin><ymin>5</ymin><xmax>6</xmax><ymax>5</ymax></bndbox>"
+VOC = f"<annotation>{{}}<object>{BOX}</object></annotation>"
+
+
+def test_voc(tmp_path):
+    (tmp_path / "Annotations").mkdir()
+    for name, size in (("a", ""), ("b", "<size><width>0</width><height/></size>"), ("c", "")):
+        image(tmp_path / "JPEGImages" / f"{name}.jpg")
+        (tmp_path / "Annotations" / f"{name}.xml").write_text(VOC.format(size))
+    listing(tmp_path / "ImageSets/Main/trainval.txt", "ab")
+    listing(tmp_path / "ImageSets/Main/test.txt", "c")
+    assert layouts.detect_layout(tmp_path) == "voc"
+    source = layouts.open_layout(tmp_path, "trainval")
+    assert source.names == ("a", "b")
+    for example, labels in zip(source, source.labels, strict=True):
+        np.testing.assert_array_equal(example.points, [[4, 4]])
+        np.testing.assert_array_equal(labels.boxes, [[3, 4, 6, 5]])
+    (tmp_path / "Annotations/b.xml").unlink()
+    with pytest.raises(ValueError, match=r"no annotation for .*b\.jpg: looked for b\.xml in .*; --skip-bad"):
+        layouts.open_layout(tmp_path, "trainval")
+    (tmp_path / "Annotations/a.xml").write_text(VOC.format("<size><width>9</width><height>20</height></size>"))
+    with pytest.raises(ValueError, match=r"a\.xml is for 9x20 pixels, but the image has 24x20"):
+        layouts.open_layout(tmp_path, "trainval")
+
+
+def test_two_folders_said(tmp_path):
+    root = pair(tmp_path, "frames", "truth")
+    with pytest.raises(ValueError, match=r"no known layout; say the two folders with --images DIR --masks DIR"):
+        layouts.detect_layout(root)
+    said = {"images": "frames", "masks": root / "truth"}
+    assert layouts.list_splits(root, **said) == ("all", "train", "val")
+    assert layouts.open_layout(root, "all", **said).names == tuple("abcd")
+    listing(root / "train.txt", ["frames/a.png", "frames/b.png"])
+    listing(root / "test.txt", ["frames/c.png truth/d.png", "frames/zz.png"])
+    assert layouts.open_layout(root, "trainval", **said).names == ("a", "b")
+    with pytest.raises(ValueError, match=r"test\.txt, line 1: .* pairs c with the mask of d"):
+        layouts.open_layout(root, "test", **said)
+    pair(root / "x", "frames/test", "truth/test", "e")
+    pair(root / "x", "frames/train", "truth/train", "f")
+    inner = {"images": root / "x/frames", "masks": root / "x/truth"}
+    assert layouts.open_layout(root, "test", **inner).names == ("e",)
+    with pytest.raises(ValueError, match="are given together"):
+        layouts.open_layout(root, "all", images="frames")
+    with pytest.raises(ValueError, match="take the place of layout 'spire'"):
+        layouts.open_layout(root, "all", "spire", **said)
+    with pytest.raises(FileNotFoundError, match="no folder nowhere"):
+        layouts.open_layout(root, "all", images="frames", masks="nowhere")
+    drawn = [
+        open_source(root / "y", split, images="i", masks="m").names for split in DRAWN if pair(root / "y", "i", "m")
+    ]
+    assert sorted(name for names in drawn for name in names) == list("abcd")
+
+
+def test_a_run_takes_the_two_folders(tmp_path):
+    root = pair(tmp_path, "frames", "truth", "abcdefgh")
+    (root / "truth/c.png").unlink()
+    said = {"root": (str(root),), "images": "frames", "masks": "truth"}
+    with pytest.raises(ValueError, match=r"no mask for .*c\.png.*--skip-bad"):
+        DataConfig(**said).open("train"), DataConfig(**said).open("val")
+    with pytest.warns(Note, match="left out"):
+        source = DataConfig(**said, train=("all",), skip_bad=True).open("train")
+    assert source.names == tuple("abdefgh")
+
+
+def test_a_pair_says_whose_mask_it_is(tmp_path):
+    image(tmp_path / "images/a.png")
+    mask(tmp_path / "masks/label_7.png", [(5, 6)])
+    listing(tmp_path / "train.txt", ["images/a.png masks/label_7.png"])
+    np.testing.assert_array_equal(layouts.open_layout(tmp_path, "train")[0].points, [[5, 6]])
+
+
+def test_bad_images_are_left_out_and_named(tmp_path):
+    root = basicirstd(tmp_path, train="abcdef")
+    (root / "masks/a.png").unlink()
+    mask(root / "masks/b.png", [(1, 1)], (30, 40))
+    (root / "images/c.png").write_bytes((root / "images/c.png").read_bytes()[:100])
+    (root / "masks/d.png").write_bytes(b"no image")
+    listing(root / "img_idx/train_SET.txt", [*"abcdef", "zz"])
+    with pytest.raises(ValueError, match="zz .*train_SET.txt, line 7: .*; --skip-bad"):
+        layouts.open_layout(root, "trainval")
+    listing(root / "img_idx/train_SET.txt", "abcdef")
+    with pytest.raises(
+        ValueError, match=r"no mask for .*a\.png.*; --skip-bad \(skip_bad=True\) leaves such images out$"
+    ):
+        layouts.open_layout(root, "trainval")
+    listing(root / "img_idx/train_SET.txt", [*"bcdef", "zz"])
+    with pytest.warns(Note, match=r"4 of 6 images are left out: .*b\.png is for 40x30.*c\.png.*d\.png.*line 6"):
+        source = layouts.open_layout(root, "trainval", skip_bad=True)
+    assert source.names == ("e", "f") and len(source.skipped) == 4
+    assert not any("--skip-bad" in text for text in source.skipped)
+    for name, text in zip("bcd", source.skipped, strict=False):
+        assert f"{name}.png" in text
+    listing(root / "img_idx/train_SET.txt", "bb")
+    with pytest.warns(Note), pytest.raises(ValueError, match="none of its images can be used"):
+        layouts.open_layout(root, "trainval", skip_bad=True)
+
+
+def test_masks_without_an_image_are_noted(tmp_path):
+    root = pair(tmp_path, "images", "masks")
+    mask(root / "masks/z.png", [])
+    with pytest.warns(Note, match=r"masks: 1 masks have no image, such as z\.png"):
+        assert len(layouts.open_layout(root, "all")) == 4
+
+
+def test_one_rule_for_the_masks_of_a_data_set(tmp_path):
+    root = basicirstd(tmp_path, "abc", train="ab", test="c")
+    gray = np.zeros((20, 24), np.uint8)
+    gray[3, 3:6] = 60, 100, 150
+    Image.fromarray(gray).save(root / "masks/a.png")
+    source = layouts.open_layout(root, "trainval")
+    assert source.mask_rule(0).name == "above half of 255" and source[0].mask.sum() == 1
+    np.testing.assert_array_equal(source[0].points, [[5, 3]])
+
+
+FORMS = "backslash bom case comma comment crlf dotslash ext extbmp full mac pair prefix trailspace utf16"
+
+
+@pytest.mark.parametrize("form", FORMS.split())
+def test_lists_of_users(shared, form):
+    root = shared / "cases/list_forms" / form
+    if not root.is_dir():
+        pytest.skip("needs ../shared/cases")
+    assert layouts.open_layout(root, "trainval").names == ("a_1", "b_2", "c_3")
+    assert layouts.open_layout(root, "test").names == ("d_4", "e_5")
+
+
+WITHOUT_SPLITS = "img_mask images_labels images_gt image_label imgs_labels Images_Masks JPEGImages flat irdst_flat"
+
+
+@pytest.mark.parametrize(("name", "split"), [*((name, "all") for name in WITHOUT_SPLITS.split()), ("satvideo", "val")])
+def test_layouts_of_users(shared, name, split):
+    root = shared / "cases/layout_names" / name
+    if not root.is_dir():
+        pytest.skip("needs ../shared/cases")
+    source = layouts.open_layout(root, split)
+    assert len(source) == 4 and all(len(example.points) == 1 for example in source)
+
+
+def test_a_yolo_tree_of_users(shared):
+    root = shared / "cases/yolo_dataset"
+    if not root.is_dir():
+        pytest.skip("needs ../shared/cases")
+    for split, names in (("train", ("XDU0", "XDU1", "XDU2")), ("val", ("XDU3", "XDU4", "XDU5"))):
+        source = layouts.open_layout(root, split)
+        assert source.names == names and all(len(example.points) == 1 for example in source)
+
+
+# --- depth ------------------------------------------------------------------------------------------------------------
+
+
+def deep_set(root, bits):
+    """Two images of 16 bits, of which one uses the whole range of `bits`."""
+    rng = np.random.default_rng(0)
+    for name, highest in (("a", 2**bits - 1), ("b", 2 ** (bits - 1))):
+        image = rng.integers(0, highest + 1, (20, 24)).astype(np.uint16)
+        image[0, 0] = highest
+        mask = np.zeros((20, 24), np.uint8)
+        mask[4:6, 5:8] = 255
+        for folder, values in (("images", image), ("masks", mask)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(root / folder / f"{name}.png")
+    return root
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_white_is_that_of_the_whole_data_set(tmp_path, bits):
+    source = layouts.open_layout(deep_set(tmp_path, bits), "all")
+    first, second = source[0].image, source[1].image
+    assert first.dtype == source.dtype == np.uint16
+    assert first[0, 0] == 65535 and second.max() == pytest.approx(65535 / 2, rel=0.01)  # not its own white
+    assert source.applied_depth == (AS_STORED if bits == 16 else Depth(bits=bits))
+    again = layouts.open_layout(tmp_path, "all", depth=Depth(bits=16))
+    np.testing.assert_array_equal(again[0].image, np.asarray(Image.open(tmp_path / "images/a.png")))
+
+
+def test_the_depth_found_is_in_the_record_of_a_run(tmp_path):
+    deep_set(tmp_path, 12)
+    config = DataConfig(root=(str(tmp_path),), train=("all",), val=("all",))
+    _, _, about = open_splits(config, validate=False)
+    assert about["train"]["depth"] == ["white 4095"]
+    _, _, about = open_splits(dataclasses.replace(config, stretch="minmax"), validate=False)
+    assert about["train"]["depth"] == ["each image by its own extremes"]
+    with pytest.raises(UserError, match="bits and stretch exclude each other"):
+        dataclasses.replace(config, stretch="minmax", bits=12)

@@ -304,10 +304,14 @@ def test_load_published_format(tmp_path, channels):
     assert irjax.load(path, size=640, threshold=0.5).config == dataclasses.replace(wanted, size=640, threshold=0.5)
     other = tmp_path / "other.pth"
     torch.save({"model": {"backbone.weight": torch.zeros(3)}}, other)
-    with pytest.raises(ValueError, match="other.pth is not a spire checkpoint: .* missing"):
+    with pytest.raises(ValueError, match="other.pth is a checkpoint of none of the methods mshnet, spire"):
         irjax.load(other)
+    with pytest.raises(ValueError, match="other.pth is not a spire checkpoint: .* missing"):
+        irjax.load(other, method="spire")
     (tmp_path / "weights.h5").write_bytes(b"")
-    with pytest.raises(ValueError, match="neither a run directory nor a .safetensors, .pth or .pt file"):
+    with pytest.raises(
+        ValueError, match=r"neither a run directory nor a .safetensors file or PyTorch checkpoint \(.pth"
+    ):
         irjax.load(tmp_path / "weights.h5")
 
 
@@ -396,3 +400,41 @@ def test_golden_detections_from_the_images(shared, golden, published):
             pure = jax.jit(published.predict_fn)(published.variables, image.astype(np.float32) / 255)
             # Floats are not rounded to gray levels after letterboxing, as the published program does.
             assert_recorded(pure, recorded, score=1e-2)
+
+
+# --- windows ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_large_image_is_searched_at_its_resolution():
+    """Three targets of a pixel or two, four times as large as the square: scaled down nothing is left of them."""
+    y, x = np.mgrid[:500, :420]
+    image = np.random.default_rng(0).normal(90, 3, y.shape)
+    targets = np.array([(130, 230), (360, 127), (170, 460)])
+    for column, row in targets:
+        image += 40 * np.exp(-((x - column) ** 2 + (y - row) ** 2) / 2.9)
+    image = image.clip(0, 255).astype(np.uint8)
+    whole = irjax.load("spire-sirst", size=128)
+    native = irjax.load("spire-sirst", size=128, enlarge=False, slide=True)
+    assert not whole(image).valid.any()
+    found = native(image)
+    points = found.points[0, found.valid[0]]
+    np.testing.assert_allclose(points[np.argsort(points[:, 0])], targets[np.argsort(targets[:, 0])], atol=3)
+    assert found.masks is None
+    # A smaller image lies in one window; lists of sizes do not mix.
+    parts = [image[180:290, 80:170], image]
+    several = native(parts)
+    np.testing.assert_allclose(several.points[1], found.points[0])
+    np.testing.assert_allclose(several.points[0], native(parts[0]).points[0])
+
+
+def test_windows_of_points_inside_jit():
+    detector = irjax.load("spire-sirst", size=64, enlarge=False, slide=True, threshold=0.01, max_detections=8)
+    image = np.random.default_rng(0).normal(90, 3, (90, 150)).astype(np.uint8)
+    for column, row in ((20, 30), (75, 44), (140, 80), (54, 10)):
+        image[row : row + 2, column : column + 2] = 250
+    pure = jax.jit(detector.predict_fn)(detector.variables, image[None])
+    found = detector(image)
+    assert found.valid.sum() >= 4
+    np.testing.assert_array_equal(pure.valid, found.valid)
+    np.testing.assert_allclose(pure.points, found.points)
+    np.testing.assert_allclose(pure.scores, found.scores, atol=1e-5)

@@ -196,8 +196,6 @@ def test_16_bit_images_are_scaled_by_their_own_range(detector):
     np.testing.assert_allclose(pure.masks, deep.masks, atol=1e-4)
 
 
-def test_windows_need_masks_and_the_images_own_resolution():
+def test_windows_need_the_images_own_resolution():
     with pytest.raises(ValueError, match="needs enlarge off"):
         dataclasses.replace(CONFIG, slide=True)
-    with pytest.raises(ValueError, match="slide is for segmentation networks, and spire predicts heatmaps"):
-        DetectorConfig(slide=True, enlarge=False)

@@ -63,6 +63,7 @@ def test_the_whole_report(tmp_path):
 
     out = tmp_path / "out"
     assert sorted(p.name for p in out.iterdir()) == [
+        ".irjax-written.json",
         "evaluation.csv", "evaluation.json", "overlays", "per_image.csv", "pr.csv", "precision_recall.png", "roc.csv",
         "roc.png", "thresholds.png"]  # fmt: skip
     assert sorted(p.name for p in (out / "overlays").iterdir()) == ["01_c.png", "02_a.png"]
@@ -360,16 +361,17 @@ def test_a_corrupt_file_in_the_middle_leaves_nothing(folders, processes):
 
 def test_an_earlier_report_is_replaced_whole(folders):
     out = folders / "out"
-    (out / "overlays").mkdir(parents=True)
-    (out / "overlays/99_old.png").write_text("old")
+    out.mkdir()
     (out / "mine.txt").write_text("mine")
-    evaluate_files(folders / "maps", folders / "truth", options=Options(out_dir=out, overlays=1), printer=quiet)
+    for number in (3, 1):
+        options = Options(out_dir=out, overlays=number)
+        evaluate_files(folders / "maps", folders / "truth", options=options, printer=quiet)
     assert len(list((out / "overlays").iterdir())) == 1 and (out / "mine.txt").read_text() == "mine"
     stored = (out / "evaluation.json").read_text()
     with pytest.raises(RuntimeError), whole_folder(out) as temporary:
         (temporary / "evaluation.json").write_text("half")
         raise RuntimeError
-    assert (out / "evaluation.json").read_text() == stored and not list(out.glob(".report-*"))
+    assert (out / "evaluation.json").read_text() == stored and not list(out.glob(".irjax-unfinished-*"))
     with pytest.raises(RuntimeError), whole_folder(folders / "new/deep"):
         raise RuntimeError
     assert not (folders / "new").exists()

@@ -63,7 +63,7 @@ def test_pictures_of_kept_patches(trained, two_images, tmp_path, capsys):
     cli.main(["analyse", "patches", str(two_images), "--model", str(trained[0]), "--out", str(tmp_path / "out")])
     printed = capsys.readouterr().out
     assert "2 pictures" in printed and "of targets 2" in printed
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["01_small.png", "02_wide.png"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == ["01_small.png", "02_wide.png"]
     detector = irjax.load(str(trained[0]))
     kept = detector.kept_patches(np.zeros((64, 64), np.uint8))
     assert kept.shape == (2, 64, 64) and kept[0].mean() == 0.75 and kept[1].mean() == 0.5
@@ -76,7 +76,7 @@ def test_masks_of_prediction_and_of_training_are_compared(trained, two_images, t
     out = tmp_path / "out"
     arguments = ["analyse", "patches", str(two_images), "--model", str(trained[0]), "--out", str(out)]
     cli.main([*arguments, "--number", "0", "--as-trained", "2"])
-    assert [path.name for path in out.iterdir()] == ["masks.json"]
+    assert [path.name for path in out.glob("[!.]*")] == ["masks.json"]
     assert "decided with noise, mean of 2" in capsys.readouterr().out
     found = json.loads((out / "masks.json").read_text())
     assert set(found) == {"ranked", "decided", "decided with noise 0", "decided with noise 1", "all kept"}

@@ -96,7 +96,7 @@ def test_what_it_selects_is_measured_and_drawn(trained, two_images, tmp_path, ca
     cli.main(["analyse", "relevance", str(two_images), "--model", str(trained[0]), "--split", "all", "--out", str(out)])
     assert "all images" in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} == {
-        "01_small.png", "02_wide.png", "selection.png", "selection.json"
+        ".irjax-written.json", "01_small.png", "02_wide.png", "selection.png", "selection.json"
     }  # fmt: skip
     found = json.loads((out / "selection.json").read_text())
     assert found["images"] == 2 and found["all"]["recall"][-1] == 1.0  # all four patches

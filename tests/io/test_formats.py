@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from irjax.io.coco import read_coco
+from irjax.io.formats import image_size, read_annotation
 from irjax.io.predictions import read_predictions
 from irjax.labels import (
     ImageLabels,
@@ -17,8 +18,10 @@ from irjax.labels import (
     format_voc,
     format_yolo,
     label_mask,
+    parse_labelme,
     parse_voc,
     parse_yolo,
+    parse_yolo_labels,
     read_coco_labels,
     read_points_labels,
     write_coco_labels,
@@ -231,3 +234,137 @@ def test_boxes_of_part_pixels_are_widened():
         format_voc(ImageLabels("a", Labels(np.zeros((1, 2), np.float32)), (10, 20)))
     with pytest.raises(ValueError, match="a: the size of the image is not known"):
         format_voc(ImageLabels("a", image.labels))
+
+
+def test_coco_polygons(tmp_path):
+    outline = [4, 7, 7, 7, 7, 9, 4, 9]
+    path = coco(
+        tmp_path / "a.json",
+        [
+            {"segmentation": [outline]},
+            {"segmentation": [outline], "bbox": [4, 7, 4, 2]},  # the box decides the point, as without outline
+            {"segmentation": [[0, 0, 2, 0, 2, 1, 0, 1], [3, 0, 4, 0, 4, 1, 3, 1]], "area": 3},
+            {"segmentation": {"counts": [1, 2], "size": [10, 20]}, "bbox": [4, 7, 3, 2]},
+        ],
+    )
+    (found,) = read_coco_labels(path)
+    np.testing.assert_allclose(found.labels.points, [[5, 7.5], [5.5, 7.5], [4 / 3, 0], [5, 7.5]])
+    np.testing.assert_array_equal(found.labels.boxes, [[4, 7, 7, 9], [4, 7, 8, 9], [0, 0, 4, 1], [4, 7, 7, 9]])
+    assert [len(polygons) for polygons in found.labels.polygons] == [1, 1, 2, 0]
+    write_coco_labels(tmp_path / "b.json", [found])
+    (again,) = read_coco_labels(tmp_path / "b.json")
+    np.testing.assert_array_equal(again.labels.points, found.labels.points)
+    for one, other in zip(again.labels.polygons, found.labels.polygons, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        (
+            {"segmentation": {"counts": "ab", "size": [10, 20]}},
+            r"annotations\[0\]: its only outline is run-length encoded",
+        ),
+        ({"segmentation": [[1, 2, 3, 4]]}, r"annotations\[0\]: a polygon of three corners"),
+        ({"segmentation": [[1, 2, 3, 4, 30, 5]]}, "the polygon reaches outside the image of 20x10"),
+        ({"segmentation": [[1, 2, 3, 4, 5]]}, "segmentation must be lists of x, y"),
+        ({"segmentation": [["a"]]}, "segmentation must be lists of x, y"),
+    ],
+)
+def test_bad_coco_polygons(tmp_path, annotation, message):
+    with pytest.raises(ValueError, match=message):
+        read_coco_labels(coco(tmp_path / "a.json", [annotation]))
+
+
+def test_yolo_polygons_and_boxes():
+    text = "0 0.2 0.7 0.35 0.7 0.35 0.9 0.2 0.9\n1,0.5,0.5,0.1,0.2\n2 0.5 0.5 0.1 0.2 0.9\n"
+    found = parse_yolo_labels(text, (10, 20), "f")
+    np.testing.assert_array_equal(found.points, [[5, 7.5], [9.5, 4.5], [9.5, 4.5]])
+    np.testing.assert_array_equal(found.boxes, [[4, 7, 7, 9], [9, 4, 11, 6], [9, 4, 11, 6]])
+    assert [len(polygons) for polygons in found.polygons] == [1, 0, 0]
+    np.testing.assert_array_equal(parse_yolo(text, (10, 20), "f"), found.boxes)
+    assert parse_yolo_labels("", (10, 20), "f").polygons is None
+    for line in ("0 0.2 0.7 0.35 0.7 0.35 0.9 0.2", "0 0.2 0.7 0.35", "20 30", "0 0.1 0.1 0.2 0.2 1.2 0.3"):
+        with pytest.raises(ValueError, match="f, line 1: "):
+            parse_yolo_labels(line, (10, 20), "f")
+
+
+@pytest.mark.parametrize(
+    "size", ["", "<size/>", "<size><width/><height/></size>", "<size><width>0</width><height>0</height></size>"]
+)
+def test_voc_without_a_size(size):
+    text = f"<annotation>{size}<object>{BOX.format(5, 8, 7, 9)}</object></annotation>"
+    found = parse_voc(text, "a", "f.xml", size=(10, 20))
+    assert found.size == (10, 20)
+    np.testing.assert_array_equal(found.labels.boxes, [[4, 7, 7, 9]])
+    with pytest.raises(ValueError, match=r"f.xml: the image's size is wanted .*\(--images\)"):
+        parse_voc(text, "a", "f.xml")
+    with pytest.raises(ValueError, match="f.xml is for 20x10 pixels, but the image has 20x11"):
+        parse_voc(VOC.format(BOX.format(5, 8, 7, 9)), "a", "f.xml", size=(11, 20))
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "gb2312", "big5", "utf-8", "utf-16"])
+def test_voc_in_encodings(encoding):
+    text = f'<?xml version="1.0" encoding="{encoding}"?>' + VOC.format("<name>\u76ee</name>" + BOX.format(5, 8, 7, 9))
+    np.testing.assert_array_equal(parse_voc(text.encode(encoding), "a", "f").labels.points, [[5, 7.5]])
+    with pytest.raises(ValueError, match="not an XML file"):
+        parse_voc(b'<?xml version="1.0" encoding="no-such"?><a/>', "a", "f")
+
+
+def labelme(*shapes, **more):
+    content = {"shapes": list(shapes), "imageHeight": 10, "imageWidth": 20, "imagePath": "..\\img\\a.png", **more}
+    return json.dumps(content)
+
+
+def test_labelme():
+    text = labelme(
+        {"points": [[4, 7], [7, 7], [7, 9], [4, 9]], "label": "x", "shape_type": "polygon"},
+        {"points": [[7, 9], [4, 7]], "shape_type": "rectangle"},
+        {"points": [[10, 5], [12, 5]], "shape_type": "circle"},
+        {"points": [[-0.5, 0], [2, 0], [0, 2]]},
+    )
+    found = parse_labelme(text, "a", "f.json")
+    assert found.size == (10, 20) and found.file_name == "a.png" and len(found.labels.polygons) == 4
+    np.testing.assert_allclose(found.labels.points[:3], [[5, 7.5], [5, 7.5], [9.5, 4.5]])
+    np.testing.assert_allclose(found.labels.boxes[:3], [[4, 7, 7, 9], [4, 7, 7, 9], [8, 3, 12, 7]])
+    assert found.labels.boxes[3, 0] == 0
+    points = parse_labelme(labelme({"points": [[3, 4.5]], "shape_type": "point"}), "a", "f.json").labels
+    assert points.points.tolist() == [[3, 4.5]] and points.boxes is None and points.polygons is None
+    bare = labelme(imageHeight=None, imageWidth=None)
+    assert parse_labelme(bare, "a", "f.json", (10, 20)).size == (10, 20)
+    assert len(parse_labelme(bare, "a", "f.json", (10, 20)).labels.boxes) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "f.json: not a LabelMe file"),
+        ("[]", "not a LabelMe file"),
+        ('{"images": []}', "a list named 'shapes' is wanted"),
+        (labelme({"points": [[1, 2], [3, 4]], "shape_type": "line"}), r"shapes\[0\] is a line of 2 points; polygon, "),
+        (labelme({"points": [[1, 2], [3, 4]]}), "a polygon of three corners"),
+        (labelme({"points": [[20, 3]], "shape_type": "point"}), r"shapes\[0\]: the point \(20, 3\) is outside"),
+        (labelme({"points": [[0, 0], [25, 2], [0, 2]]}), r"shapes\[0\]: the polygon reaches outside"),
+        (labelme({"shape_type": "polygon"}), "needs points"),
+        (labelme(imageHeight=0), r"no imageHeight and imageWidth; give the folder of the images \(--images\)"),
+    ],
+)
+def test_bad_labelme(text, message):
+    with pytest.raises(ValueError, match=message):
+        parse_labelme(text, "a", "f.json")
+    with pytest.raises(ValueError, match="f.json is for 20x10 pixels, but the image has 21x10"):
+        parse_labelme(labelme(), "a", "f.json", (10, 21))
+
+
+def test_annotations_of_users(shared):
+    folder = shared / "cases/coco_voc"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/cases")
+    for name in ("nested", "win", "segonly", "classes"):
+        found = read_coco_labels(folder / f"{name}.json")
+        assert [image.name for image in found] == ["41/00001", "41/00002", "42/00001"]
+        assert all(image.labels.points.tolist() == [[20, 30]] for image in found)
+    for name in ("voc_nosize", "voc_size0", "voc_bom", "voc_gbk"):
+        found = read_annotation(folder / name / "a.xml", "voc", "a", image_size(folder / "voc_images/a.png"))
+        assert found.labels.points.tolist() == [[20, 30]]
+    assert read_annotation(folder / "labelme/a.json", "labelme", "a").labels.points.tolist() == [[20, 30]]

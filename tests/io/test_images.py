@@ -1,13 +1,18 @@
 import struct
+import warnings
 import zlib
 
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
 
-from irjax.errors import UserError
+from irjax.errors import Note, UserError
 from irjax.io import images
+from irjax.io.images import Depth
+from irjax.io.masks import read_mask
 
 RNG = np.random.default_rng(0)
 GRAY8 = RNG.integers(0, 256, (20, 24), dtype=np.uint8)
@@ -116,7 +121,7 @@ def test_no_image_is_named(tmp_path, content):
     with pytest.raises(ValueError, match="no.png"):
         images.read_image(tmp_path / "no.png")
     with pytest.raises(ValueError, match="no.png"):
-        images.read_mask(tmp_path / "no.png")
+        read_mask(tmp_path / "no.png")
 
 
 def test_other_sample_types_small_images_and_absent_files_are_refused(tmp_path):
@@ -130,43 +135,114 @@ def test_other_sample_types_small_images_and_absent_files_are_refused(tmp_path):
         images.read_image(tmp_path / "absent.png")
 
 
+# --- depth ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_full_scale_is_that_of_the_bits(tmp_path):
+    """A frame of 12 bits in a file of 16 is the frame of 8 bits, but for what 8 bits round."""
+    deep = (GRAY16 >> 4).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", deep)
+    found = images.read_image(tmp_path / "a.tif", Depth(bits=12))
+    assert found.dtype == np.uint16
+    np.testing.assert_allclose(found / 65535, deep / 4095, atol=1e-5)
+    np.testing.assert_array_equal(images.read_image(tmp_path / "a.tif"), deep)
+    with pytest.raises(UserError, match=r"a\.tif: the value \d+ does not fit into 10 bits"):
+        images.read_image(tmp_path / "a.tif", Depth(bits=10))
+    Image.fromarray(GRAY8).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(images.read_image(tmp_path / "b.png", Depth(bits=12)), GRAY8)
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.uint8, np.uint16, np.float32, np.int32])
+def test_signed_and_float_files_are_read_by_a_range_or_by_their_own(tmp_path, kind):
+    values = np.linspace(20, 120, 16 * 20).reshape(16, 20).astype(kind)
+    values = -values if kind in (np.int16, np.float32) else values
+    low, high = float(values.min()), float(values.max())
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    for depth in (Depth(range=(low, high)), Depth(stretch="minmax")):
+        found = images.read_image(tmp_path / "a.tif", depth)
+        np.testing.assert_allclose(found / 65535, (values.astype(float) - low) / (high - low), atol=1e-5)
+    cut = images.read_image(tmp_path / "a.tif", Depth(range=(low + 10, high - 10)))
+    assert cut.min() == 0 and cut.max() == 65535
+    if kind in (np.int16, np.float32):
+        with pytest.raises(UserError, match=rf"a\.tif: {kind.__name__} samples from -120 to -20; .*--range LOW HIGH"):
+            images.read_image(tmp_path / "a.tif")
+
+
+def test_percentiles_leave_a_hot_pixel_out_and_a_target_in(tmp_path):
+    values = np.random.default_rng(0).normal(1000, 20, (256, 256)).astype(np.uint16)
+    values[100:103, 50:53], values[7, 7] = 1500, 60000
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    found = images.read_image(tmp_path / "a.tif", Depth(stretch="percentile"))
+    assert (found[100:103, 50:53] == 65535).all() and 0.05 < found.mean() / 65535 < 0.3
+
+
 @pytest.mark.parametrize(
-    ("values", "rule", "targets"),
+    ("options", "said"),
     [
-        (np.array([[True, False]]), "binary", [[True, False]]),
-        (np.array([[0, 1]], np.uint8), "zero_one", [[False, True]]),
-        (np.array([[0, 0]], np.uint8), "zero_one", [[False, False]]),
-        (np.array([[1, 2, 127, 128, 255]], np.uint8), "threshold_128", [[False, False, False, True, True]]),
-        (np.array([[1, 32895, 32896]], np.uint16), "threshold_32896", [[False, False, True]]),
-        (np.array([[[255, 0, 0], [0, 0, 0]]], np.uint8), "threshold_128", [[True, False]]),
-        (np.array([[[255, 255, 255, 0], [0, 0, 0, 255]]], np.uint8), "threshold_128", [[True, False]]),
+        ({"bits": 17}, "bits must be in 1..16, got 17"),
+        ({"range": (5, 5)}, "range must be LOW HIGH with LOW below HIGH, got 5 5"),
+        ({"bits": 12, "stretch": "minmax"}, "bits and stretch exclude each other"),
+        ({"stretch": "log"}, "stretch must be percentile or minmax, got 'log'"),
     ],
 )
-def test_mask_rules(values, rule, targets):
-    mask, applied = images.binarise(values)
-    assert applied == rule and mask.dtype == np.bool_
-    np.testing.assert_array_equal(mask, targets)
+def test_depths_that_say_nothing(options, said):
+    with pytest.raises(UserError, match=said):
+        Depth(**options)
 
 
-def test_one_bit_mask_file(tmp_path):
-    Image.fromarray(GRAY8 > 100).save(tmp_path / "m.png")
-    mask, rule = images.read_mask(tmp_path / "m.png")
-    assert rule == "binary"
-    np.testing.assert_array_equal(mask, GRAY8 > 100)
+@given(st.sampled_from([8, 10, 12, 14, 16]), st.integers(0, 2**32 - 1))
+def test_order_and_ends_are_kept_at_every_depth(bits, seed):
+    values = np.random.default_rng(seed).integers(0, 2**bits, (16, 16)).astype(np.uint16)
+    values[0, 0], values[0, 1] = 0, 2**bits - 1
+    found = Depth(bits=bits).apply(values, "image")
+    assert found[0, 0] == 0 and found[0, 1] == 65535
+    order = np.argsort(values, axis=None, kind="stable")
+    assert (np.diff(found.ravel()[order].astype(int)) >= 0).all()
+    np.testing.assert_array_equal(np.rint(found.astype(float) / 65535 * (2**bits - 1)), values)
 
 
-def test_gray_masks_are_told_from_binary_ones(tmp_path):
-    binary = np.zeros((20, 24), np.uint8)
-    binary[3:5, 4:6] = 255
-    red = np.stack([binary, 0 * binary, 0 * binary], axis=2)
-    gray = binary.copy()
-    gray[3, 4] = 127
-    path = tmp_path / "mask.png"
-    for values, expected in ((binary, False), (binary // 255, False), (0 * binary, False), (red, False), (gray, True)):
-        Image.fromarray(values).save(path)
-        assert images.has_gray(path) is expected
-    Image.fromarray(binary).save(tmp_path / "mask.jpg")
-    assert images.has_gray(tmp_path / "mask.jpg")
+def test_nearly_black_images_are_said():
+    with pytest.warns(Note, match=r"a\.tif: the highest value is 4095 of 65535.*say --bits 12"):
+        images.check_depth(4095, "a.tif")
+    images.check_depth(4096, "a.tif")
+
+
+def test_pixels_without_data_get_the_median(tmp_path):
+    values = np.full((16, 20), 10.0, np.float32)
+    values[0, 0] = 20
+    values[3, 4], values[5, 6] = np.nan, np.inf
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    with pytest.warns(Note, match=r"a\.tif: pixels without data got the median"):
+        found = images.read_image(tmp_path / "a.tif", Depth(range=(0, 20)))
+    assert found[3, 4] == found[5, 6] == found[9, 9] == 32768 and found[0, 0] == 65535
+    deep = np.full((16, 20), 700, np.uint16)
+    deep[2, 2] = 65535
+    tifffile.imwrite(tmp_path / "b.tif", deep, extratags=[(42113, "s", 0, "65535", True)])
+    with pytest.warns(Note, match="without data"):
+        assert (images.read_image(tmp_path / "b.tif") == 700).all()
+    tifffile.imwrite(tmp_path / "c.tif", np.full((16, 20), np.nan, np.float32))
+    with pytest.raises(UserError, match=r"c\.tif: no pixel has data"):
+        images.read_image(tmp_path / "c.tif", Depth(stretch="minmax"))
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_pixels_are_turned_as_the_file_says(tmp_path, turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.fromarray(GRAY8).save(tmp_path / "a.png", exif=exif)
+    with Image.open(tmp_path / "a.png") as image:
+        wanted = np.asarray(ImageOps.exif_transpose(image))
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always")
+        found = images.read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(found, wanted)
+    assert len(noted) == (turn != 1)
+
+
+def test_the_case_of_a_camera_of_12_bits(shared):
+    case = shared / "cases/depth12"
+    eight, twelve = images.read_image(case / "frame8.png"), images.read_image(case / "frame12.tif", Depth(bits=12))
+    np.testing.assert_allclose(twelve / 65535, eight / 255, atol=1 / 255)
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif", ".bmp", ".jpg", ".webp"])
@@ -178,7 +254,7 @@ def test_damaged_files_name_themselves_whatever_the_libraries_raise(tmp_path, en
         damaged = bytearray(whole[: rng.integers(1, len(whole) + 1)])
         damaged[rng.integers(min(len(damaged), 64))] = rng.integers(256)
         path.write_bytes(damaged)
-        for read in (images.read_image, images.read_mask, images.image_depth):
+        for read in (images.read_image, read_mask, images.image_depth):
             try:
                 read(path)
             except UserError as error:
@@ -193,6 +269,41 @@ def test_pictures_without_pixels_or_with_far_too_many(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"large\.png: not a readable image file \(DecompressionBombError"):
         images.read_image(tmp_path / "large.png")
     for samples in (np.zeros(7, np.uint8), np.zeros((20, 0), np.uint8), np.zeros((1, 20, 20, 3), np.uint8)):
-        monkeypatch.setattr(images, "_decode_pillow", lambda data, samples=samples: samples)
+        monkeypatch.setattr(images, "_decode_pillow", lambda data, indices, page, samples=samples: samples)
         with pytest.raises(UserError, match=r"large\.png: samples of shape .*; one image"):
             images.read_image(tmp_path / "large.png")
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+def write_pages(path, pages):
+    if path.suffix == ".npy":
+        np.save(path, pages)
+    elif path.suffix == ".tif":
+        tifffile.imwrite(path, pages, photometric="minisblack")
+    else:
+        first, *others = (Image.fromarray(page) for page in pages)
+        first.save(path, save_all=True, append_images=others, **({"lossless": True} if path.suffix == ".webp" else {}))
+
+
+@pytest.mark.parametrize("ending", [".tif", ".gif", ".webp", ".npy"])
+def test_every_page_is_an_image(tmp_path, ending):
+    pages = np.stack([GRAY8, GRAY8[::-1], GRAY8[:, ::-1]])
+    write_pages(tmp_path / f"a{ending}", pages)
+    assert images.frame_count(tmp_path / f"a{ending}") == 3
+    for number, page in enumerate(pages):
+        found = images.read_image(images.Frame(str(tmp_path / f"a{ending}"), number))
+        np.testing.assert_allclose(found, page, atol=1)
+    np.testing.assert_allclose(images.read_image(tmp_path / f"a{ending}"), pages[0], atol=1)
+
+
+def test_other_files_are_one_image(tmp_path):
+    Image.fromarray(GRAY8).save(tmp_path / "a.png")
+    (tmp_path / "b.tif").write_bytes(b"damaged")
+    np.save(tmp_path / "c.npy", GRAY16)
+    assert [images.frame_count(tmp_path / name) for name in ("a.png", "b.tif", "c.npy")] == [1, 1, 1]
+    np.testing.assert_array_equal(images.read_image(tmp_path / "c.npy"), GRAY16)
+    with pytest.raises(UserError, match=r"d\.tif, page 2: image of 10x10"):
+        write_pages(tmp_path / "d.tif", np.zeros((2, 10, 10), np.uint8))
+        images.read_image(images.Frame(str(tmp_path / "d.tif"), 1))

@@ -1,6 +1,16 @@
-import pytest
+import os
+import pathlib
+import tempfile
 
-from irjax.io.names import match_names
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irjax.io.names import file_of, flat, image_names, match_names, name_of, posix
+
+PART = st.text(st.characters(exclude_characters="/\\", exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
+FILE = st.lists(PART, min_size=1, max_size=3).map("/".join).filter(lambda name: name == posix(name))
+NAMES = st.lists(FILE, min_size=1, max_size=6, unique=True)
 
 
 def test_names_with_and_without_folder_ending_and_suffix():
@@ -30,3 +40,61 @@ def test_ambiguity_is_refused():
         match_names(["1.png"], ("a/1.png", "b/1.png"))
     with pytest.raises(ValueError, match="image '1' has two predictions: '1.png' and '1.bmp'"):
         match_names(["1.png", "1.bmp"], ("1",))
+
+
+def test_names_are_paths_below_the_folder_without_ending():
+    files = ["seq1\\0001.png", "seq1/0002.PNG", "a.png", "a.bmp", "v1.5", "./x/y.tif"]
+    assert image_names(files) == ["seq1/0001", "seq1/0002", "a.png", "a.bmp", "v1.5", "x/y"]
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("1(1)", "1(1)"),
+        ("frame 02", "frame 02"),
+        ("目标_3", "目标_3"),
+        ("a#b", "a#b"),
+        ("50%", "50%25"),
+        ("a:b?", "a%3Ab%3F"),
+        ("seq/01", "seq/01"),
+        ("../x", "%2E%2E/x"),
+        ("end.", "end%2E"),
+    ],
+)
+def test_files_of_names(name, file):
+    assert file_of(name) == file and name_of(file) == name
+
+
+@settings(max_examples=200, deadline=None)
+@given(NAMES)
+def test_what_is_written_is_read_and_matched(names):
+    """Files on a real disk, whatever the names; the disk tells upper from lower case."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        for name in names:
+            path = root / f"{file_of(name)}.png"
+            if len(os.fsencode(path.name)) > 255:
+                return
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+        found = {
+            name_of(path.relative_to(root).with_suffix("")): path for path in root.rglob("*.png") if path.is_file()
+        }
+        assert {name: path.read_text() for name, path in found.items()} == {name: name for name in names}
+        matched = match_names(found, names)
+        assert dict(matched.prediction_of) == {name: name for name in names}
+
+
+@given(NAMES)
+def test_different_names_have_different_files(names):
+    assert len({file_of(name) for name in names}) == len(names) == len(set(image_names(names)))
+
+
+def test_other_programs_join_folders_drop_them_or_change_the_case():
+    assert dict(match_names(["41_1.png", "42_1.png"], ("41/1", "42/1")).prediction_of) == {
+        "41/1": "41_1.png",
+        "42/1": "42_1.png",
+    }
+    assert match_names(["misc_1.BMP"], ("Misc_1",)).prediction_of["Misc_1"] == "misc_1.BMP"
+    assert match_names(["out/Misc_1.png.png"], ("Misc_1.png", "Misc_1.bmp")).prediction_of["Misc_1.png"]
+    assert flat("seq/1:2.png") == "seq_1%3A2.png"

@@ -87,7 +87,7 @@ def test_a_point_in_the_corner_is_kept_and_an_absent_one_is_not(tmp_path):
         ([{"image_id": 1, "keypoints": [1, True, 2], "score": 1}], "must be numbers, got True"),
         ([{"image_id": 1, "keypoints": [1, 2], "score": 1}], "triples, got 2 values"),
         ([{"image_id": 1, "keypoints": 5, "score": 1}], "triples, got int"),
-        ([{"image_id": 1, "bbox": [1, 2, 3, 4], "score": 1}], "annotation 0: not COCO keypoints.*bbox"),
+        ([{"image_id": 1, "segmentation": [1, 2], "score": 1}], "annotation 0: not COCO keypoints or boxes.*segment"),
         ([{"keypoints": [1, 2, 2], "score": 1}], "wanted an 'image_id' or 'file_name'"),
         ([[1, 2]], "annotation 0: not COCO keypoints"),
         ({"loss": 3}, "not COCO keypoints.*an object with 'loss'"),

@@ -1,10 +1,13 @@
 """Folders and files of one format to another: what is found, what is refused, and that nothing is half-written."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from irjax.data import open_source
+from irjax.errors import Note
 from irjax.labels import convert, find_kind, label_mask, read_labels, write_labels
 
 
@@ -58,10 +61,10 @@ def test_masks_are_read_and_the_rule_is_reported(tmp_path, masks):
     assert find_kind(masks) == "masks"
     found = read_labels(masks, "masks")
     same(found)
-    assert [image.rule for image in found] == ["threshold_128", "zero_one", "threshold_128"]
+    assert [image.rule for image in found] == ["two levels, 0 and 255", "all 0: no targets", "above half of 255"]
     done = convert(masks, tmp_path / "out/p.csv", to="points")
     assert (done.images, done.targets, done.empty, done.kind) == (3, 3, 1, "masks")
-    assert done.rules == {"threshold_128": 2, "zero_one": 1} and "1 images without targets" in done.notes[0]
+    assert len(done.rules) == 3 and "1 images without targets" in done.notes[0]
 
 
 @pytest.mark.parametrize("to", ["coco", "yolo", "voc"])
@@ -241,7 +244,7 @@ def test_sizes_of_deep_images(tmp_path):
         ("voc", "new", {"radius": 2}, "a radius is for masks, not for voc"),
         ("voc", "new", {"kind": "kitti"}, "the source must be one of"),
         ("voc", "new", {"points": "middle"}, "points must be one of"),
-        ("voc", "new", {"images": "images"}, "images are wanted for yolo and points only"),
+        ("voc", "new", {"images": "images"}, "images are wanted for yolo, points, voc, labelme and dataset only"),
         ("voc", "new", {"box_convention": "sirst_v2"}, "a box convention is for voc"),
         ("masks", "new", {"radius": -1}, "radius must not be negative"),
     ],
@@ -255,7 +258,7 @@ def test_wrong_arguments(tmp_path, masks, to, out, options, message):
 
 def test_a_place_that_cannot_be_written(tmp_path, masks, monkeypatch):
     (tmp_path / "file").write_text("in the way")
-    monkeypatch.setattr("irjax.labels.conversion.read_mask", lambda path: pytest.fail("read"))
+    monkeypatch.setattr("irjax.labels.conversion.MaskSet", lambda paths: pytest.fail("read"))
     for to, out in (("points", "file/below/p.csv"), ("voc", "file/voc")):
         with pytest.raises(OSError, match="cannot write .*file is no folder that can be written to"):
             convert(masks, tmp_path / out, to=to)
@@ -265,3 +268,114 @@ def test_drawn_points_need_masks(tmp_path):
     (tmp_path / "p.csv").write_text("name,x,y\na,3,4\n")
     with pytest.raises(ValueError, match=r"points='coarse' are drawn inside masks, and .*p.csv \(points\) has none"):
         read_labels(tmp_path / "p.csv", "points", points="coarse")
+
+
+def read_mask_file(path):
+    return np.asarray(Image.open(path)) > 0
+
+
+def test_boxes_and_polygons_are_filled(tmp_path, masks, images):
+    """Boxes of whole pixels come back as they were; masks as a source have their points marked, as before."""
+    for to in ("coco", "yolo", "voc"):
+        out = tmp_path / ("b.json" if to == "coco" else to)
+        convert(masks, out, to=to)
+        more = {"images": images} if to == "yolo" else {}
+        assert convert(out, tmp_path / f"m-{to}", to="masks", **more).notes == ()
+        for name, mask in MASKS.items():
+            np.testing.assert_array_equal(read_mask_file(tmp_path / f"m-{to}/{name}.png"), mask)
+        convert(out, tmp_path / f"p-{to}", to="masks", radius=0, **more)
+        assert read_mask_file(tmp_path / f"p-{to}/a.png").sum() == 2
+    convert(masks, tmp_path / "points", to="masks")
+    assert read_mask_file(tmp_path / "points/a.png").sum() == 2
+    (tmp_path / "poly").mkdir()
+    (tmp_path / "poly/a.txt").write_text("0 0.125 0.25 0.25 0.25 0.125 0.5\n")  # (4, 6), (8, 6), (4, 12) px
+    convert(tmp_path / "poly", tmp_path / "filled", to="masks", images=images)
+    filled = read_mask_file(tmp_path / "filled/a.png")
+    assert filled.sum(axis=1)[6:12].tolist() == [4, 3, 2, 2, 1, 0] and filled.sum() == 12
+    done = convert(tmp_path / "poly", tmp_path / "voc-of-polygons", to="voc", images=images)
+    assert "1 images have polygons, of which only the boxes were written" in done.notes
+
+
+def labelme(path, *shapes, size=(24, 32)):
+    path.parent.mkdir(exist_ok=True)
+    content = {"imageHeight": size[0], "imageWidth": size[1], "imagePath": f"{path.stem}.png"}
+    path.write_text(json.dumps({"shapes": list(shapes), **content}))
+
+
+def test_labelme_folders(tmp_path, images):
+    box = {"shape_type": "rectangle", "points": [[3, 4], [6, 6]]}
+    labelme(tmp_path / "alone/a.json", box, {"shape_type": "point", "points": [[20, 10]]})
+    assert find_kind(tmp_path / "alone") == "labelme"
+    (found,) = read_labels(tmp_path / "alone", "labelme")
+    assert found.labels.points.tolist() == [[4, 4.5], [20, 10]] and found.labels.boxes is None
+    convert(tmp_path / "alone", tmp_path / "m", to="masks")
+    assert read_mask_file(tmp_path / "m/a.png").sum() == 7
+    # Images without a file have no target; sizes that files do not state are the images'.
+    labelme(tmp_path / "alone/a.json", box, size=(0, 0))
+    found = read_labels(tmp_path / "alone", "labelme", images=images)
+    assert [(image.name, len(image.labels), image.size) for image in found] == [
+        ("a", 1, (24, 32)),
+        ("b", 0, (24, 32)),
+        ("c.d", 0, (20, 40)),
+    ]
+    labelme(images / "a.json", box)  # beside the images, as LabelMe writes them
+    assert find_kind(images) == "labelme"
+    (images / "a.json").rename(images / "dataset.json")
+    assert find_kind(images) == "masks"
+
+
+def test_images_in_folders_stay_two(tmp_path):
+    content = {
+        "images": [{"id": n, "file_name": f"{n}\\1.png", "height": 20, "width": 30} for n in (1, 2)],
+        "annotations": [{"image_id": 2, "bbox": [4, 5, 3, 2]}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    for to in ("yolo", "voc", "masks"):
+        convert(tmp_path / "a.json", tmp_path / to, to=to)
+    assert (
+        read_mask_file(tmp_path / "masks/2/1.png").sum() == 6 and not read_mask_file(tmp_path / "masks/1/1.png").any()
+    )
+    for kind, more in (("yolo", {"images": tmp_path / "masks"}), ("voc", {}), ("masks", {})):
+        found = read_labels(tmp_path / kind, kind, **more)
+        assert [(image.name, len(image.labels)) for image in found] == [("1/1", 0), ("2/1", 1)]
+
+
+def test_a_data_set_with_boxes_keeps_them(tmp_path, images):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text("0 0.125 0.25 0.0625 0.25\n")
+    convert(tmp_path, tmp_path / "out/a.json", to="coco")
+    assert json.loads((tmp_path / "out/a.json").read_text())["annotations"][0]["bbox"] == [3, 3, 2, 6]
+    convert(tmp_path, tmp_path / "out/m", to="masks")
+    assert read_mask_file(tmp_path / "out/m/a.png").sum() == 12
+
+
+def test_two_folders_said(tmp_path, masks, images):
+    images.rename(tmp_path / "frames")
+    done = convert(tmp_path, tmp_path / "p.csv", to="points", images="frames", masks="masks")
+    assert (done.kind, done.images, done.targets) == ("dataset", 3, 3)
+    with pytest.raises(ValueError, match="a folder of masks goes with one of images and a data set"):
+        read_labels(masks, "masks", masks=masks)
+
+
+def test_bad_images_are_left_out_and_counted(tmp_path, masks, images, dataset):
+    (masks / "z.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"z\.png: not a readable image.*; --skip-bad \(skip_bad=True\) leaves such"):
+        convert(masks, tmp_path / "p.csv", to="points")
+    with pytest.warns(Note, match=r"1 images are left out: .*z\.png: not a readable image"):
+        done = convert(masks, tmp_path / "p.csv", to="points", skip_bad=True)
+    assert (done.images, len(done.skipped)) == (3, 1)
+    convert(tmp_path / "p.csv", tmp_path / "a.json", to="coco", images=images)
+    convert(tmp_path / "a.json", tmp_path / "discs", to="masks")
+    save(dataset / "masks/a.png", np.zeros((9, 9), np.uint8))
+    with pytest.warns(Note, match=r"1 of 2 images are left out: .*a\.png is for 9x9"):
+        done = convert(dataset, tmp_path / "q.csv", to="points", split="trainval", skip_bad=True)
+    assert (done.images, len(done.skipped)) == (1, 1)
+    folder = tmp_path / "yolo"
+    folder.mkdir()
+    for name, text in (("a", "0 0.5 0.5 0.1 0.1"), ("b", "0 2 2 1 1"), ("gone", "")):
+        (folder / f"{name}.txt").write_text(text)
+    with pytest.warns(Note, match=r"2 images are left out: .*b\.txt, line 1.*gone\.txt: there is no image"):
+        found = read_labels(folder, "yolo", images=images, skip_bad=True)
+    assert [image.name for image in found] == ["a", "c.d"]
+    with pytest.raises(ValueError, match="is one file, of which no image is left out"):
+        read_labels(tmp_path / "a.json", "coco", skip_bad=True)

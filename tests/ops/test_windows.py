@@ -77,3 +77,15 @@ def test_bad_arguments():
         window_starts(100, 32, 32)
     with pytest.raises(ValueError, match="40x90 has 2x4 windows of 32 pixels, got 5"):
         join_windows(np.zeros((5, 32, 32), np.float32), 40, 90, 8)
+
+
+@given(st.integers(5, 90), st.integers(5, 90))
+def test_windows_of_a_heatmap_are_heatmaps_of_windows(height, width):
+    """With the stride as step, whatever the image's size: here a heatmap is the mean of each cell."""
+    image = np.random.default_rng(0).random((height, width)).astype(np.float32)
+    means = lambda x: x.reshape(*x.shape[:-2], x.shape[-2] // 4, 4, x.shape[-1] // 4, 4).mean(axis=(-3, -1))  # noqa: E731
+    windows = cut_windows(image, 32, 8, 4)
+    assert (window_origins(height, width, 32, 8, 4) % 4 == 0).all()
+    joined = join_windows(means(windows), -(-height // 4), -(-width // 4), 2)
+    whole = np.pad(image, ((0, -height % 4), (0, -width % 4)), mode="symmetric")
+    np.testing.assert_allclose(joined, means(whole), atol=1e-5)

@@ -120,9 +120,10 @@ def test_gray_masks(sound):
 
     edit(sound / "masks/a.png", change)
     (line,) = findings(sound)["gray_mask"]
-    assert line == "masks/a.png: 2 px above 0 are no target; 3 targets above 0, 1 by threshold_128"
-    save(sound / "masks/a.png", np.where(np.array(Image.open(sound / "masks/a.png")) > 150, 90, 0).astype(np.uint8))
-    assert "6 px above 0 are no target; 1 targets above 0, 0 by" in findings(sound)["gray_mask"][0]
+    assert line == "masks/a.png: 2 px above 0 are no target; 3 targets above 0, 1 above half of 255"
+    levels = np.array(Image.open(sound / "masks/a.png"))
+    save(sound / "masks/a.png", np.where(levels > 150, 90, levels // 4).astype(np.uint8))
+    assert "targets above 0, 0 above half of 255" in findings(sound)["gray_mask"][0]
 
 
 def test_unreadable_files_do_not_stop_it(sound):

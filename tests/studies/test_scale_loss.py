@@ -173,7 +173,8 @@ def test_a_best_area_beyond_the_curves_is_no_number():
 def test_everything_is_written_and_says_what_is_reconstructed(tmp_path, capsys):
     out = tmp_path / "new" / "folder"
     study = scale_loss_report.analyse_scale_loss(out, true_area=20.0, shift=1.5, variants=["variance", "diff"])
-    assert sorted(path.name for path in out.iterdir()) == [f"scale_loss.{end}" for end in ("csv", "json", "png", "svg")]
+    names = [f"scale_loss.{end}" for end in ("csv", "json", "png", "svg")]
+    assert sorted(path.name for path in out.iterdir()) == [".irjax-written.json", *names]
     text = capsys.readouterr().out
     assert "variance" in text and "absdiff " not in text.split("|dL/da|: ")[0]
     assert "centres 1.5 px from that of a disc of g = 20 px" in text
