@@ -173,8 +173,8 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
             boxes, areas = _regions_at(example)
             assert example.mask is not None  # checked by `_regions_at`
             # A file may be stored as it is where its values are those of the example.
-            plain = isinstance(source, layouts.FolderSource) and source.applied_depth == images.AS_STORED
-            image_file = source.images[index] if plain else None
+            folder = source if isinstance(source, layouts.FolderSource) else None
+            image_file = folder.images[index] if folder and folder.applied_depth == images.AS_STORED else None
             yield (
                 name,
                 {

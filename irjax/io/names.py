@@ -124,7 +124,7 @@ def match_names(predictions: Iterable[str], images: Sequence[str]) -> NameMatch:
     Raises:
       UserError: if two predictions belong to one image, or a prediction could belong to several images.
     """
-    indices = {index: collections.defaultdict(list) for index in _INDICES}
+    indices: dict[str, dict[str, list[str]]] = {index: collections.defaultdict(list) for index in _INDICES}
     for name in images:
         for index, simplify in _INDICES.items():
             indices[index][simplify(name)].append(name)

@@ -4,6 +4,7 @@ import json
 import pathlib
 import re
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -33,6 +34,8 @@ def data(tmp_path, monkeypatch):
         mask[5:8, 9:13] = 255
         Image.fromarray(mask).save(tmp_path / f"DATA/masks/{name}.png")
         Image.fromarray(rng.integers(0, 99, mask.shape).astype(np.uint8)).save(tmp_path / f"DATA/images/{name}.png")
+    for folder, copy in (("images", "frames"), ("masks", "truth")):
+        shutil.copytree(tmp_path / "DATA" / folder, tmp_path / copy)
     (tmp_path / "DATA/img_idx/train_DATA.txt").write_text("a\nb\n")
     (tmp_path / "DATA/img_idx/test_DATA.txt").write_text("c\n")
     return tmp_path
@@ -48,6 +51,8 @@ def test_the_commands(data, capsys):
         "points.csv",
         "coarse.csv",
         "train.json",
+        "all.json",
+        "filled",
         "yolo",
         "voc",
         "boxes.json",
