@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from irjax.errors import UsageError
-from irjax.io.files import atomic_path
 from irjax.metrics.curves import Sweep
 from irjax.metrics.histograms import ScoreHistogram
+from irjax.reports.figures import save_figure
 from irjax.reports.lines import decades, on_log_axis, precision_recall_line, roc_line
 
 # The palette of Okabe and Ito, distinguishable with all common forms of colour blindness and, in this order, in print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-PICTURES = (".png", ".svg", ".pdf")  # formats of figures
 # Open, so that the curve is seen through it.
 _OPEN = {"marker": "o", "linestyle": "none", "markerfacecolor": "none", "markersize": 8, "markeredgewidth": 1.6}
 _FEW = 30  # operating points that are marked on a ROC; more would hide it
@@ -34,18 +32,6 @@ def figure_of(width: float, height: float):
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
-
-
-def save_figure(figure, path: str | os.PathLike) -> None:
-    """Writes a figure atomically; the extension of the path, one of `PICTURES`, gives the format.
-
-    Raises:
-      UsageError: if the path has another extension.
-    """
-    if not os.fspath(path).lower().endswith(PICTURES):
-        raise UsageError(f"the picture must end in {', '.join(PICTURES)}, got {os.fspath(path)}")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150)
 
 
 def _tidy(axes) -> None:

@@ -11,7 +11,6 @@ from typing import cast
 
 import numpy as np
 
-from irjax.io.files import atomic_path
 from irjax.metrics.inputs import PointPredictions
 from irjax.ops.regions import find_regions
 from irjax.reports.events import (
@@ -27,6 +26,7 @@ from irjax.reports.events import (
     find_events,
     find_insets,
 )
+from irjax.reports.figures import save_figure
 
 
 def _gray(image: np.ndarray) -> np.ndarray:
@@ -170,5 +170,4 @@ def draw_overlay(
     figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), frameon=False, fontsize=10)
     if title:
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    save_figure(figure, path, dpi=110)

@@ -10,7 +10,7 @@ import numpy as np
 
 from irjax.data import folders
 from irjax.io import images
-from irjax.io.files import atomic_path
+from irjax.reports.figures import save_figure
 from irjax.studies.inspect import SMALL_AREAS, ImageRecord, Inspection
 
 # Okabe and Ito's palette for colour-blind readers; line styles distinguish the splits in grayscale print.
@@ -58,8 +58,7 @@ def draw_distributions(path: str | os.PathLike, inspection: Inspection) -> None:
     )
     figure.suptitle(f"{os.path.basename(os.path.normpath(inspection.root))}: {len(inspection.records)} images, "
                     f"{sum(len(record.labels) for record in inspection.records)} targets", fontsize=13)  # fmt: skip
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+    save_figure(figure, path, dpi=100)
 
 
 def _chosen(inspection: Inspection) -> list[str]:
@@ -206,8 +205,7 @@ def draw_contact_sheet(path: str | os.PathLike, inspection: Inspection, *, colum
     for cell, record in zip(cells, chosen, strict=False):
         grid = cell.add_gridspec(2, 2, width_ratios=(2.1, 1))
         _draw_cell(cell, grid, record, inspection)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=100)
+    save_figure(figure, path, dpi=100)
 
 
 def _draw_cell(figure, grid, record: ImageRecord, inspection: Inspection) -> None:

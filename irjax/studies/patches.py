@@ -25,8 +25,9 @@ from irjax.losses.adsnet import target_patch_recall
 from irjax.methods.score_masks import score_masks
 from irjax.models import ADSNet
 from irjax.models.adsnet import AdsnetOutputs
-from irjax.reports.curves import figure_of, save_figure
+from irjax.reports.curves import figure_of
 from irjax.reports.events import contrast
+from irjax.reports.figures import save_figure
 from irjax.reports.overlays import outline_regions, spread_indices
 from irjax.reports.tables import plain_table
 from irjax.types import Example, Source

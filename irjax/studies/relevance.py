@@ -24,8 +24,9 @@ from irjax.models.na_irstd import NaIrstdOutputs
 from irjax.models.na_native import PATCH
 from irjax.ops.patches import expand_mask, join_patches, largest_in
 from irjax.ops.regions import find_regions
-from irjax.reports.curves import COLOURS, figure_of, plot_selection, save_figure
+from irjax.reports.curves import COLOURS, figure_of, plot_selection
 from irjax.reports.events import contrast
+from irjax.reports.figures import save_figure
 from irjax.reports.overlays import outline_regions, spread_indices
 from irjax.reports.tables import plain_table
 from irjax.types import Source

@@ -11,7 +11,8 @@ import numpy as np
 
 from irjax.errors import FileError, MissingFileError, UsageError, UserError, reading
 from irjax.io.files import check_unclaimed, output_file, read_json, whole_folder
-from irjax.reports.curves import PICTURES, plot_rocs
+from irjax.reports.curves import plot_rocs
+from irjax.reports.figures import PICTURES
 from irjax.reports.lines import detection_rates, roc_line
 from irjax.reports.tables import plain_table
 

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from irjax.errors import UsageError
 from irjax.metrics import PointPredictions, PointTruth, centroid_sweep
 from irjax.metrics.histograms import ScoreHistogram
-from irjax.reports import curves, html, svg
+from irjax.reports import curves, figures, html, svg
 from irjax.reports.lines import decades, detection_rates, on_log_axis, precision_recall_line, roc_line
 
 # Two points of pixels, (1e-6, .2) and (1e-2, .8), between everything and nothing.
@@ -142,7 +142,7 @@ def test_markers_do_not_hide_a_curve(drawn):
 def test_pictures_have_one_of_three_endings(tmp_path):
     with pytest.raises(UsageError, match=r"must end in \.png, \.svg, \.pdf, got .*fig"):
         curves.plot_rocs(tmp_path / "fig", {"a": (FALSE, TRUE)}, "pixel")
-    for ending in curves.PICTURES:
+    for ending in figures.PICTURES:
         curves.plot_rocs(tmp_path / f"a{ending}", {"a": (FALSE, TRUE)}, "pixel")
         assert (tmp_path / f"a{ending}").stat().st_size > 5000
     assert len(list(tmp_path.iterdir())) == 3
