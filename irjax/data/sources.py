@@ -297,6 +297,22 @@ def concatenate(sources: Sequence[Source]) -> Source:
     return sources[0] if len(sources) == 1 else Concatenation(sources)
 
 
+def told_apart(source: Source) -> Source:
+    """Returns the source, with the names of its data sets in front of its examples' if a name occurs twice."""
+    if first_repeated(source.names) is None:
+        return source
+    sets = [str(_origin(source, index)) for index in range(len(source))]
+    titles = dict(zip(dict.fromkeys(sets), _titles(list(dict.fromkeys(sets))), strict=True))
+    names = tuple(f"{titles[one]}/{name}" for one, name in zip(sets, source.names, strict=True))
+    return Selection(source, tuple(range(len(source))), names)
+
+
+def _titles(folders: Sequence[str]) -> list[str]:
+    """Returns the last parts of folders, numbered where they are equal."""
+    titles = [pathlib.PurePath(folder).name for folder in folders]
+    return [f"{title}-{number}" if titles.count(title) > 1 else title for number, title in enumerate(titles, 1)]
+
+
 def check_disjoint(train: Source, val: Source, *, by_content: bool = False) -> None:
     """Refuses a training and a validation source that share examples.
 

@@ -15,7 +15,7 @@ from irjax.detector.detector import Detector
 from irjax.evaluation.evaluate import report_maps, report_points
 from irjax.io.files import whole_folder
 from irjax.io.maps import write_map
-from irjax.io.names import safe_name
+from irjax.io.names import file_of
 from irjax.io.predictions import write_predictions
 from irjax.methods.registry import find_method
 from irjax.metrics import PointPredictions, PointTruth, centroid_sweep, from_detections
@@ -128,7 +128,7 @@ def evaluate_masks(
 
     Args:
       detector: the detector, evaluated at its configured threshold.
-      source: the data set; it must have masks.
+      source: the data set; it must have masks, and no name twice (`irjax.data.sources.told_apart`).
       folder: where the report on the masks, predictions.json, the report on the points (points/) and images of the
         masks (masks/NAME.png, `irjax.io.maps.write_map`) are written.
       title: title of the tables.
@@ -148,11 +148,10 @@ def evaluate_masks(
         maps.mkdir()
         for name, size, prediction, probabilities in _detect(detector, source):
             probabilities = cast("np.ndarray", probabilities)  # segmentation detectors always return masks
-            # Different image names can map to the same safe file name.
-            file = f"{safe_name(name)}.png"
-            file = f"{len(files):05d}_{file}" if file in files.values() else file
+            file = f"{file_of(name)}.png"
             found[name], sizes[name], files[name] = prediction, size, file
             write_map(unfinished / "masks" / file, probabilities, threshold)
+            (maps / file).parent.mkdir(parents=True, exist_ok=True)
             np.save(maps / f"{file}.npy", probabilities)
         write_predictions(unfinished / "predictions.json", found, sizes)
         report = report_maps(

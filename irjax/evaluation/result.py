@@ -14,7 +14,7 @@ import irjax
 from irjax.evaluation.scoring import Scorer, Scores
 from irjax.io.files import whole_folder, write_json, write_text
 from irjax.io.maps import ROUNDING
-from irjax.io.names import name_list, safe_name
+from irjax.io.names import flat, name_list
 from irjax.metrics import Protocol
 from irjax.metrics.clutter import summary
 from irjax.metrics.curves import Sweep
@@ -356,7 +356,7 @@ def _draw(folder: pathlib.Path, result: ScoredSet, number: int) -> list[pathlib.
     spec = result.scores.reference.protocol
     for row in worst_rows(result, number):
         view = result.scorer.view(row["index"])
-        path = folder / "overlays" / f"{len(paths) + 1:02d}_{safe_name(row['name'])}.png"
+        path = folder / "overlays" / f"{len(paths) + 1:02d}_{flat(row['name'])}.png"
         title = f"{row['name']}: {row['TP']} found, {row['FN']} missed, {row['FP']} false ({spec.name})"
         draw_overlay(
             path, view.image, view.points, view.truth.points, limit=spec.limit, inclusive=spec.inclusive, title=title

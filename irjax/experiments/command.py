@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from irjax.data.hard import HardSource
+from irjax.data.sources import told_apart
 from irjax.data.splits import DataConfig, in_memory
 from irjax.detector.loading import load
 from irjax.errors import UsageError, UserError, stopping
@@ -283,8 +284,9 @@ def _test_source(command: Flags) -> tuple[Source, str]:
     if command.test:
         where = " + ".join(data.root)
         source, what = dataclasses.replace(data, val=command.test).open("val"), f"{' + '.join(command.test)} of {where}"
+        source = told_apart(source)
     elif data.root:
-        source = data.open("val")
+        source = told_apart(data.open("val"))
         what = f"the validation split {' + '.join(data.val)}, on which the checkpoint was chosen"
     else:
         source, what = data.open("test"), "400 synthetic scenes that no run trains on"

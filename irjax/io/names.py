@@ -156,8 +156,3 @@ def first_repeated(names: Iterable[str]) -> str | None:
             return name
         seen.add(name)
     return None
-
-
-def safe_name(name: str) -> str:  # TEMPORARY
-    """Use file_of or flat."""
-    return "".join(char if char.isalnum() or char in "-_." else "_" for char in posix(name))

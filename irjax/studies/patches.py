@@ -20,7 +20,7 @@ from irjax.errors import UsageError, UserError
 from irjax.evaluation.truths import open_truths
 from irjax.io.arrays import unit_range
 from irjax.io.files import write_json
-from irjax.io.names import safe_name
+from irjax.io.names import flat
 from irjax.losses.adsnet import target_patch_recall
 from irjax.methods.score_masks import score_masks
 from irjax.models import ADSNet
@@ -77,7 +77,7 @@ def draw_kept_patches(
         found = masks[0]
         target = np.asarray(truth) > 0 if isinstance(truth, np.ndarray) else _pixels(truth.points, image.shape)
         shares = [float((level[target] >= 0.5).mean()) if target.any() else float("nan") for level in kept]
-        paths.append(pathlib.Path(out_dir) / f"{len(paths) + 1:02d}_{safe_name(name)}.png")
+        paths.append(pathlib.Path(out_dir) / f"{len(paths) + 1:02d}_{flat(name)}.png")
         _draw(paths[-1], name, image, kept, target, found, detector.config.threshold)
         rows.append([name, *(f"{level.mean():.2f}" for level in kept), *(f"{share:.2f}" for share in shares)])
     stages = range(1, len(kept) + 1)

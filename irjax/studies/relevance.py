@@ -18,7 +18,7 @@ from irjax.detector.inference import network_inputs
 from irjax.detector.loading import load
 from irjax.errors import UsageError, UserError
 from irjax.io.files import write_json
-from irjax.io.names import safe_name
+from irjax.io.names import flat
 from irjax.models import NaIRSTD
 from irjax.models.na_irstd import NaIrstdOutputs
 from irjax.models.na_native import PATCH
@@ -101,7 +101,7 @@ def analyse_relevance(
     print(_as_text(found, selected))
     for place, index in enumerate(spread_indices(len(source), number), 1):
         example = source[index]
-        _draw(out_dir / f"{place:02d}_{safe_name(example.name)}.png", detector, example)
+        _draw(out_dir / f"{place:02d}_{flat(example.name)}.png", detector, example)
     return found
 
 

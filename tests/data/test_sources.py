@@ -158,3 +158,21 @@ def test_published_splits_share_nothing_but_the_known_overlap(shared):
     sources.check_disjoint(train, sources.open_source(root, "val_v1"))
     with pytest.raises(ValueError, match="share 54 examples"):
         sources.check_disjoint(sources.open_source(root, "train_v1"), val)
+
+
+def test_data_sets_with_equal_names_are_told_apart(tmp_path):
+    roots = [tmp_path / "one" / "set", tmp_path / "two" / "set", tmp_path / "other"]
+    parts = []
+    for number, root in enumerate(roots):
+        for folder, value in (("images", 40 + number), ("masks", 255)):
+            (root / folder).mkdir(parents=True)
+            values = np.zeros((20, 24), np.uint8)
+            values[3:5, 4:6] = value
+            Image.fromarray(values).save(root / folder / "1.png")
+        parts.append(sources.open_source(root, "all"))
+    both = sources.concatenate(parts)
+    assert both.names == ("1", "1", "1")
+    apart = sources.told_apart(both)
+    assert apart.names == ("set-1/1", "set-2/1", "other/1")
+    assert [apart[index].image.max() for index in range(3)] == [40, 41, 42] and apart[2].name == "other/1"
+    assert sources.told_apart(parts[0]) is parts[0]

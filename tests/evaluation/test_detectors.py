@@ -61,8 +61,9 @@ def test_masks_are_written_and_scored_by_the_names_of_their_images(tmp_path, cap
     scenes = SyntheticSource(SceneConfig(height=64, width=64, targets=(1, 3)), 0, 4)
     source = Renamed(scenes, ("a/b", "a b", "a_b", "scene.1"))
     report = detectors.evaluate_masks(Perfect(source), source, tmp_path / "test", title="perfect", overlays=1)
-    files = {path.name for path in (tmp_path / "test" / "masks").iterdir()}
-    assert files == {"a_b.png", "00001_a_b.png", "00002_a_b.png", "scene.1.png"}
+    folder = tmp_path / "test" / "masks"
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert files == {"a/b.png", "a b.png", "a_b.png", "scene.1.png"}
     with Image.open(tmp_path / "test" / "masks" / "scene.1.png") as image:
         np.testing.assert_array_equal(np.asarray(image), scenes[3].mask * np.uint8(255))
     masks = [scenes[index].mask for index in range(4)]
