@@ -114,3 +114,20 @@ def test_a_split_of_masks_without_two_levels_is_refused(tmp_path):
         Image.fromarray(np.full((20, 24), value, np.uint8)).save(tmp_path / folder / "a.png")
     with pytest.raises(ValueError, match="every pixel of the masks is 255; background and target must be two levels"):
         open_source(tmp_path, "all")[0]
+
+
+def test_truth_in_two_folders_of_any_names(tmp_path, capsys):
+    rng, mask = np.random.default_rng(0), np.zeros((40, 48), np.uint8)
+    mask[10:13, 20:23] = 255
+    for folder, values in (("frames", rng.integers(0, 90, mask.shape, np.uint8)), ("truth", mask), ("maps", mask)):
+        for name in "ab":
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(values).save(tmp_path / folder / f"{name}.png")
+    (tmp_path / "truth/b.png").write_bytes(b"damaged")
+    options = ("--predictions", tmp_path / "maps", "--truth", tmp_path, "--images", "frames", "--masks", "truth")
+    with pytest.raises(SystemExit):
+        run("evaluate", *options)
+    assert "--skip-bad" in capsys.readouterr().err
+    run("evaluate", *options, "--skip-bad", "--allow-missing")
+    found = capsys.readouterr()
+    assert "1 images" in found.out and "1 of 2 images are left out" in found.err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from irjax.commands.evaluate import add_scoring, add_truth, protocol_names, scoring_options
+from irjax.commands.evaluate import add_scoring, add_truth, protocol_names, scoring_options, truth_options
 
 SUMMARY = "compare two prediction sets on the same images"
 DESCRIPTION = (
@@ -39,8 +39,7 @@ def run(command: argparse.Namespace) -> None:
     compare_files(
         command.predictions,
         command.truth,
-        split=command.split,
-        layout=command.layout,
+        **truth_options(command),
         key=command.key,
         logits=command.logits,
         options=Options(protocols=protocol_names(command.protocol), out_dir=out, **scoring_options(command)),

@@ -38,6 +38,14 @@ def add_truth(parser: argparse.ArgumentParser) -> None:
     add("--truth", required=True, metavar="DIR", help="folder of masks, or data set, in a published layout or prepared")
     add("--split", help="split of the data set (default: all)")
     add("--layout", default="auto", help="layout of the folder (default: found automatically)")
+    add("--images", metavar="DIR", help="folder of the images, in place of a layout; goes with --masks")
+    add("--masks", metavar="DIR", help="folder of the masks")
+    add("--skip-bad", action="store_true", help="leave out images that cannot be used, and name them")
+
+
+def truth_options(command: argparse.Namespace) -> dict:
+    """Returns the arguments of `add_truth`, but for --truth, by the names that the functions have."""
+    return {name: getattr(command, name) for name in ("split", "layout", "images", "masks", "skip_bad")}
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> None:
@@ -109,8 +117,7 @@ def run(command: argparse.Namespace) -> None:
     evaluate_files(
         command.predictions,
         command.truth,
-        split=command.split,
-        layout=command.layout,
+        **truth_options(command),
         key=command.key,
         logits=command.logits,
         options=Options(

@@ -108,6 +108,9 @@ def evaluate_files(
     *,
     split: str | None = None,
     layout: str = "auto",
+    images: str | os.PathLike | None = None,
+    masks: str | os.PathLike | None = None,
+    skip_bad: bool = False,
     key: str | None = None,
     logits: bool = False,
     options: Options | None = None,
@@ -120,6 +123,9 @@ def evaluate_files(
       truth: a folder of masks, a data set in a published layout, a prepared data set, or an open source.
       split: name of the split; None for the whole data set.
       layout: layout of the data set's folder (`irjax.data.open_source`).
+      images: folder of the images in place of a layout; goes with `masks`.
+      masks: folder of their masks.
+      skip_bad: leave out images of the data set that cannot be used, with a note.
       key: name of the array in .npz and .mat files.
       logits: whether float maps are logits.
       options: how to score and what to write.
@@ -135,7 +141,7 @@ def evaluate_files(
     options = options or Options()
     found = open_predictions(predictions, key=key, logits=logits, scale=options.scale, names=options.names)
     if isinstance(truth, str | os.PathLike):
-        truths = open_truths(truth, split, layout)
+        truths = open_truths(truth, split, layout, images=images, masks=masks, skip_bad=skip_bad)
         about = {"truth": truth, "split": split}
     else:
         truths, about = (

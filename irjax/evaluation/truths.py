@@ -15,6 +15,7 @@ import numpy as np
 
 from irjax.errors import UserError, check_folder, reading
 from irjax.io.images import image_files, read_image
+from irjax.io.lists import naming_flag
 from irjax.io.maps import header_size
 from irjax.io.masks import MaskSet, read_levels
 from irjax.io.names import first_repeated
@@ -69,17 +70,18 @@ class MaskFiles:
           UserError: if a file cannot be read, or the mask and its image differ in size; the message names it.
         """
         path = self.masks[index]
-        if path is None:
-            return np.zeros(read_image(self._image_file(index)).shape, bool)
-        mask = self._mask(path)
         if self.images is None:
+            return self._mask(cast("str", path))  # only truths with image files lack a mask file
+        with naming_flag():
+            if path is None:
+                return np.zeros(read_image(self.images[index]).shape, bool)
+            mask, image = self._mask(path), self.images[index]
+            size = header_size(image)
+            if size is not None and size != mask.shape:
+                raise UserError(
+                    f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels, its image {image} {size[1]}x{size[0]}"
+                )
             return mask
-        size = header_size(self.images[index])
-        if size is not None and size != mask.shape:
-            raise UserError(
-                f"{path} is {mask.shape[1]}x{mask.shape[0]} pixels, its image {self.images[index]} {size[1]}x{size[0]}"
-            )
-        return mask
 
     def _mask(self, path: str) -> np.ndarray:
         """Reads a mask file as bool, or as uint8 where its targets depend on a threshold, which is each protocol's."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -101,15 +102,22 @@ def card(run: pathlib.Path, facts: dict[str, Any], figures: dict[str, Any] | str
     names = [pathlib.Path(root).name for root in roots]
     for stage in stages:  # names of the sets, not their paths on the machine that trained
         stage["data"]["root"] = [pathlib.Path(root).name for root in stage["data"]["root"]]
+        stage["initial"] = _without_places(stage.get("initial", ""))
         stage["data"].pop("scenes", None)  # used by synthetic data only
     return {
         "data": {"sets": names, **record["data"]},
         "licence": f"The weights are under irjax's licence. Licences of the images: {licence_text(roots)}.",
         "recipe": {"stages": stages, "versions": record["versions"], **facts},
         "seed": record["config"]["loop"]["seed"],
-        "command": command,
+        "command": _without_places(command),
         "validation": figures,
     }
+
+
+def _without_places(command: str) -> str:
+    """Replaces the absolute paths among the words of a command by their last two parts."""
+    short = lambda word: "/".join(pathlib.PurePath(word).parts[-2:]) if os.path.isabs(word) else word  # noqa: E731
+    return " ".join(map(short, command.split(" ")))
 
 
 def figures_of(
