@@ -126,7 +126,7 @@ def test_orthogonalize_is_its_polynomial_of_the_singular_values(shape, smallest)
     for _ in range(5):
         values = 3.4445 * values - 4.7750 * values**3 + 2.0315 * values**5
     # The polynomial raises the least values, and what rounding does to them, 485 times.
-    np.testing.assert_allclose(found, left * values @ right, atol=5e-4)
+    np.testing.assert_allclose(found, left * values @ right, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["adam", "muon"])
