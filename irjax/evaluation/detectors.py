@@ -13,6 +13,7 @@ import numpy as np
 from irjax.baselines import detect
 from irjax.detector.detector import Detector
 from irjax.evaluation.evaluate import report_maps, report_points
+from irjax.evaluation.result import check_report_folder
 from irjax.io.files import whole_folder
 from irjax.io.maps import write_map
 from irjax.io.names import file_of
@@ -103,6 +104,7 @@ def evaluate_points(
     Returns:
       The report, as from `irjax.evaluation.evaluate.report_points`.
     """
+    check_report_folder(folder)
     threshold = detector.config.threshold
     found, sizes = detect_source(lambda images: detector(images, threshold=min(_FLOOR, threshold)), source)
     with whole_folder(folder, "irjax train") as unfinished:
@@ -139,6 +141,7 @@ def evaluate_masks(
       The report, as from `irjax.evaluation.evaluate.report_maps`; its entry "points" is as from
       `irjax.evaluation.evaluate.report_points`.
     """
+    check_report_folder(folder)
     threshold = detector.config.threshold
     found: dict[str, PointPredictions] = {}
     sizes: dict[str, tuple[int, int]] = {}

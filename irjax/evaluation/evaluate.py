@@ -17,7 +17,7 @@ import numpy as np
 
 import irjax
 from irjax.errors import UsageError, UserError
-from irjax.evaluation.result import LEVEL, ScoredSet, page_of, worst_rows, write_report
+from irjax.evaluation.result import LEVEL, ScoredSet, check_report_folder, page_of, worst_rows, write_report
 from irjax.evaluation.scoring import (
     THRESHOLDS,
     PairReader,
@@ -278,6 +278,8 @@ def make_scorer(found: PredictionSet, truths: Truths, options: Options) -> Score
 def _report(
     found: PredictionSet, truths: Truths, options: Options, printer: Callable[[str], None], about: Mapping[str, Any]
 ) -> dict[str, Any]:
+    if options.out_dir is not None:
+        check_report_folder(pathlib.Path(options.out_dir))
     scorer = make_scorer(found, truths, options)
     scores = score_all(scorer, processes=options.processes)
     intervals = {

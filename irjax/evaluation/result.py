@@ -12,7 +12,7 @@ import numpy as np
 
 import irjax
 from irjax.evaluation.scoring import Scorer, Scores
-from irjax.io.files import whole_folder, write_json, write_text
+from irjax.io.files import check_replaceable, whole_folder, write_json, write_text
 from irjax.io.maps import ROUNDING
 from irjax.io.names import flat, name_list
 from irjax.metrics import Protocol
@@ -286,6 +286,18 @@ def worst_rows(result: ScoredSet, number: int) -> list[dict[str, Any]]:
     return rows
 
 
+_COMMAND = "irjax evaluate"
+_ENTRIES = (
+    *("evaluation.json", "evaluation.csv", "per_image.csv", "clutter.csv", "pr.csv", "roc.csv"),
+    *("precision_recall.png", "thresholds.png", "roc.png", "overlays"),
+)
+
+
+def check_report_folder(folder: pathlib.Path) -> None:
+    """Refuses a folder that `write_report` would refuse, before anything is computed; its errors."""
+    check_replaceable(folder, _COMMAND, _ENTRIES)
+
+
 def write_report(folder: pathlib.Path, result: ScoredSet, report: dict[str, Any], *, overlays: int) -> None:
     """Writes the files of a report, all or none, and stores their paths in ``report["files"]``.
 
@@ -299,7 +311,7 @@ def write_report(folder: pathlib.Path, result: ScoredSet, report: dict[str, Any]
       FileError: if a file cannot be written.
       UserError: if the folder holds files in the way that no earlier evaluation wrote.
     """
-    with whole_folder(folder, "irjax evaluate") as temporary:
+    with whole_folder(folder, _COMMAND, entries=_ENTRIES) as temporary:
         _write_tables(temporary, result)
         _plot(temporary, result)
         drawn = _draw(temporary, result, overlays)

@@ -1,11 +1,13 @@
 import dataclasses
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from irjax.data.clutter import SceneConfig
 from irjax.data.synthetic import SyntheticSource
 from irjax.detector.detector import DetectorConfig
+from irjax.errors import UserError
 from irjax.evaluation import detectors
 from irjax.evaluation.detectors import detect_source, tophat_reference
 from irjax.evaluation.evaluate import Options, evaluate_files
@@ -130,3 +132,13 @@ def test_top_hat_at_its_best_threshold():
     assert 0.3 < reference["f1"] <= 1 and reference["tp"] + reference["fn"] == sum(
         len(source[i].points) for i in range(8)
     )
+
+
+def test_a_folder_in_use_is_refused_before_anything_is_detected(tmp_path):
+    scenes = SyntheticSource(SceneConfig(height=64, width=64, targets=(1, 3)), 0, 2)
+    (tmp_path / "pr.csv").write_text("the user's own")
+    never = type("Never", (), {"config": Perfect.config, "__call__": lambda *_: pytest.fail("detected")})()
+    for evaluate in (detectors.evaluate_masks, detectors.evaluate_points):
+        with pytest.raises(UserError, match="pr.csv"):
+            evaluate(never, scenes, tmp_path, title="never")
+    assert (tmp_path / "pr.csv").read_text() == "the user's own"
