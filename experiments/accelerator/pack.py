@@ -20,7 +20,7 @@ from PIL import Image
 from irjax.data.sources import open_source
 from irjax.errors import UsageError, UserError, stopping
 from irjax.io.files import atomic_path
-from irjax.io.names import safe_name
+from irjax.io.names import flat
 from irjax.types import Source
 
 _QUALITY = 95
@@ -43,7 +43,7 @@ def add_set(pack: tarfile.TarFile, name: str, split: str, source: Source) -> Non
     """
     if source.dtype != np.uint8:
         raise UserError(f"{name}: images of 16 bits do not go into a pack")
-    names = [safe_name(one) for one in source.names]
+    names = [flat(one) for one in source.names]
     if len({*names}) < len(names):
         raise UserError(f"{name}: two images of {split} would have one file's name")
 
