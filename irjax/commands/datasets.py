@@ -7,6 +7,8 @@ import os
 import pathlib
 from typing import Any
 
+from irjax.commands.evaluate import add_folders
+
 SUMMARY = "prepare data sets, list the contents of a folder and its defects"
 DESCRIPTION = "Prepares data sets and lists the contents of folders."
 
@@ -24,8 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     known = _action(actions, "list", _list, "list the data sets that can be prepared, or a folder's splits")
     known.add_argument("root", nargs="?", metavar="DIR", help="print this folder's layout and splits instead")
     known.add_argument("--layout", default="auto", help="layout of the folder (default: found automatically)")
-    known.add_argument("--images", metavar="DIR", help="folder of its images, in place of a layout; goes with --masks")
-    known.add_argument("--masks", metavar="DIR", help="folder of its masks")
+    add_folders(known)
     known.add_argument(
         "--skip-bad",
         action="store_true",
@@ -34,8 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     seen = _action(actions, "inspect", _inspect, "list the contents of a folder and its defects; draw its targets")
     seen.add_argument("root", metavar="DIR", help="data set in a published layout")
     seen.add_argument("--layout", default="auto", help="layout of the folder (default: found automatically)")
-    seen.add_argument("--images", metavar="DIR", help="folder of its images, in place of a layout; goes with --masks")
-    seen.add_argument("--masks", metavar="DIR", help="folder of its masks")
+    add_folders(seen)
     seen.add_argument("--split", help="only this split (default: all published ones)")
     seen.add_argument("--out", metavar="DIR", help="write inspect.json and pictures there (default: only print)")
     seen.add_argument(

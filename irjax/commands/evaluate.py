@@ -38,9 +38,14 @@ def add_truth(parser: argparse.ArgumentParser) -> None:
     add("--truth", required=True, metavar="DIR", help="folder of masks, or data set, in a published layout or prepared")
     add("--split", help="split of the data set (default: all)")
     add("--layout", default="auto", help="layout of the folder (default: found automatically)")
-    add("--images", metavar="DIR", help="folder of the images, in place of a layout; goes with --masks")
-    add("--masks", metavar="DIR", help="folder of the masks")
+    add_folders(parser)
     add("--skip-bad", action="store_true", help="leave out images that cannot be used, and name them")
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Declares the two folders that take the place of a data set's layout."""
+    parser.add_argument("--images", metavar="DIR", help="folder of its images, in place of a layout; goes with --masks")
+    parser.add_argument("--masks", metavar="DIR", help="folder of its masks")
 
 
 def truth_options(command: argparse.Namespace) -> dict:

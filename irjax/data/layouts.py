@@ -101,7 +101,9 @@ class FolderSource:
           UserError: if a file cannot be read, the mask and the image differ in size, or a point is outside the image.
         """
         with naming_flag():
-            image = images.read_image(self.images[index], self.applied_depth)
+            image = images.read_image(self.images[index], self.depth)
+            if image.dtype == np.uint16 and self.depth == AS_STORED:
+                image = self.applied_depth.apply(image, self.images[index])
             if self.masks is None:
                 points, mask = self._annotated_points(index, image.shape), None
             else:

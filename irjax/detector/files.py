@@ -20,9 +20,9 @@ from irjax.io.images import (
     Frame,
     check_depth,
     frame_count,
-    image_files,
     read_image,
 )
+from irjax.io.lists import files_among
 from irjax.io.maps import write_map
 from irjax.io.names import file_of, flat, image_names, posix
 from irjax.io.predictions import write_predictions
@@ -99,7 +99,7 @@ def _images_in(folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:
     with reading(folder):
         entries = list(folder.iterdir())
         there = [path for path in (folder.rglob("*") if recursive else entries) if path.is_file()]
-        found = image_files(there)
+        found = files_among(there, IMAGE_SUFFIXES)
     if not found:
         below = sorted(entry.name for entry in entries if entry.is_dir())
         hint = f"; there are folders below it: {', '.join(below[:5])}" if below and not recursive else ""

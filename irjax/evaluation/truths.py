@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 
 from irjax.errors import UserError, check_folder, reading
-from irjax.io.images import image_files, read_image
-from irjax.io.lists import naming_flag
+from irjax.io.images import IMAGE_SUFFIXES, read_image
+from irjax.io.lists import files_among, naming_flag
 from irjax.io.maps import header_size
 from irjax.io.masks import MaskSet, read_levels
 from irjax.io.names import first_repeated
@@ -166,7 +166,7 @@ def open_truths(
     """
     root = check_folder(root)
     with reading(root):
-        files = image_files(root.iterdir())
+        files = files_among(root.iterdir(), IMAGE_SUFFIXES)
     from irjax.data import folders, open_source
 
     plain = layout == "auto" and images is None and masks is None

@@ -13,7 +13,7 @@ import functools
 import io
 import os
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Literal, cast
 
 import numpy as np
@@ -135,11 +135,6 @@ def check_depth(highest: int, where: str) -> None:
             f"{least_bits(highest)} bits, say --bits {least_bits(highest)}",
             where,
         )
-
-
-def image_files(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
-    """Returns the paths that have an image extension and are not hidden, sorted."""
-    return sorted(p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
 
 
 def read_bytes(path: str | os.PathLike) -> bytes:

@@ -20,7 +20,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from irjax.errors import UserError, note
+from irjax.errors import UserError
 from irjax.io.images import decode, read_bytes
 
 _LOSSY = (".jpg", ".jpeg", ".webp")
@@ -168,9 +168,3 @@ def mask_rule(levels: Iterable[float], where: str) -> MaskRule:
     if 2 * found[0] > found[-1]:
         return MaskRule(f"above the middle of {found[0]:g} and {found[-1]:g}", (found[0] + found[-1]) / 2, gray=True)
     return MaskRule(f"above half of {found[-1]:g}", found[-1] / 2, gray=True)
-
-
-def check_coverage(targets: int, pixels: int, where: str | os.PathLike) -> None:
-    """Notes that more than half of the pixels of a set are target, as in inverted masks."""
-    if 2 * targets > pixels:
-        note(f"targets cover {targets / pixels:.0%} of the masks; are background and target exchanged?", where)

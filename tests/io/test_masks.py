@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from irjax.errors import Note, UserError
-from irjax.io.masks import MaskSet, check_coverage, levels_of, mask_rule, read_levels, read_mask
+from irjax.errors import UserError
+from irjax.io.masks import MaskSet, levels_of, mask_rule, read_levels, read_mask
 from irjax.ops.regions import find_regions
 
 TARGETS = np.zeros((64, 64), bool)
@@ -118,12 +118,6 @@ def test_two_levels_of_a_lossy_file_may_be_noise(tmp_path):
     Image.fromarray(np.where(TARGETS, 255, 0).astype(np.uint8)).save(tmp_path / "b.jpg")
     both = MaskSet((str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")))
     assert not both.read(tmp_path / "a.jpg")[0].any() and both.read(tmp_path / "b.jpg")[0].any()
-
-
-def test_masks_that_are_mostly_target_are_said():
-    with pytest.warns(Note, match="masks: targets cover 99% of the masks; are background and target exchanged"):
-        check_coverage(99, 100, "masks")
-    check_coverage(50, 100, "masks")
 
 
 def test_colours_are_their_brightest_channel():
