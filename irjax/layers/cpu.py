@@ -66,6 +66,12 @@ def _divisor(number: int, most: int) -> int:
     return next(d for d in range(max(1, min(most, number)), 0, -1) if number % d == 0)
 
 
+def _rows(x: jax.Array, image: jax.Array, top: jax.Array, rows: int) -> jax.Array:
+    """Returns rows [rows, W, C] of one of the images [B, H, W, C], from the row `top` on."""
+    sizes = (1, rows, *x.shape[2:])
+    return lax.dynamic_slice(x, (image, top, 0, 0), sizes, allow_negative_indices=False)[0]
+
+
 def _sum_over_rows(
     product: Callable[[jax.Array, jax.Array], jax.Array],
     around: jax.Array,
@@ -88,9 +94,9 @@ def _sum_over_rows(
     tall = stride * (rows - 1) + size
 
     def part(index: jax.Array) -> jax.Array:
-        image, top = index // blocks, index % blocks * rows
-        window = lax.dynamic_slice(around, (image, stride * top, 0, 0), (1, tall, *around.shape[2:]))[0]
-        return product(window, lax.dynamic_slice(other, (image, top, 0, 0), (1, rows, *other.shape[2:]))[0])
+        # Indices are not negative; without saying so, each division and slice is ten operations more to compile.
+        image, top = lax.div(index, blocks), lax.rem(index, blocks) * rows
+        return product(_rows(around, image, stride * top, tall), _rows(other, image, top, rows))
 
     zeros = jnp.zeros(jax.eval_shape(part, jax.ShapeDtypeStruct((), jnp.int32)).shape, jnp.float32)
     return lax.scan(lambda total, index: (total + part(index), None), zeros, jnp.arange(batch * blocks))[0]
@@ -279,7 +285,8 @@ def copied(x: jax.Array) -> jax.Array:
         return x
     # The loop runs over the indices of two parts: XLA removes a loop that runs once or only forwards its input.
     parts = x.reshape(2, -1)
-    return lax.map(lambda i: lax.dynamic_index_in_dim(parts, i, keepdims=False), jnp.arange(2)).reshape(x.shape)
+    part = functools.partial(lax.dynamic_index_in_dim, parts, keepdims=False, allow_negative_indices=False)
+    return lax.map(part, jnp.arange(2)).reshape(x.shape)
 
 
 def one_by_one(function: Callable[..., jax.Array], *arguments: jax.Array) -> jax.Array:
@@ -305,3 +312,15 @@ def materialize(x: jax.Array) -> jax.Array:
 
 
 materialize.defvjp(lambda x: (materialize(x), None), lambda _, grad: (materialize(grad),))
+
+
+@jax.custom_vjp
+def materialize_if_differentiated(x: jax.Array) -> jax.Array:
+    """Is `materialize` where the gradient is computed, and else costs nothing.
+
+    For values that the backward pass reads again many times, but the forward pass only a few times.
+    """
+    return x
+
+
+materialize_if_differentiated.defvjp(lambda x: (materialize(x), None), lambda _, grad: (materialize(grad),))

@@ -9,6 +9,7 @@ upscaling to pixels after the transformer as in Segment Anything, by the factor 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from irjax.layers.conv import Conv
+from irjax.layers.cpu import materialize_if_differentiated
 from irjax.layers.norm import GroupNorm, LayerNorm
 from irjax.layers.tokens import Attention, Mlp, sine_positions
 from irjax.ops.patches import join_patches
@@ -45,9 +47,12 @@ class _Part(nn.Module):
         """Returns an attention layer with C output channels and `width` inner channels; 0 means C."""
         return Attention(self.width, width, HEADS, dtype=self.dtype, name=name)
 
-    def norm(self, name: str) -> nn.LayerNorm:
+    def norm(self, name: str) -> Callable[[jax.Array], jax.Array]:
         """Returns a normalisation over the channels."""
-        return LayerNorm(dtype=self.dtype, name=name)
+        layer = LayerNorm(dtype=self.dtype, name=name)
+        # Several layers and a residual read it: without this, each of their gradients repeats what came before, and the
+        # program to compile is more than twice as long.
+        return lambda x: materialize_if_differentiated(layer(x))
 
     def forward(self, name: str) -> Mlp:
         """Returns the feed-forward layers of a transformer."""
