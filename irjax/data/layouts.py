@@ -233,8 +233,9 @@ def open_layout(
     wanted = folders.role(split)
     wanted = wanted if wanted in parts else split
     if wanted not in parts:
-        alone = [name for name, one in parts.items() if len(one.names) > 1 and len(units(one.names, one.sequences)) < 2]
-        why = f"; {alone[0]} is one sequence, of which no validation list is drawn" if alone else ""
+        role, _, family = wanted.partition("_")
+        base = _base(parts, f"_{family}" if family else "") if role in ("train", "val") else None
+        why = f"; {base} is one sequence, of which no validation list is drawn" if base else ""
         raise UserError(f"{root} ({layout}) has no split {split!r}; available: {', '.join(parts) or 'none'}{why}")
     part = parts[wanted]
     if not part.names:
@@ -381,8 +382,7 @@ def _carved(parts: Mapping[str, folders.Part], suffix: str, seed: int, fraction:
     train, val, trainval = (f"{role}{suffix}" for role in ("train", "val", "trainval"))
     if val in parts or {train, trainval} <= parts.keys():
         return {}
-    candidates = (train, trainval, f"all{suffix}")
-    base = next((name for name in candidates if name in parts and len(parts[name].names) > 1), None)
+    base = _base(parts, suffix)
     if base is None:
         return {}
     whole = parts[base]
@@ -392,6 +392,12 @@ def _carved(parts: Mapping[str, folders.Part], suffix: str, seed: int, fraction:
     names = dict(zip((train, val), carve_validation(whole.names, fraction, seed, sequences), strict=True))
     drawn = {split: dataclasses.replace(whole, names=drawn) for split, drawn in names.items()}
     return {base if base.startswith("all") else trainval: whole} | drawn
+
+
+def _base(parts: Mapping[str, folders.Part], suffix: str) -> str | None:
+    """Returns the list of a family that validation is drawn from, if there is one."""
+    candidates = (f"{role}{suffix}" for role in ("train", "trainval", "all"))
+    return next((name for name in candidates if name in parts and len(parts[name].names) > 1), None)
 
 
 def _check_names(part: folders.Part, where: str) -> None:

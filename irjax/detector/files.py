@@ -162,7 +162,7 @@ def predict_files(
       UserError: if it holds other files in the way, which is checked as early, or no image can be read.
     """
     folder = pathlib.Path(out_dir)
-    placed = places(files, folders=frames)
+    placed = _titled(places(files, folders=frames))
     files = {name: files[name] for name in _in_order(list(files), placed)}
     with whole_folder(folder, "irjax predict", entries=_ENTRIES, alone=True) as unfinished:
         outcome = _predict(detect, files, placed, unfinished, overlays, threshold, depth)
@@ -222,20 +222,20 @@ def _predict(
 
 def _table(predictions: Mapping[str, PointPredictions], placed: Mapping[str, Place]) -> str:
     """Returns a line for each detection, with the sequence and the number of its frame if any image is a frame."""
-    titles = _titles(placed)
     rows: list[list[Any]] = []
     for name, prediction in predictions.items():
         place = placed.get(name)
-        more = [] if not placed else [titles[place.sequence], place.frame] if place else ["", ""]
+        more = [] if not placed else [place.sequence, place.frame] if place else ["", ""]
         for point, score in zip(prediction.points, cast(np.ndarray, prediction.scores), strict=True):
             rows.append([name, *map(float, (*point, score)), *more])
     return csv_table(["name", "x", "y", "score", *(["sequence", "frame"] if placed else [])], rows)
 
 
-def _titles(placed: Mapping[str, Place]) -> dict[str, str]:
-    """Returns the names of the sequences, without the endings of files where they differ in more."""
+def _titled(placed: Mapping[str, Place]) -> dict[str, Place]:
+    """Returns the places with sequences called without the endings of files, unless these alone tell them apart."""
     sequences = list(dict.fromkeys(place.sequence for place in placed.values()))
-    return dict(zip(sequences, image_names(sequences), strict=True))
+    titles = dict(zip(sequences, image_names(sequences), strict=True))
+    return {name: dataclasses.replace(place, sequence=titles[place.sequence]) for name, place in placed.items()}
 
 
 class _Videos(contextlib.AbstractContextManager):
@@ -247,7 +247,7 @@ class _Videos(contextlib.AbstractContextManager):
 
     def __init__(self, folder: pathlib.Path, placed: Mapping[str, Place]):
         self.paths: list[pathlib.Path] = []
-        self._folder, self._placed, self._titles = folder, placed, _titles(placed)
+        self._folder, self._placed = folder, placed
         self._origin = ""
         self._open = contextlib.ExitStack()
         self._write: Callable[[np.ndarray, PointPredictions], None]
@@ -259,7 +259,7 @@ class _Videos(contextlib.AbstractContextManager):
             return
         if place.origin != self._origin:
             self._open.close()
-            self.paths.append(self._folder / f"{file_of(self._titles[place.sequence])}.mp4")
+            self.paths.append(self._folder / f"{file_of(place.sequence)}.mp4")
             self._write = self._open.enter_context(annotated_video(self.paths[-1], frame_rate(place.origin)))
             self._origin = place.origin
         self._write(image, prediction)

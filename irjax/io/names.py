@@ -134,11 +134,13 @@ def _keys(prediction: str) -> Iterator[tuple[str, str]]:
         yield "whole", name
         yield "bare", name
     yield "joined", bare
-    yield "frame", _INDICES["frame"](bare)
+    yield "frame", frame_key(bare)
     parts = bare.split("/")
     for first in range(1, len(parts)):
-        yield "whole", "/".join(parts[first:])
-        yield "bare", "/".join(parts[first:])
+        rest = "/".join(parts[first:])
+        yield "whole", rest
+        yield "bare", rest
+        yield "frame", frame_key(rest)
     for index in ("stem", "core", "any case"):
         yield index, _INDICES[index](prediction)
 

@@ -23,7 +23,7 @@ from irjax.errors import MissingPackageError, UserError, note
 from irjax.io import video
 from irjax.io.images import IMAGE_SUFFIXES, Frame, frame_count
 from irjax.io.lists import index_files
-from irjax.io.names import name_list, without_ending
+from irjax.io.names import name_list, without_container, without_ending
 
 _DIGITS = re.compile(r"(\d+)")
 
@@ -73,7 +73,8 @@ def places(files: Mapping[str, str | os.PathLike | Frame], *, folders: bool = Fa
     for origin, names in single.items():
         own = numbers[origin][1] or _positions(names)
         for name, number in zip(names, own, strict=True):
-            found[name] = Place(name.rpartition("/")[0] or pathlib.Path(origin).resolve().name, number, origin)
+            folder = without_container(name).rpartition("/")[0] or pathlib.Path(origin).resolve().name
+            found[name] = Place(folder, number, origin)
     return {name: found[name] for name in files if name in found}
 
 

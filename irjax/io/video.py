@@ -14,6 +14,7 @@ import importlib.util
 import os
 import re
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 
 from irjax.errors import FileError, MissingPackageError, UserError, reading, writing
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")  # those that imageio takes
 
 _KEPT = 32  # frames behind the newest one, for threads that read ahead of each other
 _DEEP = re.compile(r"(?<!\d)(9|10|12|14|16|20|48|64)(le|be)")  # ends the names of formats above 8 bits: yuv420p10le
@@ -49,8 +50,10 @@ def frame_count(path: str | os.PathLike) -> int:
     _need(path)
     import imageio_ffmpeg
 
-    with _decoding(path):
+    try:
         return int(imageio_ffmpeg.count_frames_and_secs(os.path.abspath(path))[0])
+    except Exception as error:  # of many types, with all that ffmpeg printed
+        raise UserError(_unreadable(path, error)) from error
 
 
 def read_frame(path: str | os.PathLike, number: int) -> np.ndarray:
@@ -88,45 +91,56 @@ class _Video:
         self._kept: collections.OrderedDict[int, np.ndarray] = collections.OrderedDict()
         self._reader: Any = None
         self._next = 0
-        with _decoding(path):
-            self.about = self._start("uint8")
-            self.deep = bool(_DEEP.search(str(self.about.get("pix_fmt", "")).partition("(")[0]))
-            if self.deep:
-                self._start("uint16")
+        self.deep = False
+        self.about = self._start()
+        self.deep = bool(_DEEP.search(str(self.about.get("pix_fmt", "")).partition("(")[0]))
+        if self.deep:
+            self._start()
 
     def read(self, number: int) -> np.ndarray:
-        with self._lock, _decoding(self._path):
-            if number not in self._kept:
-                if number < self._next:
-                    self._start("uint16" if self.deep else "uint8")
-                while self._next <= number:
-                    try:
-                        frame = np.asarray(self._reader.get_next_data())
-                    except (StopIteration, IndexError) as error:
-                        raise UserError(f"{self._path}: has {self._next} frames, no frame {number + 1}") from error
-                    gray = np.array_equal(frame[..., 0], frame[..., 1]) and np.array_equal(frame[..., 0], frame[..., 2])
-                    self._kept[self._next] = np.ascontiguousarray(frame[..., 0]) if gray else frame
-                    self._next += 1
-                    if len(self._kept) > _KEPT:
-                        self._kept.popitem(last=False)
+        with self._lock:
+            if number not in self._kept and number < self._next:
+                self._start()
+            while number not in self._kept:
+                frame = self._call(lambda: np.asarray(self._reader.get_next_data()))
+                if frame is None:
+                    raise UserError(f"{self._path}: has {self._next} frames, no frame {number + 1}")
+                gray = np.array_equal(frame[..., 0], frame[..., 1]) and np.array_equal(frame[..., 0], frame[..., 2])
+                self._kept[self._next] = np.ascontiguousarray(frame[..., 0]) if gray else frame
+                self._next += 1
+                if len(self._kept) > _KEPT:
+                    self._kept.popitem(last=False)
             return self._kept[number]
 
-    def _start(self, dtype: str) -> dict[str, Any]:
+    def _start(self) -> dict[str, Any]:
         """Opens the video at its first frame; returns what it says about itself."""
         import imageio.v2
 
-        self.close()
-        # Without this, frames would be repeated or dropped until their rate is constant.
-        each_once = ["-fps_mode", "passthrough"]
         path = os.path.abspath(self._path)  # what stands before a colon would be a protocol
-        self._reader = imageio.v2.get_reader(path, "FFMPEG", dtype=dtype, output_params=each_once)
+        options: dict[str, Any] = {"dtype": "uint16" if self.deep else "uint8"}
+        options["output_params"] = ["-fps_mode", "passthrough"]  # else frames are repeated or dropped at uneven times
+        self.close()
+        self._reader = self._call(lambda: imageio.v2.get_reader(path, "FFMPEG", **options))
         self._next = 0
         self._kept.clear()
-        return self._reader.get_meta_data()
+        return self._call(lambda: self._reader.get_meta_data())
+
+    def _call(self, function: Callable[[], Any]) -> Any:
+        """Returns what a function of imageio returns; None at the end of the video."""
+        reason = None
+        with _quiet():
+            try:
+                return function()
+            except (StopIteration, IndexError):
+                return None
+            except Exception as error:  # of many types, with all that ffmpeg printed
+                reason = _unreadable(self._path, error)
+        raise UserError(reason)  # without the error, whose traceback would keep files open
 
     def close(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
+        with _quiet():
+            if self._reader is not None:
+                self._reader.close()
             self._reader = None
 
     def __del__(self) -> None:
@@ -158,16 +172,23 @@ def _need(path: str | os.PathLike) -> None:
         raise MissingPackageError(f"{os.fspath(path)}: what reads videos is not installed: {HOW}")
 
 
+def _unreadable(path: str | os.PathLike, error: Exception) -> str:
+    reason = re.search(r"Error opening input: *(.+)", str(error))
+    return f"{os.fspath(path)}: not a readable video" + (f": {reason[1]}" if reason else "")
+
+
 @contextlib.contextmanager
-def _decoding(path: str | os.PathLike) -> Iterator[None]:
-    """Turns errors of ffmpeg, which hold all that it printed, into one line."""
-    try:
+def _quiet() -> Iterator[None]:
+    """Silences warnings about how imageio runs ffmpeg.
+
+    The child of a process with threads leaves its group and becomes ffmpeg, nothing else; and pipes to a process that
+    has ended are closed only when nothing refers to them.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)  # JAX
+        warnings.filterwarnings("ignore", r".*use of fork\(\) may lead to deadlocks", DeprecationWarning)  # Python
+        warnings.filterwarnings("ignore", category=ResourceWarning)
         yield
-    except UserError:
-        raise
-    except Exception as error:
-        reason = re.search(r"Error opening input: *(.+)", str(error))
-        raise UserError(f"{os.fspath(path)}: not a readable video{f': {reason[1]}' if reason else ''}") from error
 
 
 @contextlib.contextmanager
@@ -184,13 +205,17 @@ def video_writer(path: str | os.PathLike, fps: float) -> Iterator[Callable[[np.n
     with writing(path):
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     options: dict[str, Any] = {"fps": fps, "macro_block_size": 2, "quality": 8, "ffmpeg_log_level": "error"}
-    writer: Any
-    with imageio.v2.get_writer(os.path.abspath(path), "FFMPEG", **options) as writer:
+    writer: Any = imageio.v2.get_writer(os.path.abspath(path), "FFMPEG", **options)
 
-        def write(frame: np.ndarray) -> None:
-            try:
+    def write(frame: np.ndarray) -> None:
+        try:
+            with _quiet():  # the first frame starts ffmpeg
                 writer.append_data(frame)
-            except (OSError, RuntimeError) as error:
-                raise FileError(f"cannot write {os.fspath(path)}: {str(error).splitlines()[0]}") from error
+        except (OSError, RuntimeError) as error:
+            raise FileError(f"cannot write {os.fspath(path)}: {str(error).splitlines()[0]}") from error
 
+    try:
         yield write
+    finally:
+        with _quiet():
+            writer.close()
