@@ -145,6 +145,17 @@ def _keys(prediction: str) -> Iterator[tuple[str, str]]:
         yield index, _INDICES[index](prediction)
 
 
+def _found(prediction: str, indices: Mapping[str, Mapping[str, list[str]]]) -> list[str]:
+    """Returns the images that a prediction may belong to, by the most certain key that any image has."""
+    alike = indices["stem"].get(stem(prediction), [])
+    for index, key in _keys(prediction):
+        there = indices[index].get(key, [])
+        # The numbers 1 and 01 are one frame only where no image is called exactly so.
+        if there and not (index == "frame" and alike and not set(alike) & set(there)):
+            return there
+    return []
+
+
 def match_names(predictions: Iterable[str], images: Sequence[str]) -> NameMatch:
     """Assigns predictions to images.
 
@@ -169,7 +180,7 @@ def match_names(predictions: Iterable[str], images: Sequence[str]) -> NameMatch:
     assigned: dict[str, str] = {}
     unknown = []
     for name in predictions:
-        found = next((there for index, key in _keys(name) if (there := indices[index].get(key))), [])
+        found = _found(name, indices)
         if not found:
             unknown.append(name)
             continue

@@ -24,7 +24,8 @@ from irjax.errors import FileError, MissingPackageError, UserError, reading, wri
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv")  # those that imageio takes
 
-_KEPT = 32  # frames behind the newest one, for threads that read ahead of each other
+# Frames that are kept behind the newest one, for threads that read ahead of each other; fewer if they are large.
+_KEPT, _KEPT_LEAST, _KEPT_BYTES = 32, 8, 2**26
 _DEEP = re.compile(r"(?<!\d)(9|10|12|14|16|20|48|64)(le|be)")  # ends the names of formats above 8 bits: yuv420p10le
 _FPS = 25.0  # of videos that do not state it
 HOW = "pip install 'irjax[video]'"
@@ -48,6 +49,11 @@ def frame_count(path: str | os.PathLike) -> int:
       UserError: if the file cannot be read; the message names it.
     """
     _need(path)
+    return _count(*_state(path))
+
+
+@functools.lru_cache(maxsize=1024)  # a data set is opened for each of its splits
+def _count(path: str, changed: int, size: int) -> int:
     import imageio_ffmpeg
 
     try:
@@ -57,7 +63,7 @@ def frame_count(path: str | os.PathLike) -> int:
 
 
 def read_frame(path: str | os.PathLike, number: int) -> np.ndarray:
-    """Reads one frame; one after the other is fast, one before the last `_KEPT` starts from the beginning.
+    """Reads one frame; one after the other is fast, one before the last few starts from the beginning.
 
     Args:
       path: the file.
@@ -108,7 +114,7 @@ class _Video:
                 gray = np.array_equal(frame[..., 0], frame[..., 1]) and np.array_equal(frame[..., 0], frame[..., 2])
                 self._kept[self._next] = np.ascontiguousarray(frame[..., 0]) if gray else frame
                 self._next += 1
-                if len(self._kept) > _KEPT:
+                if len(self._kept) > min(_KEPT, max(_KEPT_LEAST, _KEPT_BYTES // frame.nbytes)):
                     self._kept.popitem(last=False)
             return self._kept[number]
 
@@ -150,10 +156,14 @@ class _Video:
 
 def _video(path: str | os.PathLike) -> _Video:
     _need(path)
+    return _opened(*_state(path), os.getpid())  # a process that was forked must not share the decoder of its parent
+
+
+def _state(path: str | os.PathLike) -> tuple[str, int, int]:
+    """Returns the path, the time of the last change and the size of a file."""
     with reading(path):
         state = os.stat(path)
-    # A process that was forked must not share the decoder of its parent.
-    return _opened(os.fspath(path), state.st_mtime_ns, state.st_size, os.getpid())
+    return os.fspath(path), state.st_mtime_ns, state.st_size
 
 
 @functools.lru_cache(maxsize=1)

@@ -122,5 +122,6 @@ def test_predictions_belong_to_the_frame_of_their_sequence():
     for form in forms:
         given = [form.format(sequence, frame) for sequence in (1, 2, 11) for frame in (1, 2, 11)]
         assert dict(match_names(given, truth).prediction_of) == dict(zip(truth, given, strict=True))
+    assert match_names(["x_001.png"], ("x_1", "y/x_001")).prediction_of == {"y/x_001": "x_001.png"}
     with pytest.raises(UserError, match="could belong to several images: clip_0001, clip/01"):
         match_names(["clip/1.png"], ("clip_0001", "clip/01"))
