@@ -4,9 +4,10 @@ Frames of one sequence are near-copies. So a drawn validation list takes whole s
 which frame of which sequence an image is. A sequence is
 
 - a file with several images: a video, or the pages of a TIFF, GIF, WebP, NumPy or MATLAB file, called NAME_0001, ...;
-- a folder whose images are called alike but for one number, where another folder counts the same numbers:
-  ``1/0001``, ``1/0002``, ``2/0001``, ``2/0002``; ``41/1(297)``, ``41/2(297)``, ``42/1(88)``, ``42/2(88)``. Folders that
-  share out the numbers of one set (``sky/0001``, ``sea/0002``) are no sequences, nor is a folder alone;
+- a folder whose images are called alike but for one number, if it is counted itself, by a number or a letter, and
+  another one like it counts the same numbers: ``1/0001``, ``1/0002``, ``2/0001``, ``2/0002``; ``seq_a/f7``,
+  ``seq_b/f7``, and so on. Folders of classes (``sky/0001``, ``sea/0001``) are no sequences, nor are folders that share
+  out the numbers of one set, nor is a folder alone;
 - any folder, where the layout of a data set or a flag says so.
 """
 
@@ -26,6 +27,7 @@ from irjax.io.lists import index_files
 from irjax.io.names import name_list, without_container, without_ending
 
 _DIGITS = re.compile(r"(\d+)")
+_COUNT = re.compile(r"\d+|(?<![^\W\d_])[^\W\d_]$|(?<=[a-z])[A-Z]$")  # 41 of seq41; the letter of b, seq_b, seqB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +66,12 @@ def places(files: Mapping[str, str | os.PathLike | Frame], *, folders: bool = Fa
             single[os.path.dirname(os.fspath(file)) or os.curdir].append(name)
     numbers = {origin: _numbers(names) for origin, names in single.items()}
     if not folders:
-        counted = collections.Counter((kind, number) for kind, own in numbers.values() for number in own)
+        kinds = {origin: (_COUNT.sub("#", _folder(origin)), numbers[origin][0]) for origin in single}
+        counted = collections.Counter((kinds[origin], number) for origin in single for number in numbers[origin][1])
         single = {
             origin: names
             for origin, names in single.items()
-            if any(counted[numbers[origin][0], number] > 1 for number in numbers[origin][1])
+            if "#" in kinds[origin][0] and any(counted[kinds[origin], number] > 1 for number in numbers[origin][1])
         }
     for origin, names in single.items():
         own = numbers[origin][1] or _positions(names)
@@ -92,6 +95,12 @@ def counted_alike(names: Iterable[str]) -> bool:
 def page_mark(page: int) -> str:
     """Returns what the name of a page, counted from 0, ends with."""
     return f"_{page + 1:04d}"
+
+
+def _folder(origin: str) -> str:
+    """Returns the name of a folder of images; that of the folder above if it only says that it holds images."""
+    *_, folder, _ = without_container(f"{pathlib.Path(origin).as_posix()}/").split("/")
+    return folder
 
 
 def _numbers(names: Sequence[str]) -> tuple[str, list[int]]:

@@ -20,6 +20,14 @@ def found(*names):
     return {name: (place.sequence, place.frame) for name, place in places_of_names(names).items()}
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("41", "100"), ("a", "b"), ("seq_a", "seq_b"), ("seqA", "seqB"), ("v1", "v2")]
+)
+def test_folders_are_counted_by_numbers_or_letters(one, other):
+    names = [f"{folder}/{number:05d}" for folder in (one, other) for number in (0, 1, 2)]
+    assert {place.sequence for place in places_of_names(names).values()} == {one, other}
+
+
 def test_folders_that_count_their_images():
     assert found("1/0001", "1/0002", "2/0001", "2/0002") == {
         "1/0001": ("1", 1),
@@ -43,6 +51,9 @@ def test_folders_that_count_their_images():
         ("NUDT/000001", "NUDT/000002", "IRSTD/XDU1", "IRSTD/XDU2"),  # sets of different names
         ("sky/cloud", "sky/sun", "sea/wave", "sea/ship"),
         ("a/1", "b/1"),  # nothing is counted
+        ("targets/1", "targets/2", "backgrounds/1", "backgrounds/2"),  # classes
+        ("sky/0001", "sky/0002", "sea/0001", "sea/0002"),
+        ("cats/img1", "cats/img2", "dogs/img1", "dogs/img2"),
         ("a/1_1", "a/2_2", "b/1_1", "b/2_2"),  # two numbers vary
     ],
 )
