@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 SUMMARY = "detect targets in image files"
 DESCRIPTION = (
-    "Detects targets in image files of any sizes (8- or 16-bit gray or colour PNG, TIFF, BMP, JPEG). Writes "
-    "predictions.json (COCO keypoints), predictions.csv (name,x,y,score; pixels of the original image, centres at "
-    "integers), pictures and, of methods that predict them, masks. A file that cannot be read is reported at the end "
+    "Detects targets in image files of any sizes (8- or 16-bit gray or colour PNG, TIFF, BMP, JPEG), and in videos. "
+    "Writes predictions.json (COCO keypoints), predictions.csv (name,x,y,score; pixels of the original image, centres "
+    "at integers; of frames also sequence,frame), pictures, annotated videos and, of methods that predict them, masks. "
+    "A file that cannot be read is reported at the end "
     "and does not stop the others."
 )
 DEFAULT_MODEL = "spire-sirst"
@@ -60,6 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--split", metavar="NAME", help="take the images of this split of the data set whose folder is given")
     add("--recursive", action="store_true", help="also take images in the folders below a folder")
+    add("--frames", action="store_true", help="the images of each folder are frames of one sequence, however called")
+    add("--key", metavar="NAME", help="variable in .mat files (default: the only array)")
     add_depth(parser)
 
 
@@ -102,20 +105,22 @@ def run(command: argparse.Namespace) -> None:
         if value is not None and value < least:
             raise UsageError(f"--{flag.replace('_', '-')} must be at least {least}, got {value}")
     if command.split is None:
-        files = find_images(command.images, recursive=command.recursive)
+        files = find_images(command.images, recursive=command.recursive, key=command.key)
     elif len(command.images) == 1:
-        files = find_images(split_images(command.images[0], command.split))
+        files = split_images(command.images[0], command.split)
     else:
         raise UsageError(f"--split goes with one data set, got {len(command.images)} paths")
     detect, threshold = _detect(command, method)
-    outcome = predict_files(detect, files, out, overlays=command.overlays, threshold=threshold, depth=depth)
+    options = {"overlays": command.overlays, "threshold": threshold, "depth": depth, "frames": command.frames}
+    outcome = predict_files(detect, files, out, **options)
     detect.tell()
     found = sum(map(len, outcome.predictions.values()))
     print(f"{found} detections in {len(outcome.predictions)} of {len(files)} images")
+    videos = sum(path.suffix == ".mp4" for path in outcome.files)
     masks = f", {len(outcome.masks)} masks (targets: p > {threshold:g})" if outcome.masks else ""
     print(
         f"written to {command.out}: {', '.join(path.name for path in outcome.files[:2])}, "
-        f"{len(outcome.files) - 2} pictures{masks}"
+        f"{len(outcome.files) - 2 - videos} pictures{f', {videos} videos' if videos else ''}{masks}"
     )
     if outcome.failures:
         for reason in outcome.failures.values():

@@ -15,7 +15,8 @@ import importlib
 _EXPORTS = {
     "irjax.io.images": ("read_image",),
     "irjax.io.masks": ("read_mask",),
-    "irjax.data.layouts": ("FolderSource", "carve_validation", "detect_layout", "list_splits", "open_layout"),
+    "irjax.data.draws": ("carve_validation",),
+    "irjax.data.layouts": ("FolderSource", "detect_layout", "list_splits", "open_layout"),
     "irjax.data.sources": ("TfdsSource", "check_disjoint", "concatenate", "open_source", "split_hash"),
     "irjax.data.pipeline": ("Order", "host_batches", "letterbox_example", "network_views"),
     "irjax.data.cache": ("PixelCache", "cut", "load_cache"),

@@ -14,62 +14,32 @@ from typing import Any
 
 import numpy as np
 
+from irjax.data.parts import (
+    FLAGS,
+    ROLES,
+    Part,
+    find_pair,
+    inner_splits,
+    role,
+    sequence_folders,
+    split_folders,
+    subfolders,
+)
 from irjax.errors import UserError, check_folder, note, reading
 from irjax.io import formats, images, lists
 from irjax.io.coco import read_coco, read_points_csv
+from irjax.io.images import Frame
 from irjax.io.lists import index_files
+from irjax.io.names import STACK_FOLDER
+from irjax.io.sequences import counted_alike, index_images
 from irjax.types import ImageLabels, Labels
 
-ROLES = ("train", "trainval", "val", "test", "trainvaltest")
-FLAGS = "say the two folders with --images DIR --masks DIR"
+__all__ = ["FLAGS", "LAYOUTS", "Part", "fits", "read", "read_pair", "role"]
 
-_SYNONYMS = {"validation": "val", "valid": "val"}
 _RATIO = re.compile(r"\d+_\d+")  # folders of lists in DNANet's convention, such as 50_50/train.txt
-# What folders are called, in lower case; images/ and masks/ come first where there are several. The names with irstd1k
-# are those of IRSTD-1K as published, the other long ones those of PASCAL VOC.
-_IMAGES = ("images", "image", "imgs", "img", "jpegimages", "irstd1k_img")
-_MASKS = (
-    "masks",
-    "mask",
-    "labels",
-    "label",
-    "gt",
-    "gts",
-    "groundtruth",
-    "ground_truth",
-    "segmentationclass",
-    "irstd1k_label",
-)
 _BOXES = {"yolo": (("labels", "label"), (".txt",)), "voc": (("annotations", "annotation", "xml"), (".xml",))}
 # Folders of MDvsFA, as named in its README and in its PyTorch demo.
 _MDFA = (("training", "test_org", "test_gt"), ("training_data", "test_single_frame", "test_single_frame_gt"))
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """One published split.
-
-    Attributes:
-      names: the name of each example, in the order of the list; sorted if there is no list.
-      images: name -> image file; may contain more than `names`.
-      masks: stem -> mask file, or None where the layout has points.
-      masks_in: the folder of the masks, for error messages.
-      unmasked: names that have no target if they have no mask file.
-      points: name -> ([K, 2] points (x, y), (height, width) or None), or None where the layout has masks.
-      labels: name -> annotation, read when it is asked for, where the layout has boxes; `points` are their centres.
-      stated: name -> stem of its mask, for lists that name both.
-      problems: name -> "LIST, line N: what is wrong", for the lines of a list that mean no image.
-    """
-
-    names: tuple[str, ...]
-    images: Mapping[str, pathlib.Path]
-    masks: Mapping[str, pathlib.Path] | None = None
-    masks_in: pathlib.Path | None = None
-    unmasked: frozenset[str] = frozenset()
-    points: Mapping[str, tuple[np.ndarray, tuple[int, int] | None]] | None = None
-    labels: Mapping[str, ImageLabels] | None = None
-    stated: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    problems: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 class _Lazy(Mapping):
@@ -119,15 +89,10 @@ def read_pair(root: pathlib.Path, image_folder: pathlib.Path, mask_folder: pathl
     with reading(root):
         if image_folder.resolve() == mask_folder.resolve():
             return _beside(root, image_folder)
-        if splits := list(_inner_splits(image_folder, mask_folder)):
+        if splits := list(inner_splits(image_folder, mask_folder)):
             return _read_splits(root, splits)
-        found = _basicirstd_lists(root) if any((root / "img_idx").glob("*.txt")) else _named_lists(root)
+        found = _basicirstd_lists(root) if _index_lists(root) else _named_lists(root)
         return _listed(image_folder, mask_folder, found)
-
-
-def role(name: str) -> str:
-    """Returns the name of a split as irjax spells it, in lower case; "validation" and "valid" become "val"."""
-    return _SYNONYMS.get(name.lower(), name.lower())
 
 
 def _add(found: dict[str, pathlib.Path], split: str, path: pathlib.Path, where: pathlib.Path, hint: str) -> None:
@@ -144,90 +109,37 @@ def _listed(
     image_folder: pathlib.Path,
     mask_folder: pathlib.Path,
     files: Mapping[str, pathlib.Path],
-    indexed: Mapping[str, pathlib.Path] | None = None,
+    indexed: Mapping[str, pathlib.Path | Frame] | None = None,
     **more: Any,
 ) -> dict[str, Part]:
     """Returns the parts of a folder of images and one of masks whose splits are lists; all images if there are none."""
-    pictures = index_files(image_folder) if indexed is None else indexed
-    masks = index_files(mask_folder)
-    find, find_mask = lists.Resolver(pictures), lists.Resolver(masks)
+    pictures = index_images(image_folder) if indexed is None else indexed
+    masks = index_images(mask_folder)
+    whole = Part(tuple(pictures), pictures, masks, mask_folder, **more)
+    if files or indexed is not None:
+        return _split_by_lists(whole, files)
+    _note_strays(whole)
+    return {"all": whole}
+
+
+def _split_by_lists(whole: Part, files: Mapping[str, pathlib.Path]) -> dict[str, Part]:
+    """Returns the parts of a folder with masks that its lists name; none if there are no lists."""
+    named = {name: place.sequence for name, place in whole.places.items()} if files else {}
+    find, find_mask = lists.Resolver(whole.images, named), lists.Resolver(whole.masks or ())
     parts = {}
     for split, path in files.items():
         found = lists.read_list(path, find, find_mask)
-        stated, problems = found.masks, found.problems
-        parts[split] = Part(found.names, pictures, masks, mask_folder, stated=stated, problems=problems, **more)
-    if files or indexed is not None:
-        return parts
-    _note_strays(pictures, masks, mask_folder)
-    return {"all": Part(tuple(pictures), pictures, masks, mask_folder)}
+        parts[split] = dataclasses.replace(whole, names=found.names, stated=found.masks, problems=found.problems)
+    return parts
 
 
-def _note_strays(pictures: Mapping[str, pathlib.Path], masks: Mapping[str, pathlib.Path], folder: pathlib.Path) -> None:
+def _note_strays(part: Part) -> None:
     """Says how many masks have no image; they are not used."""
-    known = {name + suffix for name in pictures for suffix in lists.MASK_SUFFIXES}
+    known = {mask for name in part.images for mask in part.masks_of(name)}
+    masks = part.masks or {}
     if strays := [name for name in masks if name not in known]:
-        note(f"{len(strays)} masks have no image, such as {masks[strays[0]].name}", folder)
-
-
-# --- which folder is which --------------------------------------------------------------------------------------------
-
-
-def _subfolders(root: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def _holds(folder: pathlib.Path, suffixes: Sequence[str]) -> bool:
-    """Returns whether a folder, or one below it, has a file with one of the endings."""
-    return any(path.suffix.lower() in suffixes and not path.name.startswith(".") for path in folder.rglob("*"))
-
-
-def _pair(
-    root: pathlib.Path, names: Sequence[str] = _MASKS, suffixes: Sequence[str] = images.IMAGE_SUFFIXES
-) -> tuple[pathlib.Path, pathlib.Path] | None:
-    """Returns the folder of the images and that of the annotations, by their names; None if one is missing.
-
-    Raises:
-      UserError: if several folders could be either, and they are not images/ and masks/.
-    """
-    there = {path.name.lower(): path for path in _subfolders(root)}
-    if names is _MASKS and "images" in there and "masks" in there:
-        return there["images"], there["masks"]
-    pictures = [there[name] for name in _IMAGES if name in there]
-    found = [there[name] for name in names if name in there]
-    if not pictures or not found:
-        return None
-    found = [path for path in found if _holds(path, suffixes)]
-    if len(found) > 1 or (found and len(pictures) > 1):
-        both = " and ".join(path.name for path in (found if len(found) > 1 else pictures))
-        raise UserError(f"{root} has {both}, which could both be meant: {FLAGS}")
-    return (pictures[0], found[0]) if found else None
-
-
-def _inner_splits(
-    image_folder: pathlib.Path, mask_folder: pathlib.Path
-) -> Iterator[tuple[str, pathlib.Path, pathlib.Path]]:
-    """Yields (split, images, annotations) of IMAGES/SPLIT and MASKS/SPLIT."""
-    for folder in _subfolders(image_folder):
-        if role(_plain(folder)) in ROLES and (mask_folder / folder.name).is_dir():
-            yield role(_plain(folder)), folder, mask_folder / folder.name
-
-
-def _plain(folder: pathlib.Path) -> str:
-    return folder.name.removesuffix(".txt")  # one copy of IRDST has folders named SPLIT.txt
-
-
-def _split_folders(
-    root: pathlib.Path, pair: Callable[[pathlib.Path], tuple[pathlib.Path, pathlib.Path] | None] = _pair
-) -> Iterator[tuple[str, pathlib.Path, pathlib.Path]]:
-    """Yields (split, images, annotations) of SPLIT/{images,masks}, or of {images,masks}/SPLIT."""
-    for folder in _subfolders(root):
-        if role(_plain(folder)) in ROLES:
-            if own := pair(folder):
-                yield role(_plain(folder)), *own
-            elif any(pair(below) for below in _subfolders(folder)):
-                yield role(_plain(folder)), folder, folder
-    if own := pair(root):
-        yield from _inner_splits(*own)
+        example = pathlib.Path(masks[strays[0]]).name
+        note(f"{len(strays)} masks have no image, such as {example}", str(part.masks_in))
 
 
 # --- sirst_v2 ---------------------------------------------------------------------------------------------------------
@@ -266,7 +178,7 @@ def _coco_parts(
 ) -> dict[str, Part]:
     """Returns the parts of images that a COCO file annotates; a split without a list is all of its images."""
     coco = read_coco(path)
-    pictures = index_files(image_folder)
+    pictures = index_images(image_folder)
     find = lists.Resolver(pictures)
     names: dict[str, str] = {}
     problems = {}
@@ -303,11 +215,16 @@ def _read_spire_split(root: pathlib.Path) -> dict[str, Part]:
 
 
 def _fits_basicirstd(root: pathlib.Path) -> bool:
-    return any((root / "img_idx").glob("*.txt")) and _pair(root) is not None
+    return bool(_index_lists(root)) and find_pair(root) is not None
+
+
+def _index_lists(root: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the lists in img_idx; or in video_idx, which list sequences where img_idx has the frames of each."""
+    return sorted((root / "video_idx").glob("*.txt")) or sorted((root / "img_idx").glob("*.txt"))
 
 
 def _basicirstd_lists(root: pathlib.Path) -> dict[str, pathlib.Path]:
-    paths = sorted((root / "img_idx").glob("*.txt"))
+    paths = _index_lists(root)
     # A folder may contain the lists of several data sets; then those of the set named like the folder are used.
     own = [path for path in paths if path.stem.partition("_")[2] in ("", root.name)]
     found: dict[str, pathlib.Path] = {}
@@ -323,7 +240,7 @@ def _list_files(root: pathlib.Path) -> Iterator[tuple[str, pathlib.Path]]:
     Of PASCAL VOC's ImageSets/{Segmentation,Main} the first that is there counts.
     """
     places = [("", root), *(("", path) for path in sorted(root.glob("idx_*")))]
-    places += [(f"_{path.name}", path) for path in _subfolders(root) if _RATIO.fullmatch(path.name)]
+    places += [(f"_{path.name}", path) for path in subfolders(root) if _RATIO.fullmatch(path.name)]
     sets = (root / "ImageSets" / name for name in ("Segmentation", "Main", ""))
     places += [("", path) for path in sets if any(path.glob("*.txt"))][:1]
     for suffix, place in places:
@@ -340,11 +257,11 @@ def _named_lists(root: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _fits_lists(root: pathlib.Path) -> bool:
-    return any(True for _ in _list_files(root)) and _pair(root) is not None
+    return any(True for _ in _list_files(root)) and find_pair(root) is not None
 
 
 def _read_named(root: pathlib.Path, find: Callable[[pathlib.Path], dict[str, pathlib.Path]]) -> dict[str, Part]:
-    pair = _pair(root) or (root / "images", root / "masks")
+    pair = find_pair(root) or (root / "images", root / "masks")
     return _listed(*pair, find(root))
 
 
@@ -376,15 +293,43 @@ def _read_splits(root: pathlib.Path, splits: Sequence[tuple[str, pathlib.Path, p
 
 
 def _read_sequences(folder: pathlib.Path) -> Part:
-    """Returns the images of SEQUENCE/{images,masks} as SEQUENCE/NAME."""
-    files: dict[str, pathlib.Path] = {}
-    masks: dict[str, pathlib.Path] = {}
-    for below in _subfolders(folder):
-        if pair := _pair(below):
-            for into, place in zip((files, masks), pair, strict=True):
-                into.update((f"{below.name}/{name}", path) for name, path in index_files(place).items())
-    _note_strays(files, masks, folder)
-    return Part(tuple(files), files, masks, folder)
+    """Returns the images of SEQUENCE/{images,masks} as SEQUENCE/NAME; SEQUENCE may be several folders deep."""
+    files: dict[str, pathlib.Path | Frame] = {}
+    masks: dict[str, pathlib.Path | Frame] = {}
+    for below, image_folder, mask_folder in sequence_folders(folder):
+        prefix = below.relative_to(folder).as_posix()
+        files |= {f"{prefix}/{name}": path for name, path in _frames_in(image_folder).items()}
+        masks |= {f"{prefix}/{name}": path for name, path in index_images(mask_folder).items()}
+    part = Part(tuple(files), files, masks, folder, framed=True)
+    _note_strays(part)
+    return part
+
+
+def _frames_in(folder: pathlib.Path) -> Mapping[str, pathlib.Path | Frame]:
+    """Returns the frames of one sequence by name; a file of NUDT-MIRSDT's folder Mix is the last of its frames."""
+    if folder.name.lower() != STACK_FOLDER:
+        return index_images(folder)
+    files = index_files(folder)
+    return {name: Frame(str(path), -1) if path.suffix.lower() == ".mat" else path for name, path in files.items()}
+
+
+def _fits_sequences(root: pathlib.Path) -> bool:
+    """Returns whether the folders in a folder are sequences; not data sets, which have lists or other names."""
+    found = list(sequence_folders(root))
+    return bool(found) and not any(
+        _index_lists(folder) or any(True for _ in _list_files(folder)) or not counted_alike(index_files(pictures))
+        for folder, pictures, _ in found
+    )
+
+
+def _read_sequence_lists(root: pathlib.Path) -> dict[str, Part]:
+    if own := find_pair(root):
+        pictures = index_images(own[0])
+        whole = Part(tuple(pictures), pictures, index_images(own[1]), own[1], framed=True)
+    else:
+        whole = _read_sequences(root)
+    found = _basicirstd_lists(root) if _index_lists(root) else _named_lists(root)
+    return _split_by_lists(whole, found) or {"all": whole}
 
 
 def _mdfa_folders(root: pathlib.Path) -> tuple[str, str, str]:
@@ -413,18 +358,18 @@ def _read_mdfa(root: pathlib.Path) -> dict[str, Part]:
 
 
 def _box_pair(root: pathlib.Path, kind: str) -> tuple[pathlib.Path, pathlib.Path] | None:
-    return _pair(root, *_BOXES[kind])
+    return find_pair(root, *_BOXES[kind])
 
 
 def _fits_boxes(root: pathlib.Path, kind: str) -> bool:
     pair = functools.partial(_box_pair, kind=kind)
-    return pair(root) is not None or any(True for _ in _split_folders(root, pair))
+    return pair(root) is not None or any(True for _ in split_folders(root, pair))
 
 
 def _read_boxes(root: pathlib.Path, kind: str) -> dict[str, Part]:
     pair = functools.partial(_box_pair, kind=kind)
     parts: dict[str, Part] = {}
-    for split, image_folder, folder in _split_folders(root, pair):
+    for split, image_folder, folder in split_folders(root, pair):
         if split in parts:
             raise UserError(f"{root} has several folders for {split!r}, {image_folder} among them")
         parts[split] = _boxes(image_folder, folder, kind)
@@ -441,7 +386,7 @@ def _read_boxes(root: pathlib.Path, kind: str) -> dict[str, Part]:
 
 def _boxes(image_folder: pathlib.Path, folder: pathlib.Path, kind: str) -> Part:
     """Returns the images of a folder with one annotation each; in YOLO, an image without a file has no target."""
-    pictures = index_files(image_folder)
+    pictures = index_images(image_folder)
     files = {
         name: path for name, path in index_files(folder, _BOXES[kind][1]).items() if path.name not in lists.NO_LABELS
     }
@@ -478,14 +423,9 @@ def _beside(root: pathlib.Path, folder: pathlib.Path) -> dict[str, Part]:
     every = index_files(folder, nested=False)
     masks = {name: path for name, path in every.items() if name.endswith(lists.MASK_SUFFIXES[1:])}
     pictures = {name: path for name, path in every.items() if name not in masks}
-    _note_strays(pictures, masks, folder)
-    find, find_mask = lists.Resolver(pictures), lists.Resolver(masks)
     whole = Part(tuple(pictures), pictures, masks, folder)
-    parts = {}
-    for split, path in _named_lists(root).items():
-        found = lists.read_list(path, find, find_mask)
-        parts[split] = dataclasses.replace(whole, names=found.names, stated=found.masks, problems=found.problems)
-    return parts or {"all": whole}
+    _note_strays(whole)
+    return _split_by_lists(whole, _named_lists(root)) or {"all": whole}
 
 
 def _fits_points(root: pathlib.Path) -> bool:
@@ -493,7 +433,7 @@ def _fits_points(root: pathlib.Path) -> bool:
 
 
 def _read_points(root: pathlib.Path) -> dict[str, Part]:
-    files = index_files(root / "images")
+    files = index_images(root / "images")
     table = read_points_csv(root / "points.csv", frozenset(files))
     none = np.zeros((0, 2), np.float32)
     return {"all": Part(tuple(files), files, points={name: (table.get(name, none), None) for name in files})}
@@ -521,8 +461,8 @@ LAYOUTS: Mapping[str, _Layout] = {
     ),
     "mdfa": _Layout(_fits_mdfa, _read_mdfa, "training/*_1.png or test_org/ and test_gt/"),
     "split_folders": _Layout(
-        lambda root: any(True for _ in _split_folders(root)),
-        lambda root: _read_splits(root, list(_split_folders(root))),
+        lambda root: any(True for _ in split_folders(root)),
+        lambda root: _read_splits(root, list(split_folders(root))),
         "SPLIT/images/ and SPLIT/masks/, or images/SPLIT/ and masks/SPLIT/",
     ),
     "sirst_uavb": _Layout(_fits_sirst_uavb, _read_sirst_uavb, "images/all/ and masks/"),
@@ -535,10 +475,17 @@ LAYOUTS: Mapping[str, _Layout] = {
         "images/, masks/ and SPLIT.txt, idx_*/SPLIT.txt, 50_50/SPLIT.txt or ImageSets/*/SPLIT.txt",
     ),
     "folder": _Layout(
-        lambda root: _pair(root) is not None, functools.partial(_read_named, find=lambda root: {}), "images/ and masks/"
+        lambda root: find_pair(root) is not None,
+        functools.partial(_read_named, find=lambda root: {}),
+        "images/ and masks/",
     ),
     "yolo": _box_layout("yolo", "images/ and labels/*.txt, with or without folders SPLIT"),
     "voc": _box_layout("voc", "JPEGImages/ and Annotations/*.xml"),
     "flat": _Layout(_fits_flat, lambda root: _beside(root, root), "NAME.png and NAME_mask.png in one folder"),
     "points": _Layout(_fits_points, _read_points, "images/ and points.csv"),
+    "sequences": _Layout(
+        _fits_sequences,
+        _read_sequence_lists,
+        "folders of numbered frames SEQUENCE/images/ (or Mix/) and SEQUENCE/masks/",
+    ),
 }

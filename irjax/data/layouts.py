@@ -15,14 +15,17 @@
 | `voc` | images, Annotations/NAME.xml, ImageSets/{Main,Segmentation}/SPLIT.txt | the lists' names, or all |
 | `flat` | NAME.png and NAME_mask.png (or _gt, _pixels0) in one folder, SPLIT.txt | the lists' names, or all |
 | `points` | images, points.csv (name,x,y; an image without a row has no target) | all |
+| `sequences` | SEQUENCE/{images or Mix,masks}, the frames numbered, SPLIT.txt at the top | the lists' names, or all |
 
 The folder of images may also be called image, imgs, img, JPEGImages or IRSTD1k_Img, that of masks mask, labels, label,
 gt, groundtruth, SegmentationClass or IRSTD1k_Label, in any case of letters; `open_layout` takes folders of other names.
-Sequences may lie in SPLIT/SEQUENCE/{images,masks}. Lists are read as `irjax.io.lists` says.
+Sequences may lie in SPLIT/SEQUENCE/{images,masks}. A file with several images has the examples NAME_0001, NAME_0002
+and so on, whose masks are in NAME_mask.tif, NAME_0001.png or NAME/0001.png. Lists are read as `irjax.io.lists` says.
 
 SPLIT is train, val, test, trainval or trainvaltest; the lists in a folder such as 50_50 are the splits `train_50_50`
 and so on. An absent list is an absent split. Where there is no validation list, `train` and `val` are carved from the
 train list (from all images where there are no lists) by a seeded draw, and the whole train list is called `trainval`.
+Frames of one sequence (`irjax.io.sequences`) are drawn together.
 
 Everything that can be checked without decoding images is checked when a layout is opened; sizes, masks and points are
 checked when an example is read. No invalid file is skipped, unless `skip_bad` says so; the error names it.
@@ -35,21 +38,21 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import numpy as np
 
 from irjax.data import folders
+from irjax.data.draws import carve_validation, units
 from irjax.errors import UsageError, UserError, check_folder, note, reading
 from irjax.io import images
 from irjax.io.coco import check_points
-from irjax.io.images import AS_STORED, Depth
+from irjax.io.images import AS_STORED, Depth, Frame
 from irjax.io.lists import MASK_SUFFIXES, naming_flag, read_each
 from irjax.io.masks import MaskRule, MaskSet
 from irjax.io.names import first_repeated, name_list
 from irjax.ops import regions
-from irjax.ops.keys import purpose_generator
 from irjax.types import Example, Labels
 
 LAYOUTS = tuple(folders.LAYOUTS)
@@ -64,8 +67,9 @@ class FolderSource:
       layout: one of `LAYOUTS`.
       split: the split's name.
       names: the name of each example; unique in the split, and in the data set if its images are in one folder.
-      images: the image file of each example.
-      masks: the mask file of each example, None for an image without targets; or None where the layout has points.
+      images: the image file of each example, or its frame of a file with several.
+      masks: the mask file or frame of each example, None for an image without targets; or None where the layout has
+        points.
       points: [K, 2] float32 (x, y) of each example where the layout has points, else None.
       sizes: (height, width) of each example according to its annotation, or None.
       labels: the boxes and polygons of each example where the layout has them, else None; `points` are theirs.
@@ -74,21 +78,23 @@ class FolderSource:
       image_set: all image files of the data set, whose highest value tells the bits; None: those of this source.
       depth: which stored values of the images are black and white. By default, white of files of 16 bits is that of
         the smallest of 8, 10, 12, 14 and 16 bits that holds every value of the data set.
+      sequences: {name: the file or folder of its sequence}, for the examples that are frames (`irjax.io.sequences`).
     """
 
     root: str
     layout: str
     split: str
     names: tuple[str, ...]
-    images: tuple[str, ...]
-    masks: tuple[str | None, ...] | None = None
+    images: tuple[str | Frame, ...]
+    masks: tuple[str | Frame | None, ...] | None = None
     points: tuple[np.ndarray, ...] | None = dataclasses.field(default=None, compare=False)
     sizes: tuple[tuple[int, int], ...] | None = None
     labels: tuple[Labels, ...] | None = dataclasses.field(default=None, compare=False)
     skipped: tuple[str, ...] = ()
     mask_set: MaskSet | None = dataclasses.field(default=None, compare=False)
-    image_set: tuple[str, ...] | None = dataclasses.field(default=None, compare=False)
+    image_set: tuple[str | Frame, ...] | None = dataclasses.field(default=None, compare=False)
     depth: Depth = AS_STORED
+    sequences: Mapping[str, str] = dataclasses.field(default_factory=dict, compare=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -103,7 +109,7 @@ class FolderSource:
         with naming_flag():
             image = images.read_image(self.images[index], self.depth)
             if image.dtype == np.uint16 and self.depth == AS_STORED:
-                image = self.applied_depth.apply(image, self.images[index])
+                image = self.applied_depth.apply(image, str(self.images[index]))
             if self.masks is None:
                 points, mask = self._annotated_points(index, image.shape), None
             else:
@@ -126,7 +132,7 @@ class FolderSource:
         highest = 0
         for path in every:
             with contextlib.suppress(UserError):  # whoever needs this file is told
-                values = images.to_gray(images.decode(images.read_bytes(path), path))
+                values = images.to_gray(images.read_stored(path))
                 highest = max(highest, int(values.max()) if values.dtype == np.uint16 else 0)
         bits = images.least_bits(highest)
         return self.depth if bits == 16 else Depth(bits=bits)
@@ -153,7 +159,7 @@ class FolderSource:
         if self.sizes is not None:
             _check_size(f"the annotation of {self.names[index]}", self.sizes[index], self.images[index], shape)
         points = cast("tuple[np.ndarray, ...]", self.points)[index]  # a source has masks or points
-        check_points(points, shape, self.images[index])
+        check_points(points, shape, str(self.images[index]))
         return points
 
 
@@ -227,20 +233,23 @@ def open_layout(
     wanted = folders.role(split)
     wanted = wanted if wanted in parts else split
     if wanted not in parts:
-        raise UserError(f"{root} ({layout}) has no split {split!r}; available: {', '.join(parts) or 'none'}")
+        role, _, family = wanted.partition("_")
+        base = _base(parts, f"_{family}" if family else "") if role in ("train", "val") else None
+        why = f"; {base} is one sequence, of which no validation list is drawn" if base else ""
+        raise UserError(f"{root} ({layout}) has no split {split!r}; available: {', '.join(parts) or 'none'}{why}")
     part = parts[wanted]
     if not part.names:
         raise UserError(f"{root} ({layout}): split {split!r} is empty")
     where = f"{root} ({layout}), split {split!r}"
-    every = sorted({str(path) for one in parts.values() for path in (one.masks or {}).values()})
-    pictures = tuple(sorted({str(path) for one in parts.values() for path in one.images.values()}))
+    every = {stored(path): None for one in parts.values() for path in (one.masks or {}).values()}
+    pictures = {stored(path): None for one in parts.values() for path in one.images.values()}
     source = functools.partial(
         _source,
         root=root,
         layout=layout,
         split=wanted,
-        mask_set=MaskSet(tuple(every)),
-        image_set=pictures,
+        mask_set=MaskSet(tuple(sorted(every, key=str))),
+        image_set=tuple(sorted(pictures, key=str)),
         depth=depth,
     )
     if not skip_bad:
@@ -264,8 +273,13 @@ def open_layout(
     return dataclasses.replace(source(part), skipped=tuple(skipped))
 
 
-def _deep(files: Iterable[str]) -> bool:
-    return any(images.image_depth(path) == 16 for path in files)
+def _deep(files: Iterable[str | Frame]) -> bool:
+    return any(images.image_depth(path) == 16 for path in dict.fromkeys(os.fspath(file) for file in files))
+
+
+def stored(path: pathlib.Path | Frame) -> str | Frame:
+    """Returns a file as a source names it: its path as text, or the frame."""
+    return path if isinstance(path, Frame) else str(path)
 
 
 def _source(
@@ -274,9 +288,10 @@ def _source(
     layout: str,
     split: str,
     mask_set: MaskSet,
-    image_set: tuple[str, ...],
+    image_set: tuple[str | Frame, ...],
     depth: Depth,
 ) -> FolderSource:
+    sequences = part.sequences
     source = functools.partial(
         FolderSource,
         image_set=image_set,
@@ -285,7 +300,8 @@ def _source(
         layout=layout,
         split=split,
         names=part.names,
-        images=tuple(str(part.images[name]) for name in part.names),
+        images=tuple(stored(part.images[name]) for name in part.names),
+        sequences={name: sequences[name] for name in part.names if name in sequences},
     )
     with naming_flag():
         if part.points is None:
@@ -293,58 +309,6 @@ def _source(
         points, sizes = zip(*(part.points[name] for name in part.names), strict=True)
         labels = None if part.labels is None else tuple(part.labels[name].labels for name in part.names)
     return source(points=points, sizes=None if None in sizes else sizes, labels=labels)
-
-
-def carve_validation(
-    names: Iterable[str], fraction: float = 0.2, seed: int = 0
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Splits names into train and validation by a seeded draw that does not depend on their order.
-
-    Args:
-      names: at least two names.
-      fraction: fraction of the validation part, in (0, 1); each part gets at least one name.
-      seed: seed of the draw.
-
-    Returns:
-      (train, val), each in the order of `names`.
-
-    Raises:
-      UserError: if there are fewer than two names or the fraction is outside (0, 1).
-    """
-    names = tuple(names)
-    if len(names) < 2:
-        raise UserError(f"a validation split can be carved from two names or more, got {len(names)}")
-    if not 0 < fraction < 1:
-        raise UserError(f"the validation fraction must be between 0 and 1, got {fraction}")
-    count = min(max(round(fraction * len(names)), 1), len(names) - 1)
-    drawn = np.random.default_rng(seed).permutation(len(names))[:count]
-    ordered = sorted(names)
-    chosen = {ordered[index] for index in drawn}
-    return tuple(n for n in names if n not in chosen), tuple(n for n in names if n in chosen)
-
-
-def draw_splits(names: Iterable[str], shares: Sequence[float], seed: int = 0) -> tuple[tuple[str, ...], ...]:
-    """Splits names into parts by a seeded draw that does not depend on their order.
-
-    Args:
-      names: unique names, at least as many as shares.
-      shares: relative sizes of the parts, positive, in any unit, such as (50, 30, 20).
-      seed: seed of the draw; not negative.
-
-    Returns:
-      The names of each part, sorted; together, the parts contain all names.
-
-    Raises:
-      UserError: if a share is not positive, the seed is negative, or a part would be empty.
-    """
-    ordered = np.array(sorted(names))
-    if seed < 0 or not len(shares) or min(shares) <= 0:
-        raise UserError(f"a draw needs positive shares and a seed that is not negative, got {tuple(shares)} and {seed}")
-    ends = np.rint(np.cumsum(shares) / np.sum(shares) * len(ordered)).astype(int)
-    if min(np.diff(ends, prepend=0)) < 1:
-        raise UserError(f"{len(ordered)} images cannot be split into parts of {tuple(shares)}: one would be empty")
-    drawn = purpose_generator("draw", seed).permutation(len(ordered))
-    return tuple(tuple(ordered[np.sort(part)].tolist()) for part in np.split(drawn, ends[:-1]))
 
 
 def published_parts(
@@ -380,25 +344,24 @@ def _resolve(
     return root, "folder", (pair[0], pair[1])
 
 
-def mask_files(part: folders.Part) -> tuple[str | None, ...]:
-    """Returns the mask file of each name of a part with masks; None where the layout says that there is no target.
+def mask_files(part: folders.Part) -> tuple[str | Frame | None, ...]:
+    """Returns the mask of each name of a part with masks; None where the layout says that there is no target.
 
     Raises:
       UserError: if a name has two masks, or none where one is required.
     """
-    masks = cast("Mapping[str, pathlib.Path]", part.masks)
-    paths: list[str | None] = []
+    masks = cast("Mapping[str, pathlib.Path | Frame]", part.masks)
+    paths: list[str | Frame | None] = []
     for name in part.names:
         stated = part.stated.get(name)
-        known = [name + suffix for suffix in MASK_SUFFIXES] if stated is None else [stated]
-        candidates = [masks[mask] for mask in known if mask in masks]
+        candidates = [masks[mask] for mask in (part.masks_of(name) if stated is None else [stated]) if mask in masks]
         if len(candidates) > 1:
             raise UserError(f"two masks for {part.images[name]}: {candidates[0]} and {candidates[1]}")
         # SIRST-v2 stores images without targets in a separate folder; only those may lack a mask.
         if not candidates and name not in part.unmasked:
             looked = ", ".join(f"{name}{suffix}.*" for suffix in MASK_SUFFIXES)
             raise UserError(f"no mask for {part.images[name]}: looked for {looked} in {part.masks_in}")
-        paths.append(str(candidates[0]) if candidates else None)
+        paths.append(stored(candidates[0]) if candidates else None)
     return tuple(paths)
 
 
@@ -419,14 +382,22 @@ def _carved(parts: Mapping[str, folders.Part], suffix: str, seed: int, fraction:
     train, val, trainval = (f"{role}{suffix}" for role in ("train", "val", "trainval"))
     if val in parts or {train, trainval} <= parts.keys():
         return {}
-    candidates = (train, trainval, f"all{suffix}")
-    base = next((name for name in candidates if name in parts and len(parts[name].names) > 1), None)
+    base = _base(parts, suffix)
     if base is None:
         return {}
     whole = parts[base]
-    names = dict(zip((train, val), carve_validation(whole.names, fraction, seed), strict=True))
+    sequences = whole.sequences
+    if len(units(whole.names, sequences)) < 2:
+        return {}
+    names = dict(zip((train, val), carve_validation(whole.names, fraction, seed, sequences), strict=True))
     drawn = {split: dataclasses.replace(whole, names=drawn) for split, drawn in names.items()}
     return {base if base.startswith("all") else trainval: whole} | drawn
+
+
+def _base(parts: Mapping[str, folders.Part], suffix: str) -> str | None:
+    """Returns the list of a family that validation is drawn from, if there is one."""
+    candidates = (f"{role}{suffix}" for role in ("train", "trainval", "all"))
+    return next((name for name in candidates if name in parts and len(parts[name].names) > 1), None)
 
 
 def _check_names(part: folders.Part, where: str) -> None:
@@ -460,13 +431,14 @@ def _shared(one: folders.Part, other: folders.Part) -> list[str]:
     return [name for name in names if _same_file(one.images.get(name), other.images.get(name))]
 
 
-def _same_file(one: pathlib.Path | None, other: pathlib.Path | None) -> bool:
+def _same_file(one: pathlib.Path | Frame | None, other: pathlib.Path | Frame | None) -> bool:
     if one is None or other is None or one == other:
         return True
+    one, other = pathlib.Path(one), pathlib.Path(other)
     with reading(one), reading(other):
         return one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()
 
 
-def _check_size(what: str, size: tuple[int, int], image: str, shape: tuple[int, int]) -> None:
+def _check_size(what: str | Frame, size: tuple[int, int], image: str | Frame, shape: tuple[int, int]) -> None:
     if tuple(size) != tuple(shape):
         raise UserError(f"{what} is for {size[1]}x{size[0]} pixels, but the image {image} has {shape[1]}x{shape[0]}")

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from irjax.data import layouts
+from irjax.data.draws import draw_splits
 from irjax.data.resized import ResizedSource
 from irjax.errors import FileError, UserError, check_folder
 from irjax.io import images, masks
 from irjax.io.images import AS_STORED, Depth
 from irjax.io.names import first_repeated
+from irjax.io.sequences import places_of_names
 from irjax.types import Example, Source
 
 DRAWN = ("draw_train", "draw_val", "draw_test")
@@ -249,15 +251,19 @@ def open_source(
         if split not in DRAWN:
             return opened(split)
         published = [opened(name) for name in layouts.list_splits(root, layout, images=images, masks=masks)]
-        files = [os.path.relpath(file, root) for part in published for file in part.images]
-        return _drawn(published, files, split, shares, seed)
+        files = [os.path.relpath(str(file), root) for part in published for file in part.images]
+        sequences = [part.sequences.get(name) for part in published for name in part.names]
+        return _drawn(published, files, sequences, split, shares, seed)
     if len(prepared) > 1:
         raise UserError(f"{root} holds several prepared data sets; name one of {', '.join(map(str, prepared))}")
     source = TfdsSource(directory=str(prepared[0]), split=split)
     info = source._builder.info
     if split in DRAWN:
         parts = [dataclasses.replace(source, split=name) for name, part in info.splits.items() if part.num_examples]
-        return _drawn(parts, [f"{part.split}/{name}" for part in parts for name in part.names], split, shares, seed)
+        files = [f"{part.split}/{name}" for part in parts for name in part.names]
+        own = places_of_names(name for part in parts for name in part.names)
+        sequences = [own[name].origin if name in own else None for part in parts for name in part.names]
+        return _drawn(parts, files, sequences, split, shares, seed)
     config = info.config_name
     role = split.removesuffix(f"_{config}") if config else split
     wanted = {"val": "validation"}.get(role, role)
@@ -268,8 +274,18 @@ def open_source(
     return dataclasses.replace(source, split=wanted)
 
 
-def _drawn(parts: Sequence[Source], files: Sequence[str], split: str, shares: Sequence[float], seed: int) -> Selection:
-    """Returns one of `DRAWN` from the examples of all parts; an example in several parts has the same file in each."""
+def _drawn(
+    parts: Sequence[Source],
+    files: Sequence[str],
+    sequences: Sequence[str | None],
+    split: str,
+    shares: Sequence[float],
+    seed: int,
+) -> Selection:
+    """Returns one of `DRAWN` from the examples of all parts; an example in several parts has the same file in each.
+
+    Examples of one of `sequences` are drawn together; None: the example is no frame.
+    """
     whole = Concatenation(tuple(parts))
     rows = {file: row for row, file in reversed(list(enumerate(files)))}
     alike = collections.Counter(whole.names[row] for row in rows.values())
@@ -277,7 +293,8 @@ def _drawn(parts: Sequence[Source], files: Sequence[str], split: str, shares: Se
     for file, row in rows.items():
         name = whole.names[row]
         places[name if alike[name] == 1 else "_".join((*pathlib.PurePath(file).parent.parts, name))] = row
-    names = layouts.draw_splits(places, shares, seed)[DRAWN.index(split)]
+    together = {name: sequence for name, row in places.items() if (sequence := sequences[row]) is not None}
+    names = draw_splits(places, shares, seed, together)[DRAWN.index(split)]
     return Selection(whole, tuple(places[name] for name in names), names)
 
 

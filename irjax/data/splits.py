@@ -135,6 +135,9 @@ def open_splits(config: DataConfig, *, validate: bool = True) -> tuple[Source, S
 
 def _about(source: Source) -> dict[str, Any]:
     about: dict[str, Any] = {"examples": len(source), "sha256_of_names": split_hash(source)}
+    frames = {origin for part in _parts(source) if isinstance(part, FolderSource) for origin in part.sequences.values()}
+    if frames:
+        about["sequences"] = len(frames)
     depths = [part.applied_depth for part in _parts(source) if isinstance(part, FolderSource)]
     if any(depth != AS_STORED for depth in depths):
         about["depth"] = [depth.describe() for depth in depths]

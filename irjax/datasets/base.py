@@ -174,11 +174,11 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
             assert example.mask is not None  # checked by `_regions_at`
             # A file may be stored as it is where its values are those of the example.
             folder = source if isinstance(source, layouts.FolderSource) else None
-            image_file = folder.images[index] if folder and folder.applied_depth == images.AS_STORED else None
+            file = folder.images[index] if folder and folder.applied_depth == images.AS_STORED else None
             yield (
                 name,
                 {
-                    "image": _as_gray_png(image_file, example.image),
+                    "image": _as_gray_png(file if isinstance(file, str) else None, example.image),
                     "mask": _png(example.mask.astype(np.uint8) * np.uint8(255)),
                     "points": example.points.astype(np.float32),
                     "boxes": boxes.astype(np.float32),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -13,22 +14,17 @@ import numpy as np
 
 from irjax.errors import MissingFileError, UsageError, UserError, note, reading
 from irjax.io.files import whole_folder, write_text
-from irjax.io.images import (
-    AS_STORED,
-    IMAGE_SUFFIXES,
-    Depth,
-    Frame,
-    check_depth,
-    frame_count,
-    read_image,
-)
+from irjax.io.images import AS_STORED, IMAGE_SUFFIXES, Depth, Frame, check_depth, read_image
 from irjax.io.lists import files_among
 from irjax.io.maps import write_map
 from irjax.io.names import file_of, flat, image_names, posix
 from irjax.io.predictions import write_predictions
+from irjax.io.sequences import Place, expand, places, readable
+from irjax.io.video import frame_rate, is_video
 from irjax.metrics import PointPredictions, from_detections
 from irjax.reports.overlays import draw_overlay
 from irjax.reports.tables import csv_table
+from irjax.reports.videos import annotated_video
 
 _CHUNK = 16  # images in memory at a time
 _ENTRIES = ("predictions.json", "predictions.csv", "masks", "overlays")  # what may be written
@@ -45,6 +41,7 @@ class Outcome:
       sizes: {name: (height, width)} of the same images.
       failures: {name: reason why it could not be read}; the reason names the file.
       files: the written files, except masks.
+      places: {name: its place}, of the images that are frames of sequences.
       masks: the target probabilities of each image, 8-bit PNG, for methods that predict them.
     """
 
@@ -53,9 +50,12 @@ class Outcome:
     failures: Mapping[str, str]
     files: tuple[pathlib.Path, ...]
     masks: tuple[pathlib.Path, ...] = ()
+    places: Mapping[str, Place] = dataclasses.field(default_factory=dict)
 
 
-def find_images(paths: Sequence[str | os.PathLike], *, recursive: bool = False) -> dict[str, pathlib.Path | Frame]:
+def find_images(
+    paths: Sequence[str | os.PathLike], *, recursive: bool = False, key: str | None = None
+) -> dict[str, pathlib.Path | Frame]:
     """Finds the image files among files and folders and gives each a unique name.
 
     A name is the file's path below the folder that was given, or the name of a file that was given itself. Where two
@@ -64,9 +64,10 @@ def find_images(paths: Sequence[str | os.PathLike], *, recursive: bool = False) 
     Args:
       paths: files, with any extension, and folders, of which every image file is taken.
       recursive: whether folders below a folder are included.
+      key: name of the variable in MATLAB files; None for the only array.
 
     Returns:
-      {name: file}, folder by folder in the order given, sorted within each.
+      {name: file or frame}, folder by folder in the order given, sorted within each.
 
     Raises:
       MissingFileError: if a path does not exist.
@@ -84,13 +85,11 @@ def find_images(paths: Sequence[str | os.PathLike], *, recursive: bool = False) 
             raise MissingFileError(f"there is no file or folder {path}")
         found = _images_in(path, recursive) if path.is_dir() else [path]
         for file in found:
-            name, place = posix(file.relative_to(path) if path.is_dir() else file.name), os.path.abspath(file)
-            pages = frame_count(file)
-            for page in range(pages):
-                ending = f"_{page + 1:04d}{file.suffix}" if pages > 1 else file.suffix
-                key = place.removesuffix(file.suffix) + ending
-                names.setdefault(key, name.removesuffix(file.suffix) + ending)
-                files.setdefault(key, Frame(str(file), page) if pages > 1 else file)
+            absolute = os.path.abspath(file)
+            start = len(absolute) - len(str(file.relative_to(path)) if path.is_dir() else file.name)
+            for place, content in expand(pathlib.Path(file), absolute, key).items():
+                names.setdefault(place, posix(place[start:]))
+                files.setdefault(place, content)
     chosen = list(names.values()) if len({*names.values()}) == len(names) else _names(list(files))
     return dict(zip(chosen, files.values(), strict=True))
 
@@ -109,7 +108,7 @@ def _images_in(folder: pathlib.Path, recursive: bool) -> list[pathlib.Path]:
     if others:
         listed = ", ".join(f"{number} {ending}" for ending, number in others.most_common(5))
         note(f"files that are no images of a known kind are left out: {listed}", folder)
-    return found
+    return readable(found, folder)
 
 
 def _names(paths: Sequence[str]) -> list[str]:
@@ -133,6 +132,7 @@ def predict_files(
     overlays: int = 0,
     threshold: float = 0.5,
     depth: Depth = AS_STORED,
+    frames: bool = False,
 ) -> Outcome:
     """Detects targets in image files and writes predictions.json, predictions.csv and pictures; all of them or none.
 
@@ -142,14 +142,17 @@ def predict_files(
     Args:
       detect: maps a list of images [H, W], uint8 or uint16 and of any sizes, to `irjax.types.Detections` in their
         pixels.
-      files: {name: image file}.
+      files: {name: image file or frame}; frames of a sequence are taken in the order of their numbers.
       out_dir: a folder, created if absent. It receives predictions.json (COCO keypoints, see `irjax.io.predictions`),
-        predictions.csv (name,x,y,score: a line for each detection), overlays/NUMBER_NAME.png and, for a method that
-        predicts masks, masks/NAME.png: 255 times the probability, 8-bit (`write_map`), named by `irjax.io.names`.
-      overlays: number of pictures to draw, of the first images with detections.
+        predictions.csv (name,x,y,score: a line for each detection; where images are frames of sequences, also
+        sequence,frame), overlays/NUMBER_NAME.png, overlays/NAME.mp4 of a video and, for a method that predicts masks,
+        masks/NAME.png: 255 times the probability, 8-bit (`write_map`), named by `irjax.io.names`.
+      overlays: number of pictures to draw, of the first images with detections; with 0 no video is written, either.
       threshold: threshold of target pixels in the masks; a file's level / 255 is above it exactly where the probability
         is.
       depth: which stored values of the images are black and white.
+      frames: whether the images of every folder are frames of one sequence, whatever they are called; by default, as
+        `irjax.io.sequences` says.
 
     Returns:
       The predictions, the failures and the written files.
@@ -159,15 +162,28 @@ def predict_files(
       UserError: if it holds other files in the way, which is checked as early, or no image can be read.
     """
     folder = pathlib.Path(out_dir)
+    placed = _titled(places(files, folders=frames))
+    files = {name: files[name] for name in _in_order(list(files), placed)}
     with whole_folder(folder, "irjax predict", entries=_ENTRIES, alone=True) as unfinished:
-        outcome = _predict(detect, files, unfinished, overlays, threshold, depth)
+        outcome = _predict(detect, files, placed, unfinished, overlays, threshold, depth)
     moved = lambda paths: tuple(folder / path.relative_to(unfinished) for path in paths)  # noqa: E731
     return dataclasses.replace(outcome, files=moved(outcome.files), masks=moved(outcome.masks))
+
+
+def _in_order(names: Sequence[str], placed: Mapping[str, Place]) -> list[str]:
+    """Returns the names with the frames of each sequence by their numbers, where its first one was."""
+    first: dict[str, int] = {}
+    keys = {}
+    for position, name in enumerate(names):
+        place = placed.get(name)
+        keys[name] = (first.setdefault(place.origin, position), place.frame) if place else (position, 0)
+    return sorted(names, key=lambda name: keys[name])
 
 
 def _predict(
     detect: Detect,
     files: Mapping[str, str | os.PathLike],
+    placed: Mapping[str, Place],
     folder: pathlib.Path,
     overlays: int,
     threshold: float,
@@ -180,31 +196,76 @@ def _predict(
     failures: dict[str, str] = {}
     pictures: list[pathlib.Path] = []
     masks: list[pathlib.Path] = []
-    for chunk in _read(files, failures, depth):
-        detections = detect(list(chunk.values()))
-        found = from_detections(detections)
-        for number, ((name, image), prediction) in enumerate(zip(chunk.items(), found, strict=True)):
-            predictions[name], sizes[name] = prediction, image.shape
-            if detections.masks is not None:
-                masks.append(folder / "masks" / f"{file_of(name_of_file[name])}.png")
-                write_map(masks[-1], detections.masks[number], threshold)
-            if len(prediction) and len(pictures) < overlays:
-                path = folder / "overlays" / f"{len(pictures) + 1:04d}_{flat(name_of_file[name])}.png"
-                draw_overlay(path, image, prediction, title=name)
-                pictures.append(path)
+    with _Videos(folder / "overlays", placed if overlays else {}) as videos:
+        for chunk in _read(files, failures, depth):
+            detections = detect(list(chunk.values()))
+            found = from_detections(detections)
+            for number, ((name, image), prediction) in enumerate(zip(chunk.items(), found, strict=True)):
+                predictions[name], sizes[name] = prediction, image.shape
+                if detections.masks is not None:
+                    masks.append(folder / "masks" / f"{file_of(name_of_file[name])}.png")
+                    write_map(masks[-1], detections.masks[number], threshold)
+                if len(prediction) and len(pictures) < overlays:
+                    path = folder / "overlays" / f"{len(pictures) + 1:04d}_{flat(name_of_file[name])}.png"
+                    draw_overlay(path, image, prediction, title=name)
+                    pictures.append(path)
+                videos.add(name, image, prediction)
     if failures and not predictions:
         first = next(iter(failures.values()))
         count = len(failures)
         raise UserError(f"{count} of {count} images could not be read, nothing is written; the first: {first}")
-    rows = [
-        [name, *map(float, (*point, score))]
-        for name, prediction in predictions.items()
-        for point, score in zip(prediction.points, cast(np.ndarray, prediction.scores), strict=True)
-    ]
     written = [folder / "predictions.json", folder / "predictions.csv"]
     write_predictions(written[0], predictions, sizes)
-    write_text(written[1], csv_table(["name", "x", "y", "score"], rows))
-    return Outcome(predictions, sizes, failures, (*written, *pictures), tuple(masks))
+    write_text(written[1], _table(predictions, placed))
+    return Outcome(predictions, sizes, failures, (*written, *pictures, *videos.paths), tuple(masks), placed)
+
+
+def _table(predictions: Mapping[str, PointPredictions], placed: Mapping[str, Place]) -> str:
+    """Returns a line for each detection, with the sequence and the number of its frame if any image is a frame."""
+    rows: list[list[Any]] = []
+    for name, prediction in predictions.items():
+        place = placed.get(name)
+        more = [] if not placed else [place.sequence, place.frame] if place else ["", ""]
+        for point, score in zip(prediction.points, cast(np.ndarray, prediction.scores), strict=True):
+            rows.append([name, *map(float, (*point, score)), *more])
+    return csv_table(["name", "x", "y", "score", *(["sequence", "frame"] if placed else [])], rows)
+
+
+def _titled(placed: Mapping[str, Place]) -> dict[str, Place]:
+    """Returns the places with sequences called without the endings of files, unless these alone tell them apart."""
+    sequences = list(dict.fromkeys(place.sequence for place in placed.values()))
+    titles = dict(zip(sequences, image_names(sequences), strict=True))
+    return {name: dataclasses.replace(place, sequence=titles[place.sequence]) for name, place in placed.items()}
+
+
+class _Videos(contextlib.AbstractContextManager):
+    """Writes the annotated videos of a run, one after the other.
+
+    Attributes:
+      paths: the files, in the order of their beginning.
+    """
+
+    def __init__(self, folder: pathlib.Path, placed: Mapping[str, Place]):
+        self.paths: list[pathlib.Path] = []
+        self._folder, self._placed = folder, placed
+        self._origin = ""
+        self._open = contextlib.ExitStack()
+        self._write: Callable[[np.ndarray, PointPredictions], None]
+
+    def add(self, name: str, image: np.ndarray, prediction: PointPredictions) -> None:
+        """Adds an image with its detections to the video whose frame it is, if it is one."""
+        place = self._placed.get(name)
+        if place is None or not is_video(place.origin):
+            return
+        if place.origin != self._origin:
+            self._open.close()
+            self.paths.append(self._folder / f"{file_of(place.sequence)}.mp4")
+            self._write = self._open.enter_context(annotated_video(self.paths[-1], frame_rate(place.origin)))
+            self._origin = place.origin
+        self._write(image, prediction)
+
+    def __exit__(self, *error: Any) -> None:
+        self._open.close()
 
 
 def _read(

@@ -8,17 +8,19 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
 from irjax.errors import UserError, check_folder, reading
-from irjax.io.images import IMAGE_SUFFIXES, read_image
+from irjax.io.images import IMAGE_SUFFIXES, Frame, read_image
 from irjax.io.lists import files_among, naming_flag
 from irjax.io.maps import header_size
 from irjax.io.masks import MaskSet, read_levels
 from irjax.io.names import first_repeated
+from irjax.io.sequences import index_images
 from irjax.metrics.inputs import PointTruth
 
 if TYPE_CHECKING:
@@ -55,13 +57,13 @@ class MaskFiles:
 
     Attributes:
       names: names of the images.
-      masks: the mask file of each image; None for an image without targets.
-      images: the image file of each image; None if there are only masks.
+      masks: the mask file or frame of each image; None for an image without targets.
+      images: the image file or frame of each image; None if there are only masks.
     """
 
     names: tuple[str, ...]
-    masks: tuple[str | None, ...]
-    images: tuple[str, ...] | None = None
+    masks: tuple[str | Frame | None, ...]
+    images: tuple[str | Frame, ...] | None = None
 
     def read(self, index: int) -> np.ndarray:
         """See `Truths`.
@@ -71,7 +73,7 @@ class MaskFiles:
         """
         path = self.masks[index]
         if self.images is None:
-            return self._mask(cast("str", path))  # only truths with image files lack a mask file
+            return self._mask(cast("str | Frame", path))  # only truths with image files lack a mask file
         with naming_flag():
             if path is None:
                 return np.zeros(read_image(self.images[index]).shape, bool)
@@ -83,7 +85,7 @@ class MaskFiles:
                 )
             return mask
 
-    def _mask(self, path: str) -> np.ndarray:
+    def _mask(self, path: str | Frame) -> np.ndarray:
         """Reads a mask file as bool, or as uint8 where its targets depend on a threshold, which is each protocol's."""
         levels = read_levels(path)
         rule = self._set.rule_of(path, levels)
@@ -102,7 +104,7 @@ class MaskFiles:
         """See `Truths`."""
         return None if self.images is None else read_image(self.images[index])
 
-    def _image_file(self, index: int) -> str:
+    def _image_file(self, index: int) -> str | Frame:
         assert self.images is not None  # only truths with image files lack a mask file
         return self.images[index]
 
@@ -173,15 +175,15 @@ def open_truths(
     if files and plain and not (root / "images").is_dir() and not folders.fits(root, "flat"):
         if split not in (None, "all"):
             raise UserError(f"{root} is a folder of masks, which has no split {split!r}")
-        names = [path.stem for path in files]
-        if (twice := first_repeated(names)) is not None:
+        if (twice := first_repeated(path.stem for path in files)) is not None:
             raise UserError(f"{root}: several masks are called {twice}")
-        return MaskFiles(tuple(names), tuple(map(str, files)))
+        found = index_images(root, nested=False)
+        return MaskFiles(tuple(found), tuple(path if isinstance(path, Frame) else str(path) for path in found.values()))
     return as_truths(open_source(root, split or "all", layout, images=images, masks=masks, skip_bad=skip_bad))
 
 
-def split_images(root: str | os.PathLike, split: str) -> Sequence[str]:
-    """Returns the image files of a split of a data set.
+def split_images(root: str | os.PathLike, split: str) -> dict[str, pathlib.Path | Frame]:
+    """Returns the image files of a split of a data set, or their frames, by the names of its images with endings.
 
     Args:
       root: the data set's folder.
@@ -191,7 +193,11 @@ def split_images(root: str | os.PathLike, split: str) -> Sequence[str]:
       MissingFileError: if there is no such folder.
       UserError: if it has no such split, or its images are not files (a prepared data set).
     """
-    images = getattr(open_truths(root, split), "images", None)
-    if images is None:
+    from irjax.data import open_source
+
+    source = open_source(root, split)
+    files = getattr(source, "images", None)
+    if files is None:
         raise UserError(f"{root} is no folder with image files")
-    return images
+    paths = [file if isinstance(file, Frame) else pathlib.Path(file) for file in files]
+    return {name + pathlib.Path(path).suffix: path for name, path in zip(source.names, paths, strict=True)}

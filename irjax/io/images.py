@@ -19,8 +19,13 @@ from typing import Literal, cast
 import numpy as np
 
 from irjax.errors import UsageError, UserError, note, reading
+from irjax.io import matlab, video
+from irjax.io.video import VIDEO_SUFFIXES, is_video
 
-IMAGE_SUFFIXES = (*(".png", ".bmp", ".jpg", ".jpeg", ".jp2", ".webp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".npy"),)
+IMAGE_SUFFIXES = (
+    *(".png", ".bmp", ".jpg", ".jpeg", ".jp2", ".webp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".npy", ".mat"),
+    *VIDEO_SUFFIXES,
+)
 MIN_SIDE = 16
 
 _TIFF = (b"II*\0", b"MM\0*")
@@ -150,36 +155,49 @@ def read_bytes(path: str | os.PathLike) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class Frame:
-    """One page of a file that holds several images: a TIFF, GIF, WebP or NumPy file.
+    """One image of a file that holds several: a TIFF, GIF, WebP, NumPy, MATLAB or video file.
 
     Attributes:
       path: path of the file.
-      page: number of the page, from 0.
+      page: number of the image, from 0; -1 for the last, or for the only one.
+      key: name of the variable in a MATLAB file; None for the only array.
     """
 
     path: str
-    page: int
+    page: int = 0
+    key: str | None = None
 
     def __fspath__(self) -> str:
         return self.path
 
     def __str__(self) -> str:
-        return f"{self.path}, page {self.page + 1}"
+        return f"{self.path}, page {self.page + 1}" if self.page >= 0 else self.path
 
 
-def frame_count(path: str | os.PathLike) -> int:
-    """Returns the number of images in a file; 1 for one that cannot be read, so that reading it says why."""
+def frame_count(path: str | os.PathLike, key: str | None = None) -> int:
+    """Returns the number of images in a file; 1 for one that cannot be read, so that reading it says why.
+
+    Args:
+      path: the file; a video is decoded, of other files the header is read.
+      key: name of the variable in a MATLAB file; None for the only array.
+    """
     from PIL import Image
 
     suffix = pathlib.Path(path).suffix.lower()
     try:
+        if is_video(path):
+            return max(video.frame_count(path), 1)
+        if suffix == ".mat":
+            return matlab.frame_count(path, key, MIN_SIDE)
         if suffix in (".tif", ".tiff"):
             import tifffile
 
             with tifffile.TiffFile(path) as file:
+                if len(file.pages) == 1:
+                    return 1
                 first = cast("tifffile.TiffPage", file.pages[0]).shape
                 return sum(page.shape == first for page in file.pages)  # thumbnails are smaller
-        if suffix in (".gif", ".webp", ".png"):
+        if suffix in (".gif", ".webp") or (suffix == ".png" and _is_animated_png(path)):
             with Image.open(path) as image:
                 return getattr(image, "n_frames", 1)
         if suffix == ".npy":
@@ -190,12 +208,18 @@ def frame_count(path: str | os.PathLike) -> int:
     return 1
 
 
+def _is_animated_png(path: str | os.PathLike) -> bool:
+    """Returns whether a PNG file may have several frames, without opening it as an image."""
+    with open(path, "rb") as file:
+        return b"acTL" in file.read(1024)
+
+
 def read_image(path: str | os.PathLike | Frame, depth: Depth = AS_STORED) -> np.ndarray:
     """Reads one image as gray.
 
     Args:
-      path: a PNG, TIFF, GIF, BMP, JPEG, JPEG 2000, WebP, PGM or NumPy file, of which the first page is read, or a
-        `Frame`; gray, gray with alpha, RGB, RGBA or palette.
+      path: a file with one of `IMAGE_SUFFIXES`, of which the first image is read, or a `Frame`; gray, gray with alpha,
+        RGB, RGBA or palette.
       depth: which stored values are black and white.
 
     Returns:
@@ -205,20 +229,59 @@ def read_image(path: str | os.PathLike | Frame, depth: Depth = AS_STORED) -> np.
 
     Raises:
       MissingFileError: if there is no such file.
+      MissingPackageError: if it is a video or a MATLAB 7.3 file, and what reads it is not installed.
       UserError: if the file is truncated or not an image, has a sample type other than 8- or 16-bit unsigned
         integers and `depth` gives neither range nor stretch, or has a side below 16 pixels; the message names the file.
     """
-    if isinstance(path, Frame):
-        return decode_image(_bytes_of_frames(path.path), str(path), depth, page=path.page)
-    return decode_image(read_bytes(path), path, depth)
+    data, values = _read(path, indices=False)
+    return _as_image(data, values, str(path), depth)
 
 
-_bytes_of_frames = functools.lru_cache(maxsize=1)(read_bytes)  # one read for all pages
+def read_stored(path: str | os.PathLike | Frame, *, indices: bool = False) -> np.ndarray:
+    """Reads the stored samples of one image as `decode` does; the file, or its first image, or a `Frame`.
+
+    Raises:
+      MissingFileError: if there is no such file.
+      UserError: if the file is truncated or not an image; the message names it.
+    """
+    return _read(path, indices)[1]
 
 
-def decode_image(data: bytes, where: str | os.PathLike, depth: Depth = AS_STORED, *, page: int = 0) -> np.ndarray:
+def _read(path: str | os.PathLike | Frame, indices: bool) -> tuple[bytes, np.ndarray]:
+    """Returns the bytes of the file, where these were read at once, and the stored samples of the image."""
+    frame = path if isinstance(path, Frame) else Frame(os.fspath(path))
+    if is_video(frame):
+        return b"", video.read_frame(frame.path, frame.page)
+    if frame is path:
+        with reading(path):
+            state = os.stat(path)
+        data = _bytes_of_frames(frame.path, state.st_mtime_ns, state.st_size)
+    else:
+        data = read_bytes(path)
+    if not frame.path.lower().endswith(".mat"):
+        return data, decode(data, str(path), indices=indices, page=frame.page)
+    try:
+        values = matlab.read_frame(data, str(path), frame.page, frame.key, MIN_SIDE)
+    except UserError:
+        raise
+    except Exception as error:  # the libraries raise exceptions of many types for a damaged file
+        raise _unreadable(str(path), error) from error
+    return data, _checked(values, str(path))
+
+
+@functools.lru_cache(maxsize=1)  # one read for all pages
+def _bytes_of_frames(path: str, changed: int, size: int) -> bytes:
+    return read_bytes(path)
+
+
+def decode_image(data: bytes, where: str | os.PathLike, depth: Depth = AS_STORED) -> np.ndarray:
     """Decodes one image as `read_image` does, from the bytes of a file; `where` names it in errors."""
-    image = depth.apply(_filled(to_gray(decode(data, where, page=page)), data, where), where)
+    return _as_image(data, decode(data, where), where, depth)
+
+
+def _as_image(data: bytes, values: np.ndarray, where: str | os.PathLike, depth: Depth) -> np.ndarray:
+    """Returns stored samples [H, W] or [H, W, C] as an image [H, W]; `data` is the file's content."""
+    image = depth.apply(_filled(to_gray(values), data, where), where)
     if min(image.shape) < MIN_SIDE:
         height, width = image.shape
         raise UserError(
@@ -281,19 +344,17 @@ def image_depth(path: str | os.PathLike) -> int:
     """
     from PIL import Image
 
+    if is_video(path):
+        return 16 if video.is_deep(path) else 8
     with reading(path), open(path, "rb") as file:
         head = file.read(26)
         if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) >= 25:
             return 16 if head[24] == 16 else 8
         file.seek(0)
-        try:
-            with Image.open(file) as image:
-                bits = getattr(image, "tag_v2", {}).get(258, (8,))
-                return 16 if max(bits) > 8 or image.mode.startswith("I") else 8
-        except Exception as error:  # Pillow raises exceptions of many types for a damaged file
-            if head[:4] not in _TIFF:
-                raise _unreadable(path, error) from error
-    return 16 if decode(read_bytes(path), path).dtype.itemsize > 1 else 8
+        with contextlib.suppress(Exception), Image.open(file) as image:  # damaged files raise many types
+            bits = getattr(image, "tag_v2", {}).get(258, (8,))
+            return 16 if max(bits) > 8 or image.mode.startswith("I") else 8
+    return 16 if read_stored(path).dtype.itemsize > 1 else 8
 
 
 def decode(data: bytes, where: str | os.PathLike, *, indices: bool = False, page: int = 0) -> np.ndarray:
@@ -313,6 +374,10 @@ def decode(data: bytes, where: str | os.PathLike, *, indices: bool = False, page
             values = np.ascontiguousarray(_TURNS[turn](values))
     except Exception as error:  # both libraries raise exceptions of many types for a damaged file
         raise _unreadable(where, error) from error
+    return _checked(values, where)
+
+
+def _checked(values: np.ndarray, where: str | os.PathLike) -> np.ndarray:
     if values.ndim not in (2, 3) or not values.size:
         raise UserError(f"{os.fspath(where)}: samples of shape {values.shape}; one image [H, W] or [H, W, C] is wanted")
     if values.dtype.kind not in "buif":

@@ -90,14 +90,26 @@ class Resolver:
     means `7/1`; `6/1.png` does not. Case counts only where it decides.
     """
 
-    def __init__(self, known: Iterable[str]):
-        """Takes the names of the images, as `index_files` gives them."""
+    def __init__(self, known: Iterable[str], sequences: Mapping[str, str] | None = None):
+        """Takes the names of the images, as `index_files` gives them, and the sequences of those that are frames."""
         self._parts = {name: tuple(name.split("/")) for name in known}
         self._by_stem: dict[str, list[str]] = {}
         self._joined: dict[str, list[str]] = {}
         for name, parts in self._parts.items():
             self._by_stem.setdefault(_fold(parts[-1]), []).append(name)
             self._joined.setdefault(_fold("_".join(parts)), []).append(name)
+        self._sequences: dict[str, list[str]] = {}
+        for name, sequence in (sequences or {}).items():
+            self._sequences.setdefault(sequence, []).append(name)
+
+    def frames(self, text: str) -> list[str]:
+        """Returns the images of the sequence that a path or name means; none if it means none.
+
+        Raises:
+          UserError: if it could mean several; the message has no file.
+        """
+        sequence = Resolver(self._sequences)(text) if self._sequences else None
+        return [] if sequence is None else self._sequences[sequence]
 
     def __call__(self, text: str) -> str | None:
         """Returns the name that a path means, or None if there is none.
@@ -108,8 +120,10 @@ class Resolver:
         *folders, file = path_parts(text) or ("",)
         # A name such as a.tif of a file a.tif.png looks like a file itself.
         for last in dict.fromkeys((image_stem(file), file)):
-            if (name := self._find((*folders, last), text)) is not None:
-                return name
+            path = "/".join((*folders, last))
+            for candidate in dict.fromkeys((path, names.without_container(path))):
+                if (name := self._find(tuple(candidate.split("/")), text)) is not None:
+                    return name
         return None
 
     def __contains__(self, name: str) -> bool:
@@ -231,8 +245,8 @@ def decode_text(data: bytes, where: str | os.PathLike) -> str:
 def read_list(path: str | os.PathLike, images: Resolver, masks: Resolver | None = None) -> ImageList:
     """Reads a split list.
 
-    A line is an image; an image and its mask; or several images, separated by commas or spaces. A line that begins
-    with ``#`` is a comment, unless that is how an image is called.
+    A line is an image; an image and its mask; several images, separated by commas or spaces; or a sequence, which
+    means all of its frames. A line that begins with ``#`` is a comment, unless that is how an image is called.
 
     Args:
       path: the list.
@@ -281,7 +295,7 @@ def _meaning(line: str, images: Resolver, masks: Resolver | None) -> list[tuple[
             if mask not in (image + suffix for suffix in MASK_SUFFIXES) and (other := _image_of(mask, images)):
                 raise UserError(f"{line} pairs {image} with the mask of {other}")
             return [(image, mask if masks is not None else None)]
-    return None
+    return [(name, None) for name in images.frames(line)] or None
 
 
 def _image_of(mask: str, images: Resolver) -> str | None:

@@ -7,7 +7,7 @@
 | .tif, .tiff | one page; 8 or 16 bit, or float |
 | .npy | one array |
 | .npz | its only array, or the one called `key` |
-| .mat | MATLAB up to version 7.2; the variable T (as RPCANet writes it), or the one called `key` |
+| .mat | MATLAB; the one called `key`, else the variable T (as RPCANet writes it), else the only array |
 
 An array is [H, W], with any axes of length 1 before or after it. One array may also hold all maps, [N, H, W] or
 [H, W, N], if their N names are given.
@@ -32,6 +32,7 @@ import numpy as np
 from irjax.errors import MissingFileError, UsageError, UserError, reading
 from irjax.io.files import atomic_path
 from irjax.io.images import decode_image, read_bytes
+from irjax.io.matlab import read_mat
 from irjax.metrics import inputs
 
 MAT_VARIABLE = "T"
@@ -52,7 +53,7 @@ class MapFiles:
     Attributes:
       folder: path of the folder or of the array's file.
       paths: paths of the files, in sorted order; of one array its path for each map.
-      key: name of the array in .npz and .mat files; None for the only array and `MAT_VARIABLE`.
+      key: name of the array in .npz and .mat files; None for the only array, in .mat files `MAT_VARIABLE` first.
       logits: whether floats are logits, which may have any finite value.
       images: name of each map's image; if empty, the file names are used.
       scale: how raw responses become values in [0, 1], one of `SCALES`; None leaves the values as they are.
@@ -442,20 +443,7 @@ def _read_npz(data: bytes, path: pathlib.Path, key: str | None) -> np.ndarray:
 
 
 def _read_mat(data: bytes, path: pathlib.Path, key: str | None) -> np.ndarray:
-    from scipy.io import loadmat, whosmat
-    from scipy.io.matlab import MatReadError
-
-    name = MAT_VARIABLE if key is None else key
-    try:
-        content = loadmat(io.BytesIO(data), variable_names=[name])
-    except NotImplementedError as error:
-        raise _MapError("a MATLAB 7.3 file; save it with -v7") from error
-    except MatReadError as error:
-        raise _MapError(f"not a readable MATLAB file ({error})") from error
-    if name not in content:
-        names = ", ".join(entry[0] for entry in whosmat(io.BytesIO(data))) or "none"
-        raise _MapError(f"no variable {name!r}; it has {names}; say which with --key")
-    return np.asarray(content[name])
+    return read_mat(data, path, key, default=MAT_VARIABLE)
 
 
 _PICTURES = (".png", ".bmp", *_COMPRESSED)

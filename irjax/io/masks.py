@@ -21,9 +21,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from irjax.errors import UserError
-from irjax.io.images import decode, read_bytes
+from irjax.io.images import VIDEO_SUFFIXES, Frame, decode, read_stored
 
-_LOSSY = (".jpg", ".jpeg", ".webp")
+_LOSSY = (".jpg", ".jpeg", ".webp", *VIDEO_SUFFIXES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +50,10 @@ class MaskSet:
     """The mask files of one set, which one rule makes binary; reads files on access.
 
     Attributes:
-      paths: paths of the files.
+      paths: paths of the files, or frames of files with several masks.
     """
 
-    paths: tuple[str, ...]
+    paths: tuple[str | Frame, ...]
 
     def read(self, path: str | os.PathLike) -> tuple[np.ndarray, MaskRule]:
         """Reads one mask of the set.
@@ -85,7 +85,7 @@ class MaskSet:
         for path in self.paths:
             with contextlib.suppress(UserError):  # whoever needs this file is told
                 found.update(_occurring(read_levels(path)))
-        return mask_rule(found, f"{self.paths[0]} and {len(self.paths) - 1} more" if self.paths[1:] else self.paths[0])
+        return mask_rule(found, f"{self.paths[0]}" + (f" and {len(self.paths) - 1} more" if self.paths[1:] else ""))
 
 
 def read_mask(path: str | os.PathLike) -> tuple[np.ndarray, str]:
@@ -101,24 +101,27 @@ def read_mask(path: str | os.PathLike) -> tuple[np.ndarray, str]:
       MissingFileError: if there is no such file.
       UserError: if it cannot be read, or has one level that is not 0; the message names the file.
     """
-    return decode_mask(read_bytes(path), path)
+    return _by_itself(read_levels(path), path)
 
 
 def decode_mask(data: bytes, where: str | os.PathLike) -> tuple[np.ndarray, str]:
     """Decodes one mask as `read_mask` does, from the bytes of a file; `where` names it in errors."""
-    levels = levels_of(decode(data, where, indices=True))
+    return _by_itself(levels_of(decode(data, where, indices=True)), where)
+
+
+def _by_itself(levels: np.ndarray, where: str | os.PathLike) -> tuple[np.ndarray, str]:
     rule = clear_rule(levels) or mask_rule(_occurring(levels), os.fspath(where))
     return rule.apply(levels), rule.name
 
 
-def read_levels(path: str | os.PathLike) -> np.ndarray:
-    """Reads the levels [H, W] of a mask file, bool or of its numeric type.
+def read_levels(path: str | os.PathLike | Frame) -> np.ndarray:
+    """Reads the levels [H, W] of a mask file or of one of its frames, bool or of its numeric type.
 
     Raises:
       MissingFileError: if there is no such file.
       UserError: if it cannot be read; the message names the file.
     """
-    return levels_of(decode(read_bytes(path), path, indices=True))
+    return levels_of(read_stored(path, indices=True))
 
 
 def levels_of(values: np.ndarray) -> np.ndarray:

@@ -16,9 +16,29 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from irjax.errors import UserError
+from irjax.io.images import IMAGE_SUFFIXES
 
-_ENDINGS = re.compile(r"\.(png|bmp|tiff?|jpe?g|webp|pgm|npy|npz|mat|xml|txt|json)$", re.IGNORECASE)
+_ARRAYS, _ANNOTATIONS = (".npz", ".mat"), (".xml", ".txt", ".json")
+_KNOWN = "|".join(ending[1:] for ending in dict.fromkeys((*IMAGE_SUFFIXES, *_ARRAYS, *_ANNOTATIONS)))
+_ENDINGS = re.compile(rf"(?<=[^/])\.({_KNOWN})$", re.IGNORECASE)
 _SUFFIXES = re.compile(r"_(pixels0|mask|gt|pred)$", re.IGNORECASE)
+_FRAME = re.compile(r"[/_]0*(\d+)$")  # a page is called NAME_0001, a frame in a folder NAME/00001
+# What folders of images and of masks are called, in lower case; images/ and masks/ come first where there are several.
+# The names with irstd1k are those of IRSTD-1K as published, the other long ones those of PASCAL VOC.
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "irstd1k_img")
+STACK_FOLDER = "mix"  # of NUDT-MIRSDT; each of its files holds a frame after those before it
+MASK_FOLDERS = (
+    "masks",
+    "mask",
+    "labels",
+    "label",
+    "gt",
+    "gts",
+    "groundtruth",
+    "ground_truth",
+    "segmentationclass",
+    "irstd1k_label",
+)
 _REFUSED = re.compile(r'[%<>:"|?*\\\x00-\x1f]|[. ]+(?=/|$)')
 
 
@@ -36,6 +56,19 @@ def without_ending(name: str) -> str:
 def stem(name: str) -> str:
     """Removes folders and the ending of an image or array file: ``a/Misc_1.png`` -> ``Misc_1``."""
     return without_ending(posix(name).rpartition("/")[2])
+
+
+def without_container(name: str) -> str:
+    """Removes the folder of a frame if it only says what it holds: ``Sequence1/images/0001`` -> ``Sequence1/0001``."""
+    *folders, last = name.split("/")
+    if len(folders) > 1 and folders[-1].lower() in (*IMAGE_FOLDERS, STACK_FOLDER, *MASK_FOLDERS):
+        folders.pop()
+    return "/".join((*folders, last))
+
+
+def frame_key(name: str) -> str:
+    """Returns sequence and number of a frame, however it is called: ``clip_0001``, ``clip/images/01`` -> ``clip/1``."""
+    return _FRAME.sub(r"/\1", without_container(name))
 
 
 def core(name: str) -> str:
@@ -85,6 +118,7 @@ _INDICES: dict[str, Callable[[str], str]] = {
     "whole": posix,
     "bare": lambda name: without_ending(posix(name)),
     "joined": lambda name: without_ending(posix(name)).replace("/", "_"),
+    "frame": lambda name: frame_key(without_ending(posix(name))),
     "stem": stem,
     "core": core,
     "any case": lambda name: core(name).casefold(),
@@ -100,19 +134,34 @@ def _keys(prediction: str) -> Iterator[tuple[str, str]]:
         yield "whole", name
         yield "bare", name
     yield "joined", bare
+    yield "frame", frame_key(bare)
     parts = bare.split("/")
     for first in range(1, len(parts)):
-        yield "whole", "/".join(parts[first:])
-        yield "bare", "/".join(parts[first:])
+        rest = "/".join(parts[first:])
+        yield "whole", rest
+        yield "bare", rest
+        yield "frame", frame_key(rest)
     for index in ("stem", "core", "any case"):
         yield index, _INDICES[index](prediction)
+
+
+def _found(prediction: str, indices: Mapping[str, Mapping[str, list[str]]]) -> list[str]:
+    """Returns the images that a prediction may belong to, by the most certain key that any image has."""
+    alike = indices["stem"].get(stem(prediction), [])
+    for index, key in _keys(prediction):
+        there = indices[index].get(key, [])
+        # The numbers 1 and 01 are one frame only where no image is called exactly so.
+        if there and not (index == "frame" and alike and not set(alike) & set(there)):
+            return there
+    return []
 
 
 def match_names(predictions: Iterable[str], images: Sequence[str]) -> NameMatch:
     """Assigns predictions to images.
 
-    By the whole name; else without ending, as it stands or percent-decoded; else with folders joined by ``_``; else
-    without the first folders; else without folders, then without mask suffixes, then whatever the case of letters.
+    By the whole name; else without ending, as it stands or percent-decoded; else with folders joined by ``_``; else by
+    the sequence and the number of the frame; else without the first folders; else without folders, then without mask
+    suffixes, then whatever the case of letters.
 
     Args:
       predictions: names in the prediction set.
@@ -131,7 +180,7 @@ def match_names(predictions: Iterable[str], images: Sequence[str]) -> NameMatch:
     assigned: dict[str, str] = {}
     unknown = []
     for name in predictions:
-        found = next((there for index, key in _keys(name) if (there := indices[index].get(key))), [])
+        found = _found(name, indices)
         if not found:
             unknown.append(name)
             continue

@@ -13,10 +13,11 @@ import numpy as np
 from irjax.errors import FileError, MissingFileError, UsageError, UserError, check_folder, note, reading, writing
 from irjax.io import formats
 from irjax.io.files import whole_folder
-from irjax.io.images import IMAGE_SUFFIXES
+from irjax.io.images import IMAGE_SUFFIXES, Frame
 from irjax.io.lists import NO_LABELS, index_files, read_each
 from irjax.io.masks import MaskSet
 from irjax.io.names import core, file_of, name_list
+from irjax.io.sequences import file_name, index_images
 from irjax.labels.targets import POINT_RULES, label_mask, name_rng, target_mask
 from irjax.ops.regions import find_regions
 from irjax.types import ImageLabels, Labels
@@ -251,18 +252,18 @@ def _read(
     return [_with_file(image, pictures) for image in found], skipped
 
 
-def _with_file(image: ImageLabels, pictures: Mapping[str, pathlib.Path]) -> ImageLabels:
+def _with_file(image: ImageLabels, pictures: Mapping[str, pathlib.Path | Frame]) -> ImageLabels:
     path = pictures.get(image.name)
-    return image if path is None else dataclasses.replace(image, file_name=path.name)
+    return image if path is None else dataclasses.replace(image, file_name=file_name(image.name, path))
 
 
 def _read_masks(folder: pathlib.Path, label: Callable, skip_bad: bool) -> tuple[list[ImageLabels], list[str]]:
     files = _named(folder, "masks")
-    masks = MaskSet(tuple(map(str, files.values())))
+    masks = MaskSet(tuple(path if isinstance(path, Frame) else str(path) for path in files.values()))
 
     def read(name: str) -> ImageLabels:
         mask, rule = masks.read(files[name])
-        file = pathlib.Path(name).name + files[name].suffix
+        file = pathlib.Path(name).name + pathlib.Path(files[name]).suffix
         return ImageLabels(name, label(name, mask), mask.shape, file, rule.name)
 
     return read_each(files, read, skip_bad=skip_bad)
@@ -295,13 +296,13 @@ def _read_dataset(
             labels = label(name, example.mask)
             applied = source.mask_rule(index) if hasattr(source, "mask_rule") else None
             rule = applied.name if applied else None
-        file = pathlib.Path(files[index]).name if files is not None else None
+        file = file_name(name, files[index]) if files is not None else None
         found.append(ImageLabels(name, labels, example.image.shape, file, rule))
     return found, list(getattr(source, "skipped", ()))
 
 
 def _read_annotations(
-    folder: pathlib.Path, kind: str, pictures: Mapping[str, pathlib.Path], convention: str, skip_bad: bool
+    folder: pathlib.Path, kind: str, pictures: Mapping[str, pathlib.Path | Frame], convention: str, skip_bad: bool
 ) -> tuple[list[ImageLabels], list[str]]:
     """Reads a folder with a file for each image."""
     if kind == "yolo" and not pictures:
@@ -325,11 +326,12 @@ def _files(folder: pathlib.Path, kind: str, *, nested: bool = True) -> dict[str,
     return {name: path for name, path in found.items() if path.name not in NO_LABELS}
 
 
-def _named(folder: pathlib.Path, kind: str, simplify: Callable[[str], str] = core) -> dict[str, pathlib.Path]:
-    """Returns {name of the image: file}; names have neither file endings nor mask suffixes."""
+def _named(folder: pathlib.Path, kind: str, simplify: Callable[[str], str] = core) -> dict[str, pathlib.Path | Frame]:
+    """Returns {name of the image: file or frame}; names have neither file endings nor mask suffixes."""
     check_folder(folder)
-    found: dict[str, pathlib.Path] = {}
-    for whole, path in _files(folder, kind).items():
+    found: dict[str, pathlib.Path | Frame] = {}
+    files: Mapping[str, pathlib.Path | Frame] = index_images(folder) if kind == "masks" else _files(folder, kind)
+    for whole, path in files.items():
         above, slash, last = whole.rpartition("/")
         name = above + slash + simplify(last)
         if name in found:

@@ -26,7 +26,7 @@ import numpy as np
 from irjax.data import folders, layouts
 from irjax.errors import UsageError, UserError
 from irjax.io import images
-from irjax.io.images import AS_STORED, Depth
+from irjax.io.images import AS_STORED, Depth, Frame
 from irjax.io.masks import MaskSet, read_levels
 from irjax.labels.targets import label_mask
 from irjax.ops.regions import find_regions
@@ -46,8 +46,8 @@ class ImageRecord:
 
     Attributes:
       name: file name without extension.
-      path: path of the image.
-      mask_path: path of the mask, or None.
+      path: path of the image, or its frame of a file with several.
+      mask_path: path of the mask, or its frame; None if there is none.
       size: (height, width) in pixels.
       bits: bits of a stored sample, 8 or 16.
       digest: SHA-256 of the decoded image: equal for equal pixels, independent of the file format.
@@ -60,8 +60,8 @@ class ImageRecord:
     """
 
     name: str
-    path: str
-    mask_path: str | None
+    path: str | Frame
+    mask_path: str | Frame | None
     size: tuple[int, int]
     bits: int
     digest: str
@@ -97,6 +97,7 @@ KINDS = {
     "shared_images": "images are in two splits that should be apart",
     "duplicate_between": "images have the same pixels as an image of a split that should be apart",
     "near_duplicate": "images nearly equal an image of a split that should be apart",
+    "split_sequence": "sequences have frames in two splits that should be apart",
     "duplicate_within": "sets of images have the same pixels",
     "gray_mask": "masks are not binary: the threshold decides (above half of the highest level)",
     "empty_mask": "masks have no target",
@@ -119,6 +120,8 @@ class Inspection:
       near: the correlation above which images count as near duplicates, or None if these were not requested.
       depth: which stored values of the images are black and white.
       masks: the mask files, with the rule that makes them binary.
+      neighbours: (split, split that should be apart) -> number of images of the second that nearly equal one of the
+        first, if near duplicates were requested.
     """
 
     root: str
@@ -128,6 +131,7 @@ class Inspection:
     near: float | None = None
     depth: Depth = AS_STORED
     masks: MaskSet = MaskSet(())
+    neighbours: Mapping[tuple[str, str], int] = dataclasses.field(default_factory=dict)
 
     @property
     def records(self) -> tuple[ImageRecord, ...]:
@@ -173,18 +177,20 @@ def inspect_folder(
             raise UserError(f"{root} ({layout}) has no published split {split!r}; there are {', '.join(parts)}")
         parts = {split: parts[split]}
     found: dict[str, list[str]] = collections.defaultdict(list)
-    known: dict[pathlib.Path, ImageRecord | None] = {}
-    masks = MaskSet(tuple(sorted({str(path) for part in parts.values() for path in (part.masks or {}).values()})))
+    known: dict[pathlib.Path | Frame, ImageRecord | None] = {}
+    every = {layouts.stored(path): None for part in parts.values() for path in (part.masks or {}).values()}
+    masks = MaskSet(tuple(sorted(every, key=str)))
     read = functools.partial(_read_one, root=root, depth=depth, masks=masks, found=found)
     splits = {name: _read_part(name, part, read, known, found) for name, part in parts.items()}
-    _compare_splits(splits, near, found, root)
+    neighbours = _compare_splits(splits, near, found, root)
+    _compare_sequences(parts, found, root)
     _find_duplicates(splits, found, root)
     if split is None:
         listed = {path for part in parts.values() for name in part.names if (path := part.images.get(name))}
-        there = sorted({path for part in parts.values() for path in part.images.values()} - listed)
+        there = sorted({path for part in parts.values() for path in part.images.values()} - listed, key=str)
         found["unlisted"] += [_short(path, root) for path in there]
     findings = tuple(Finding(kind, tuple(dict.fromkeys(found[kind]))) for kind in KINDS if found[kind])
-    return Inspection(str(root), layout, splits, findings, near, depth, masks)
+    return Inspection(str(root), layout, splits, findings, near, depth, masks, neighbours)
 
 
 # --- one image --------------------------------------------------------------------------------------------------------
@@ -193,8 +199,8 @@ def inspect_folder(
 def _read_part(
     split: str,
     part: folders.Part,
-    read: Callable[[str, pathlib.Path, folders.Part], ImageRecord | None],
-    known: dict[pathlib.Path, ImageRecord | None],
+    read: Callable[[str, pathlib.Path | Frame, folders.Part], ImageRecord | None],
+    known: dict[pathlib.Path | Frame, ImageRecord | None],
     found: dict[str, list[str]],
 ) -> tuple[ImageRecord, ...]:
     """Returns the records of a split; an image that is also in another split is read only once."""
@@ -216,7 +222,7 @@ def _read_part(
 
 def _read_one(
     name: str,
-    path: pathlib.Path,
+    path: pathlib.Path | Frame,
     part: folders.Part,
     *,
     root: pathlib.Path,
@@ -244,7 +250,7 @@ def _read_one(
         return None
     if mask_path is None:
         return measure(name, path, image, label_mask(np.zeros(image.shape, np.bool_)))
-    mask = _read_mask(pathlib.Path(mask_path), root, masks, found)
+    mask = _read_mask(mask_path, root, masks, found)
     if mask is None:
         return None
     if mask.shape != image.shape:
@@ -258,9 +264,7 @@ def _read_one(
     return record
 
 
-def _read_mask(
-    path: pathlib.Path, root: pathlib.Path, masks: MaskSet, found: dict[str, list[str]]
-) -> np.ndarray | None:
+def _read_mask(path: str | Frame, root: pathlib.Path, masks: MaskSet, found: dict[str, list[str]]) -> np.ndarray | None:
     where = _short(path, root)
     try:
         levels = read_levels(path)
@@ -280,11 +284,11 @@ def _read_mask(
 
 def measure(
     name: str,
-    path: str | os.PathLike,
+    path: str | os.PathLike | Frame,
     image: np.ndarray,
     labels: Labels,
     mask: np.ndarray | None = None,
-    mask_path: str | None = None,
+    mask_path: str | Frame | None = None,
 ) -> ImageRecord:
     """Measures one image.
 
@@ -301,7 +305,7 @@ def measure(
     contrast, scr = (None, None) if labels.boxes is None else local_contrast(image, mask, labels)
     return ImageRecord(
         name=name,
-        path=str(path),
+        path=path if isinstance(path, Frame) else str(path),
         mask_path=mask_path,
         size=image.shape,
         bits=8 * image.dtype.itemsize,
@@ -370,8 +374,9 @@ def _apart(splits: Iterable[str]) -> list[tuple[str, str, bool]]:
 
 def _compare_splits(
     splits: Mapping[str, tuple[ImageRecord, ...]], near: float | None, found: dict[str, list[str]], root: pathlib.Path
-) -> None:
-    """Finds images that two splits share: by file, by pixels, and near duplicates."""
+) -> dict[tuple[str, str], int]:
+    """Finds images that two splits share: by file, by pixels, and near duplicates, which are counted for each pair."""
+    neighbours = {}
     for one, other, family in _apart(splits):
         paths = {record.path for record in splits[one]}
         digests = {record.digest: record for record in splits[one]}
@@ -387,7 +392,10 @@ def _compare_splits(
                 pair = f"{_short(record.path, root)} ({other}) = {_short(twin.path, root)} ({one})"
                 found["duplicate_between"].append(pair)
         if near is not None and splits[one] and splits[other]:
-            found["near_duplicate"] += _near(splits[one], splits[other], (one, other), near, root)
+            lines = _near(splits[one], splits[other], (one, other), near, root)
+            found["near_duplicate"] += lines
+            neighbours[one, other] = len(lines)
+    return neighbours
 
 
 def _near(
@@ -410,6 +418,18 @@ def _near(
     return lines
 
 
+def _compare_sequences(parts: Mapping[str, folders.Part], found: dict[str, list[str]], root: pathlib.Path) -> None:
+    """Finds sequences with frames in two splits, which are near-copies of each other."""
+    counts = {}
+    for split, part in parts.items():
+        own = part.sequences
+        counts[split] = collections.Counter(own[name] for name in dict.fromkeys(part.names) if name in own)
+    for one, other, family in _apart(parts):
+        for origin in [origin for origin in counts[one] if family and origin in counts[other]]:
+            frames = f"{counts[one][origin]} frames in {one}, {counts[other][origin]} in {other}"
+            found["split_sequence"].append(f"{_short(origin, root)}: {frames}")
+
+
 def _find_duplicates(
     splits: Mapping[str, tuple[ImageRecord, ...]], found: dict[str, list[str]], root: pathlib.Path
 ) -> None:
@@ -421,8 +441,8 @@ def _find_duplicates(
         found["duplicate_within"] += [" = ".join(sorted(group)) for group in groups.values() if len(group) > 1]
 
 
-def _short(path: str | os.PathLike, root: pathlib.Path) -> str:
-    path = pathlib.Path(path)
+def _short(path: str | os.PathLike | Frame, root: pathlib.Path) -> str:
+    path = pathlib.Path(str(path))
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 

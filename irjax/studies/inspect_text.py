@@ -77,6 +77,10 @@ def as_data(inspection: Inspection) -> dict[str, Any]:
         "formulas": FORMULAS,
         "splits": {name: summarise(records) for name, records in inspection.splits.items()},
         "near_duplicates_above": inspection.near,
+        "near_duplicates": [
+            {"splits": [one, other], "images": count, "of": len(inspection.splits[other])}
+            for (one, other), count in inspection.neighbours.items()
+        ],
         "findings": [
             {
                 "kind": finding.kind,
@@ -127,6 +131,9 @@ def inspection_text(inspection: Inspection, *, lines: int = 5) -> str:
                 text.append(f"    and {len(finding.files) - lines} more")
     if inspection.near is None:
         text.append("  near duplicates were not looked for (--near)")
+    for (one, other), count in inspection.neighbours.items():
+        images = f"{count} of {len(inspection.splits[other])} images of {other}"
+        text.append(f"  near duplicates: {images} correlate above {inspection.near:g} with one of {one}")
     return "\n".join(text)
 
 

@@ -292,6 +292,21 @@ def test_the_draw_of_a_prepared_data_set_is_that_of_its_folder(tmp_path):
         assert_same(part, sources.open_source(tmp_path / "data", split))
 
 
+def test_a_prepared_data_set_is_drawn_by_whole_sequences_as_its_folder_is(tmp_path):
+    names = [f"{sequence}/1({number})" for sequence in range(40, 46) for number in range(1, 4)]
+    masked(tmp_path / "data", names)
+    listing(tmp_path / "data/img_idx/train_IRDST-real.txt", names[:15])
+    listing(tmp_path / "data/img_idx/test_IRDST-real.txt", names[15:])
+    path, _ = build("irdst", tmp_path / "data", tmp_path / "out", "40650 images, 18")
+    parts = [sources.open_source(path, split) for split in ("train", "validation", "test")]
+    assert [len(part) for part in parts] == [12, 3, 3]
+    drawn = [sources.open_source(path, split) for split in sources.DRAWN]
+    for found in (parts, drawn):
+        assert sum(len({name.partition("/")[0] for name in part.names}) for part in found) == 6
+    for part, split in zip(drawn, sources.DRAWN, strict=True):
+        assert_same(part, sources.open_source(tmp_path / "data", split))
+
+
 @pytest.mark.parametrize(
     ("make", "inside", "layout"),
     [

@@ -1,9 +1,11 @@
 """Results as files: which side of a threshold a pixel is on survives; a folder holds those of one run."""
 
+import csv
 import json
 
 import numpy as np
 import pytest
+import scipy.io
 import tifffile
 from PIL import Image
 
@@ -11,7 +13,10 @@ from irjax import cli
 from irjax.detector.files import find_images, predict_files
 from irjax.errors import Note, UserError
 from irjax.io.files import whole_folder, write_text
+from irjax.io.images import Frame, frame_count, read_stored
 from irjax.io.maps import find_maps, write_map
+from irjax.io.predictions import read_predictions
+from irjax.io.video import available, frame_rate, video_writer
 from irjax.metrics.inputs import predicted_mask
 from irjax.types import Detections
 
@@ -150,8 +155,8 @@ def test_users_case_of_two_models_in_one_folder(shared, tmp_path):
 def test_pages_are_images_and_what_is_left_out_is_said(tmp_path):
     tifffile.imwrite(tmp_path / "seq.tif", np.zeros((3, 20, 20), np.uint8), photometric="minisblack")
     Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "a.pgm")
-    (tmp_path / "clip.mkv").write_bytes(b"x")
-    with pytest.warns(Note, match="no images of a known kind are left out: 1 .mkv"):
+    (tmp_path / "clip.raw").write_bytes(b"x")
+    with pytest.warns(Note, match="no images of a known kind are left out: 1 .raw"):
         found = find_images([tmp_path])
     assert list(found) == ["a.pgm", "seq_0001.tif", "seq_0002.tif", "seq_0003.tif"]
     assert [getattr(file, "page", None) for file in found.values()] == [None, 0, 1, 2]
@@ -170,3 +175,115 @@ def test_every_image_has_a_file_of_its_own(tmp_path):
     names = {"1(1)", "1_1_", "a.bmp", "a.png", "目标 3", "seq/01", "50%25"}
     written = {path.relative_to(tmp_path / "out/masks").as_posix() for path in outcome.masks}
     assert written == {f"{name}.png" for name in names} and all(path.is_file() for path in outcome.masks)
+
+
+# --- sequences --------------------------------------------------------------------------------------------------------
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def pixels(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((20, 24), np.uint8)).save(path)
+
+
+def test_frames_have_sequence_and_number_and_come_in_their_order(tmp_path):
+    for sequence in ("a", "b"):
+        for number in (1, 2, 10):
+            pixels(tmp_path / f"in/{sequence}/{number}.png")
+    tifffile.imwrite(tmp_path / "in/clip.tif", np.zeros((2, 20, 24), np.uint8), photometric="minisblack")
+    pixels(tmp_path / "in/still.png")
+    found = find_images([tmp_path / "in"], recursive=True)
+    outcome = predict_files(detector(), found, tmp_path / "out")
+    header, *table = rows(tmp_path / "out/predictions.csv")
+    assert header == ["name", "x", "y", "score", "sequence", "frame"]
+    expected = [(f"{s}/{n}.png", s, str(n)) for s in "ab" for n in (1, 2, 10)]
+    expected += [("clip_0001.tif", "clip", "1"), ("clip_0002.tif", "clip", "2"), ("still.png", "", "")]
+    assert [(row[0], row[4], row[5]) for row in table] == expected
+    assert {name: (place.sequence, place.frame) for name, place in outcome.places.items()} == {
+        name: (sequence, int(number)) for name, sequence, number in expected[:-1]
+    }
+    assert {tuple(row[1:4]) for row in table} == {("5.0", "6.0", "0.8999999761581421")}
+    read = read_predictions(tmp_path / "out/predictions.csv").predictions
+    assert list(read) == [row[0] for row in table] and all(len(points) == 1 for points in read.values())
+
+
+def test_still_images_have_the_columns_that_they_always_had(tmp_path, images):
+    predict_files(detector(), images, tmp_path / "out")
+    assert rows(tmp_path / "out/predictions.csv")[0] == ["name", "x", "y", "score"]
+    predict_files(detector(), images, tmp_path / "out", frames=True)
+    table = rows(tmp_path / "out/predictions.csv")
+    assert table[0][4:] == ["sequence", "frame"] and [row[4:] for row in table[1:]] == [["in", n] for n in "012"]
+
+
+def test_variables_of_matlab_files(tmp_path):
+    scipy.io.savemat(tmp_path / "two.mat", {"a": np.zeros((20, 24, 3)), "b": np.zeros((20, 24, 5), np.uint8)})
+    assert list(find_images([tmp_path], key="b")) == [f"two_{page:04d}.mat" for page in range(1, 6)]
+    assert list(find_images([tmp_path])) == ["two.mat"]
+    with pytest.raises(UserError, match=r"two\.mat: 2 variables could be meant; it has a, b; say which with --key"):
+        predict_files(detector(), find_images([tmp_path]), tmp_path / "out")
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """A video of 5 frames, 64x64, with a target that moves by 10 px a frame."""
+    if not available():
+        pytest.skip("needs imageio and imageio-ffmpeg, of the extra video")
+    with video_writer(tmp_path / "in/clip.mp4", 12) as write:
+        for number in range(5):
+            frame = np.full((64, 64, 3), 60, np.uint8)
+            frame[31:34, 10 * number + 9 : 10 * number + 12] = 250
+            write(frame)
+    return tmp_path / "in/clip.mp4"
+
+
+def moving(images):
+    """Finds the brightest pixel."""
+    points = np.array([[np.unravel_index(np.argmax(image), image.shape)[::-1]] for image in images], np.float32)
+    return Detections(points, np.full((len(images), 1), 0.9, np.float32), np.ones((len(images), 1), bool), None)
+
+
+def test_a_video_gets_an_annotated_video(tmp_path, clip):
+    outcome = predict_files(moving, find_images([clip.parent]), tmp_path / "out", overlays=2)
+    written = ["overlays/0001_clip_0001.png", "overlays/0002_clip_0002.png", "overlays/clip.mp4"]
+    assert listing(tmp_path / "out")[1:] == [*written, "predictions.csv", "predictions.json"]
+    assert outcome.files[-1] == tmp_path / "out/overlays/clip.mp4"
+    video = tmp_path / "out/overlays/clip.mp4"
+    assert frame_count(video) == 5 and frame_rate(video) == 12
+    for number, row in enumerate(rows(tmp_path / "out/predictions.csv")[1:]):
+        assert row[0] == f"clip_{number + 1:04d}.mp4" and row[4:] == ["clip", str(number + 1)]
+        np.testing.assert_allclose([float(row[1]), float(row[2])], [10 * number + 10, 32], atol=1.5)
+        shown = read_stored(Frame(str(video), number)).astype(int)
+        assert shown.shape == (256, 256, 3)
+        green = (shown[..., 1] - shown[..., 0]) > 60
+        middle = np.argwhere(green).mean(axis=0)[::-1]
+        np.testing.assert_allclose(middle, [4 * (10 * number + 10.5) - 0.5, 4 * 32.5 - 0.5], atol=6)
+    assert predict_files(moving, find_images([clip]), tmp_path / "out").files[2:] == ()  # no pictures, no video
+
+
+def test_two_videos_of_one_name(tmp_path, clip):
+    (tmp_path / "in/more").mkdir()
+    (tmp_path / "in/more/clip.mp4").write_bytes(clip.read_bytes())
+    (tmp_path / "in/clip.MOV").write_bytes(clip.read_bytes())
+    (tmp_path / "in/bad.mp4").write_bytes(b"junk")
+    found = find_images([tmp_path / "in"], recursive=True)
+    outcome = predict_files(moving, found, tmp_path / "out", overlays=1)
+    assert {path.relative_to(tmp_path / "out/overlays").as_posix() for path in outcome.files[3:]} == {
+        "clip.mp4.mp4",
+        "clip.MOV.mp4",
+        "more/clip.mp4",
+    }
+    (reason,) = outcome.failures.values()
+    assert "bad.mp4: not a readable video" in reason
+
+
+def test_an_interrupted_video_leaves_nothing(tmp_path, clip):
+    def interrupted(images):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(interrupted, find_images([clip]), tmp_path / "out", overlays=1)
+    assert not (tmp_path / "out").exists()

@@ -146,10 +146,6 @@ def test_matlab_variables(tmp_path):
     with pytest.raises(ValueError, match=r"a\.mat: no variable 'T'; it has D, out; say which with --key"):
         find_maps(tmp_path)[0]
     np.testing.assert_array_equal(find_maps(tmp_path, key="out")[0], FLOATS)
-    header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM"
-    (tmp_path / "a.mat").write_bytes(header + b"\x89HDF" * 200)
-    with pytest.raises(ValueError, match=r"a\.mat: a MATLAB 7\.3 file; save it with -v7"):
-        find_maps(tmp_path)[0]
 
 
 def test_folders_without_maps_and_with_mixed_ones(tmp_path):

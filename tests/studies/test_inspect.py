@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from irjax.labels import label_mask
@@ -183,6 +184,44 @@ def test_near_duplicates_are_an_option(sound):
     save(sound / "images/c.png", np.full(SHAPE, 7, np.uint8))
     save(sound / "images/a.png", np.full(SHAPE, 9, np.uint8))
     assert "near_duplicate" not in findings(sound, near=0.99)  # flat images correlate with nothing
+
+
+def test_neighbours_are_counted_for_each_pair_of_splits(sound):
+    for name in "cd":
+        edit(sound / f"images/{name}.png", lambda _: np.asarray(Image.open(sound / "images/a.png")) // 2)
+    found = inspect_folder(sound, near=0.99)
+    assert found.neighbours == {("train", "test"): 1, ("train", "val"): 1, ("val", "test"): 0}
+    (near,) = [finding for finding in found.findings if finding.kind == "near_duplicate"]
+    assert [line.partition(":")[0] for line in near.files] == [
+        "images/d.png (test) ~ images/a.png (train)",
+        "images/c.png (val) ~ images/a.png (train)",
+    ]
+    assert "near duplicates: 1 of 1 images of val correlate above 0.99 with one of train" in inspection_text(found)
+    assert {"splits": ["train", "val"], "images": 1, "of": 1} in as_data(found)["near_duplicates"]
+
+
+def test_sequences_on_both_sides(tmp_path):
+    """Frames of folders and pages of a file; a sequence of one split alone is none."""
+    for name in [*(f"{sequence}/{number:04d}" for sequence in "123" for number in range(1, 5))]:
+        save(tmp_path / f"images/{name}.png", scene(int(name[0]), SHAPE))
+        save(tmp_path / f"masks/{name}.png", np.eye(40, 56, dtype=np.uint8) * 255)
+    lists(tmp_path, train=["1/0001", "1/0002", "1/0003", "2/0001"], val=["1/0004", "3/0001", "3/0002"], test=["3/0003"])
+    found = findings(tmp_path)["split_sequence"]
+    assert found == ("images/1: 3 frames in train, 1 in val", "images/3: 2 frames in val, 1 in test")
+    both = inspection_text(inspect_folder(tmp_path))
+    assert "defect: 2 sequences have frames in two splits that should be apart" in both
+    pages = tmp_path / "pages"
+    for kind in ("images", "masks"):
+        (pages / kind).mkdir(parents=True)
+        values = [scene(seed) if kind == "images" else np.eye(40, 56, dtype=np.uint8) for seed in range(4)]
+        tifffile.imwrite(pages / kind / "clip.tif", np.stack(values), photometric="minisblack")
+    lists(pages, train=["clip_0001", "clip_0002"], val=["clip_0004"])
+    found = inspect_folder(pages)
+    assert [record.digest for record in found.splits["val"]] != [record.digest for record in found.splits["train"][:1]]
+    assert [finding.files for finding in found.findings if finding.kind == "split_sequence"] == [
+        ("images/clip.tif: 2 frames in train, 1 in val",)
+    ]
+    assert write_inspection(tmp_path / "out", found) == ("contact_sheet.png", "distributions.png", "inspect.json")
 
 
 def test_empty_masks_and_connectivity_are_notes(sound):
