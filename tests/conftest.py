@@ -1,5 +1,6 @@
 """Fixtures that every test may ask for."""
 
+import gc
 import logging
 import os
 import pathlib
@@ -27,11 +28,16 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_disable_most_optimizations", True)
 
 
+# Python looks through all traced programs again and again for garbage: a fifth of the time. Once a module is enough.
+gc.disable()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs():
     """A module's compiled programs go with it: those of all modules together are gigabytes."""
     yield
     jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture
