@@ -16,8 +16,10 @@ import numpy as np
 
 from irjax.errors import UserError, check_folder, note, reading
 from irjax.io import formats, images, lists
-from irjax.io.coco import read_coco, read_points_csv
+from irjax.io.coco import read_coco
 from irjax.io.lists import index_files
+from irjax.io.names import without_ending
+from irjax.io.points import read_points_csv
 from irjax.types import ImageLabels, Labels
 
 ROLES = ("train", "trainval", "val", "test", "trainvaltest")
@@ -134,7 +136,7 @@ def _add(found: dict[str, pathlib.Path], split: str, path: pathlib.Path, where: 
     """Adds a list; a second one for the same split is accepted only if it is identical."""
 
     def names(place: pathlib.Path) -> list[str]:
-        return [lists.image_stem("/".join(lists.path_parts(line))) for _, line in lists.read_lines(place)]
+        return [without_ending("/".join(lists.path_parts(line))) for _, line in lists.read_lines(place)]
 
     if names(found.setdefault(split, path)) != names(path):
         raise UserError(f"{where} has several lists for {split!r}{hint}")

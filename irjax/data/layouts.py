@@ -43,11 +43,11 @@ import numpy as np
 from irjax.data import folders
 from irjax.errors import UsageError, UserError, check_folder, note, reading
 from irjax.io import images
-from irjax.io.coco import check_points
 from irjax.io.images import AS_STORED, Depth
 from irjax.io.lists import MASK_SUFFIXES, naming_flag, read_each
 from irjax.io.masks import MaskRule, MaskSet
 from irjax.io.names import first_repeated, name_list
+from irjax.io.points import check_points
 from irjax.ops import regions
 from irjax.ops.keys import purpose_generator
 from irjax.types import Example, Labels

@@ -74,12 +74,6 @@ def path_parts(text: str) -> tuple[str, ...]:
     return tuple(part for part in names.posix(text.strip()).split("/") if part not in ("", ".", ".."))
 
 
-def image_stem(name: str) -> str:
-    """Removes the ending of an image file; other dots belong to the name."""
-    stem, dot, ending = name.rpartition(".")
-    return stem if dot and f".{ending.lower()}" in IMAGE_SUFFIXES else name
-
-
 # --- which file a path means ------------------------------------------------------------------------------------------
 
 
@@ -107,7 +101,7 @@ class Resolver:
         """
         *folders, file = path_parts(text) or ("",)
         # A name such as a.tif of a file a.tif.png looks like a file itself.
-        for last in dict.fromkeys((image_stem(file), file)):
+        for last in dict.fromkeys((names.without_ending(file), file)):
             if (name := self._find((*folders, last), text)) is not None:
                 return name
         return None
@@ -255,7 +249,7 @@ def read_list(path: str | os.PathLike, images: Resolver, masks: Resolver | None 
                 raise UserError(f"no image is called {line}")
         except UserError as error:
             *folders, file = path_parts(line) or (line,)
-            listed.append("/".join((*folders, image_stem(file))))
+            listed.append("/".join((*folders, names.without_ending(file))))
             problems.setdefault(listed[-1], f"{os.fspath(path)}, line {number}: {error}")
             continue
         listed.extend(name for name, _ in found)
@@ -266,9 +260,9 @@ def read_list(path: str | os.PathLike, images: Resolver, masks: Resolver | None 
 def _meaning(line: str, images: Resolver, masks: Resolver | None) -> list[tuple[str, str | None]] | None:
     """Returns the images of a line, each with its mask if the line names one; None if it means nothing."""
     gaps = [(line[: gap.start()], line[gap.end() :]) for gap in _BETWEEN.finditer(line)]
-    gaps = [] if line in images or image_stem(line) in images else gaps
+    gaps = [] if line in images or names.without_ending(line) in images else gaps
     # Two files have two endings; what follows the first is no folder of the second.
-    if not any(image_stem(left) != left for left, _ in gaps) and (whole := images(line)) is not None:
+    if not any(names.without_ending(left) != left for left, _ in gaps) and (whole := images(line)) is not None:
         return [(whole, None)]
     fields = _BETWEEN.split(line)
     if len(fields) > 1 and all(len(path_parts(field)) == 1 for field in fields):
@@ -276,7 +270,7 @@ def _meaning(line: str, images: Resolver, masks: Resolver | None) -> list[tuple[
         if None not in several and len(set(several)) == len(fields):
             return [(name, None) for name in several if name is not None]
     for left, right in gaps:
-        image, mask = images(left), (masks or images)(names.without_ending(right))
+        image, mask = images(left), (masks or images)(right)
         if image is not None and mask is not None:
             if mask not in (image + suffix for suffix in MASK_SUFFIXES) and (other := _image_of(mask, images)):
                 raise UserError(f"{line} pairs {image} with the mask of {other}")

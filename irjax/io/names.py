@@ -16,8 +16,11 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from irjax.errors import UserError
+from irjax.io.images import IMAGE_SUFFIXES
 
-_ENDINGS = re.compile(r"\.(png|bmp|tiff?|jpe?g|webp|pgm|npy|npz|mat|xml|txt|json)$", re.IGNORECASE)
+_ARRAYS, _ANNOTATIONS = (".npz", ".mat"), (".xml", ".txt", ".json")
+_KNOWN = "|".join(ending[1:] for ending in dict.fromkeys((*IMAGE_SUFFIXES, *_ARRAYS, *_ANNOTATIONS)))
+_ENDINGS = re.compile(rf"(?<=[^/])\.({_KNOWN})$", re.IGNORECASE)
 _SUFFIXES = re.compile(r"_(pixels0|mask|gt|pred)$", re.IGNORECASE)
 _REFUSED = re.compile(r'[%<>:"|?*\\\x00-\x1f]|[. ]+(?=/|$)')
 
@@ -29,7 +32,7 @@ def posix(name: str | os.PathLike) -> str:
 
 
 def without_ending(name: str) -> str:
-    """Removes the ending of an image, array or annotation file: ``a/Misc_1.png`` -> ``a/Misc_1``."""
+    """Removes the ending of an image, array or annotation file: ``a/Misc_1.png`` -> ``a/Misc_1``; other dots stay."""
     return _ENDINGS.sub("", name)
 
 

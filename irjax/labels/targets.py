@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from irjax.errors import UsageError, UserError
-from irjax.io.coco import check_points
+from irjax.io.points import check_points
 from irjax.ops.polygons import box_polygon, fill_polygons
 from irjax.ops.regions import Regions, find_regions
 from irjax.types import Labels

@@ -379,3 +379,26 @@ def test_bad_images_are_left_out_and_counted(tmp_path, masks, images, dataset):
     assert [image.name for image in found] == ["a", "c.d"]
     with pytest.raises(ValueError, match="is one file, of which no image is left out"):
         read_labels(tmp_path / "a.json", "coco", skip_bad=True)
+
+
+def test_confidences_are_left_out_and_said(tmp_path, images):
+    (tmp_path / "yolo").mkdir()
+    (tmp_path / "yolo/a.txt").write_text("0 0.125 0.25 0.0625 0.25 0.9\n")
+    with pytest.warns(Note, match=r"a\.txt: confidences are left out: .*irjax evaluate --predictions reads them"):
+        found = read_labels(tmp_path / "yolo", "yolo", images=images)
+    assert found[0].labels.boxes.tolist() == [[3, 3, 5, 9]]
+
+
+def test_outlines_of_run_lengths_become_masks_and_polygons(tmp_path):
+    ring = {"counts": "c139NH082Y3", "size": [12, 16]}  # 3 pixels by 3 from (4, 3) without their middle
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 12, "width": 16}],
+        "annotations": [{"image_id": 1, "segmentation": ring, "bbox": [4, 3, 3, 3]}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    convert(tmp_path / "a.json", tmp_path / "m", to="masks")
+    mask = read_mask_file(tmp_path / "m/a.png")
+    assert mask.sum() == 8 and mask[3:6, 4:7].sum() == 8 and not mask[4, 5]
+    convert(tmp_path / "a.json", tmp_path / "b.json", to="coco")
+    convert(tmp_path / "b.json", tmp_path / "again", to="masks")
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "again/a.png"), mask)
