@@ -17,6 +17,7 @@ import numpy as np
 from irjax.errors import UserError, check_folder, note, reading
 from irjax.io import formats, images, lists
 from irjax.io.coco import read_coco
+from irjax.io.headers import image_size
 from irjax.io.lists import index_files
 from irjax.io.names import without_ending
 from irjax.io.points import read_points_csv
@@ -454,7 +455,7 @@ def _boxes(image_folder: pathlib.Path, folder: pathlib.Path, kind: str) -> Part:
     def read(name: str) -> ImageLabels:
         if kind == "voc" and name not in files:
             raise UserError(f"no annotation for {pictures[name]}: looked for {name}.xml in {folder}")
-        size = formats.image_size(pictures[name])
+        size = image_size(pictures[name])
         if name not in files:
             return ImageLabels(name, Labels(np.zeros((0, 2), np.float32), np.zeros((0, 4))), size)
         return formats.read_annotation(files[name], kind, name, size)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 
 from irjax.errors import UserError, check_folder, reading
+from irjax.io.headers import header_size
 from irjax.io.images import IMAGE_SUFFIXES, read_image
 from irjax.io.lists import files_among, naming_flag
-from irjax.io.maps import header_size
 from irjax.io.masks import MaskSet, read_levels
 from irjax.io.names import first_repeated
 from irjax.metrics.inputs import PointTruth

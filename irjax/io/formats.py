@@ -28,9 +28,8 @@ import numpy as np
 from irjax.errors import UsageError, UserError, note
 from irjax.io import coco
 from irjax.io.files import write_text
-from irjax.io.images import read_bytes, read_image
+from irjax.io.images import read_bytes
 from irjax.io.lists import decode_text
-from irjax.io.maps import header_size
 from irjax.io.names import stem
 from irjax.io.points import check_points, read_points_csv
 from irjax.ops.boxes import box_centres, checked_boxes
@@ -458,16 +457,6 @@ def read_annotation(
     if any(len(values) == 6 for _, values in yolo_rows(text, path)):
         note("confidences are left out: labels have none; irjax evaluate --predictions reads them", path)
     return ImageLabels(name, labels, size)
-
-
-def image_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Returns (height, width) of an image file, from its header where possible.
-
-    Raises:
-      MissingFileError: if there is no such file.
-      UserError: if it cannot be read.
-    """
-    return header_size(path) or read_image(path).shape
 
 
 # --- helpers of the writers -------------------------------------------------------------------------------------------

@@ -190,6 +190,11 @@ def frame_count(path: str | os.PathLike) -> int:
     return 1
 
 
+def is_tiff(data: bytes) -> bool:
+    """Returns whether a file begins as a TIFF file does."""
+    return data[:4] in _TIFF
+
+
 def read_image(path: str | os.PathLike | Frame, depth: Depth = AS_STORED) -> np.ndarray:
     """Reads one image as gray.
 
@@ -244,7 +249,7 @@ def _filled(values: np.ndarray, data: bytes, where: str | os.PathLike) -> np.nda
 
 def _no_data(data: bytes) -> float | None:
     """Returns the value that GDAL's tag of a TIFF file declares to be no data, if it has that tag."""
-    if data[:4] not in _TIFF:
+    if not is_tiff(data):
         return None
     import tifffile
 
@@ -291,7 +296,7 @@ def image_depth(path: str | os.PathLike) -> int:
                 bits = getattr(image, "tag_v2", {}).get(258, (8,))
                 return 16 if max(bits) > 8 or image.mode.startswith("I") else 8
         except Exception as error:  # Pillow raises exceptions of many types for a damaged file
-            if head[:4] not in _TIFF:
+            if not is_tiff(head):
                 raise _unreadable(path, error) from error
     return 16 if decode(read_bytes(path), path).dtype.itemsize > 1 else 8
 
@@ -303,14 +308,14 @@ def decode(data: bytes, where: str | os.PathLike, *, indices: bool = False, page
     indices [H, W] instead of colours.
     """
     try:
-        tiff, array = data[:4] in _TIFF, data[:6] == b"\x93NUMPY"
+        tiff, array = is_tiff(data), data[:6] == b"\x93NUMPY"
         if array:
             values = _decode_npy(data, page)
         else:
             values = _decode_tiff(data, indices, page) if tiff else _decode_pillow(data, indices, page)
-        if not tiff and not array and (turn := orientation(data)) != 1:
+        if (turn := orientation(data, page)) != 1:
             note("turned as the EXIF orientation says", where)
-            values = np.ascontiguousarray(_TURNS[turn](values))
+            values = values if tiff else np.ascontiguousarray(_TURNS[turn](values))
     except Exception as error:  # both libraries raise exceptions of many types for a damaged file
         raise _unreadable(where, error) from error
     if values.ndim not in (2, 3) or not values.size:
@@ -358,16 +363,21 @@ def _decode_pillow(data: bytes, indices: bool, page: int = 0) -> np.ndarray:
         return np.asarray(image) if indices and image.mode == "P" and np.ptp(colours, axis=2).any() else colours
 
 
-def orientation(data: bytes) -> int:
+def orientation(data: bytes, page: int = 0) -> int:
     """Returns the EXIF orientation of an image, 1 to 8, from the bytes of its file; 1 where it says none."""
     from PIL import Image
 
-    if not any(mark in data for mark in (b"Exif", b"eXIf", b"EXIF")):  # Pillow decodes a whole PNG to look for it
-        return 1
-    with contextlib.suppress(Exception), Image.open(io.BytesIO(data)) as image:  # damaged files raise many types
-        found = image.getexif().get(_ORIENTATION, 1)
-        return found if found in _TURNS else 1
-    return 1
+    found = 1
+    with contextlib.suppress(Exception):  # damaged files raise many types
+        if is_tiff(data):
+            import tifffile
+
+            with tifffile.TiffFile(io.BytesIO(data)) as file:
+                found = cast("tifffile.TiffPage", file.pages[page]).tags.valueof(_ORIENTATION, 1)
+        elif any(mark in data for mark in (b"Exif", b"eXIf", b"EXIF")):  # Pillow decodes a whole PNG to look for it
+            with Image.open(io.BytesIO(data)) as image:
+                found = image.getexif().get(_ORIENTATION, 1)
+    return found if found in _TURNS else 1
 
 
 def _png_raw_mode(image) -> str | None:
@@ -379,9 +389,9 @@ def _png_raw_mode(image) -> str | None:
 
 
 def _decode_tiff(data: bytes, indices: bool, number: int) -> np.ndarray:
-    """Decodes one page.
+    """Decodes one page, and turns it as its orientation says.
 
-    tifffile keeps every depth; Pillow is used for palettes and where tifffile lacks a codec.
+    tifffile keeps every depth; Pillow, which turns it itself, is used for palettes and where tifffile lacks a codec.
     """
     import tifffile
 
@@ -389,7 +399,9 @@ def _decode_tiff(data: bytes, indices: bool, number: int) -> np.ndarray:
         page = cast("tifffile.TiffPage", file.pages[number])  # a page, not a frame: nothing is read by keyframes
         if page.photometric != tifffile.PHOTOMETRIC.PALETTE:
             try:
-                return _tiff_samples(page, indices)
+                samples = _tiff_samples(page, indices)
+                turn = _TURNS.get(orientation(data, number))
+                return samples if turn is None else np.ascontiguousarray(turn(samples))
             except ValueError as error:
                 if page.bitspersample > 8 and page.samplesperpixel > 1:
                     raise UserError(f"{error}, and Pillow would halve the depth of a 16-bit colour file") from error

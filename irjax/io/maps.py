@@ -31,7 +31,8 @@ import numpy as np
 
 from irjax.errors import MissingFileError, UsageError, UserError, reading
 from irjax.io.files import atomic_path
-from irjax.io.images import decode_image, read_bytes
+from irjax.io.headers import header_size
+from irjax.io.images import decode, decode_image, read_bytes
 from irjax.metrics import inputs
 
 MAT_VARIABLE = "T"
@@ -374,18 +375,6 @@ def _full(dtype: np.dtype) -> int:
     return 65535 if dtype == np.uint16 else 255
 
 
-def header_size(path: str | os.PathLike) -> tuple[int, int] | None:
-    """Returns (height, width) from the header of an image file; None for a file that Pillow cannot identify."""
-    from PIL import Image, UnidentifiedImageError
-
-    with reading(path):
-        try:
-            with Image.open(path) as image:
-                return image.size[1], image.size[0]
-        except (UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
-            return None
-
-
 class _MapError(UserError):
     """Raised for a file whose content is not a map."""
 
@@ -399,7 +388,7 @@ def _read_picture(data: bytes, path: pathlib.Path, key: str | None) -> np.ndarra
         raise _MapError("not a readable map (no image format that Pillow knows)") from error
     with opened as image:
         if image.mode == "L":
-            return np.asarray(image)
+            return decode(data, path)
         if image.mode not in ("1", "I", "LA") and not image.mode.startswith("I;16"):
             colours = np.asarray(image.convert("RGB"))
             spread = _SPREAD if image.format in ("JPEG", "WEBP") else 0
@@ -415,8 +404,7 @@ def _read_tiff(data: bytes, path: pathlib.Path, key: str | None) -> np.ndarray:
         if len(file.pages) != 1:
             raise _MapError(f"{len(file.pages)} pages; one is wanted")
         if file.pages[0].dtype is None or file.pages[0].dtype.kind == "f":
-            values = file.pages[0].asarray()
-            return values.astype(values.dtype.newbyteorder("="))
+            return decode(data, path)
     return decode_image(data, path)
 
 

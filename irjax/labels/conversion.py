@@ -13,6 +13,7 @@ import numpy as np
 from irjax.errors import FileError, MissingFileError, UsageError, UserError, check_folder, note, reading, writing
 from irjax.io import formats
 from irjax.io.files import whole_folder
+from irjax.io.headers import image_size
 from irjax.io.images import IMAGE_SUFFIXES
 from irjax.io.lists import NO_LABELS, index_files, read_each
 from irjax.io.masks import MaskSet
@@ -240,7 +241,7 @@ def _read(
         return _read_dataset(source, split, layout, label, needs_masks=needs, images=images, masks=masks, bad=skip_bad)
     pictures = {} if images is None else _named(pathlib.Path(images), "masks", simplify=str)
     if kind == "points":
-        sizes = {name: formats.image_size(path) for name, path in pictures.items()} if pictures else None
+        sizes = {name: image_size(path) for name, path in pictures.items()} if pictures else None
         return [_with_file(image, pictures) for image in formats.read_points_labels(source, sizes)], []
     if kind == "masks":
         found, skipped = _read_masks(source, label, skip_bad)
@@ -312,7 +313,7 @@ def _read_annotations(
     def read(name: str) -> ImageLabels:
         if pictures and name not in pictures:
             raise UserError(f"{paths[name]}: there is no image of that name")
-        size = formats.image_size(pictures[name]) if pictures else None
+        size = image_size(pictures[name]) if pictures else None
         if name not in paths:
             return ImageLabels(name, Labels(np.zeros((0, 2), np.float32), np.zeros((0, 4), np.int64)), size)
         return formats.read_annotation(paths[name], kind, name, size, convention)

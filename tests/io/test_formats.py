@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from irjax.io.coco import read_coco
-from irjax.io.formats import image_size, read_annotation
+from irjax.io.formats import read_annotation
+from irjax.io.headers import image_size
 from irjax.io.predictions import read_predictions
 from irjax.labels import (
     ImageLabels,
