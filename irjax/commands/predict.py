@@ -104,7 +104,8 @@ def run(command: argparse.Namespace) -> None:
     if command.split is None:
         files = find_images(command.images, recursive=command.recursive)
     elif len(command.images) == 1:
-        files = find_images(split_images(command.images[0], command.split))
+        images, depth = split_images(command.images[0], command.split, depth=depth)
+        files = find_images(images)
     else:
         raise UsageError(f"--split goes with one data set, got {len(command.images)} paths")
     detect, threshold = _detect(command, method)

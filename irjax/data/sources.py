@@ -20,7 +20,6 @@ from irjax.data import layouts
 from irjax.data.resized import ResizedSource
 from irjax.errors import FileError, UserError, check_folder
 from irjax.io import images, masks
-from irjax.io.images import AS_STORED, Depth
 from irjax.io.names import first_repeated
 from irjax.types import Example, Source
 
@@ -190,19 +189,7 @@ class Selection:
         return self.source.dtype
 
 
-def open_source(
-    root: str | os.PathLike,
-    split: str,
-    layout: str = "auto",
-    *,
-    seed: int = 0,
-    fraction: float = 0.2,
-    shares: Sequence[float] = (50, 30, 20),
-    images: str | os.PathLike | None = None,
-    masks: str | os.PathLike | None = None,
-    skip_bad: bool = False,
-    depth: Depth = AS_STORED,
-) -> Source:
+def open_source(root: str | os.PathLike, split: str, layout: str = "auto", **options: Any) -> Source:
     """Opens one split of a folder in a published layout or of a prepared TFDS data set.
 
     Args:
@@ -213,51 +200,34 @@ def open_source(
         with the seed from the images of all splits together; if several images have the same name, the names of their
         folders (or of their splits) are prepended.
       layout: one of `layouts.LAYOUTS`, "tfds", or "auto" to detect it.
-      seed: seed of the draw that carves a validation split where a folder has none, and of the draw of "draw_train",
-        "draw_val" and "draw_test".
-      fraction: fraction of the train list that the carved validation split takes.
-      shares: relative sizes of "draw_train", "draw_val" and "draw_test", in any unit.
-      images: folder of the images, in place of a layout; goes with `masks` (see `layouts.open_layout`).
-      masks: folder of the masks.
-      skip_bad: leave out the images of a folder that cannot be used (see `layouts.open_layout`).
-      depth: which stored values of the images of a folder are black and white (see `layouts.FolderSource`).
+      **options: `seed`, `fraction`, `shares`, `images`, `masks`, `skip_bad` and `depth`, see `layouts.FolderOptions`.
+        A prepared data set takes `seed` and `shares` of them.
 
     Raises:
       MissingFileError: if the folder does not exist.
       UserError: if the layout or split is unknown, or the annotations are malformed (see `layouts.open_layout`).
     """
-    root = check_folder(root)
-    said = images is not None or masks is not None
-    prepared = _prepared(root) if layout in ("auto", "tfds") and not said else []
+    how, root = layouts.FolderOptions(layout, **options), check_folder(root)
+    prepared = _prepared(root) if layout in ("auto", "tfds") and not how.says_folders else []
     if layout == "tfds" and not prepared:
         raise UserError(f"{root} is no prepared TFDS data set: no dataset_info.json in it or its version folders")
     if not prepared:
 
         def opened(name: str) -> layouts.FolderSource:
-            return layouts.open_layout(
-                root,
-                name,
-                layout,
-                seed=seed,
-                fraction=fraction,
-                images=images,
-                masks=masks,
-                skip_bad=skip_bad,
-                depth=depth,
-            )
+            return layouts.open_layout(root, name, layout, **options)
 
         if split not in DRAWN:
             return opened(split)
-        published = [opened(name) for name in layouts.list_splits(root, layout, images=images, masks=masks)]
+        published = [opened(name) for name in layouts.list_splits(root, layout, **options)]
         files = [os.path.relpath(file, root) for part in published for file in part.images]
-        return _drawn(published, files, split, shares, seed)
+        return _drawn(published, files, split, how)
     if len(prepared) > 1:
         raise UserError(f"{root} holds several prepared data sets; name one of {', '.join(map(str, prepared))}")
     source = TfdsSource(directory=str(prepared[0]), split=split)
     info = source._builder.info
     if split in DRAWN:
         parts = [dataclasses.replace(source, split=name) for name, part in info.splits.items() if part.num_examples]
-        return _drawn(parts, [f"{part.split}/{name}" for part in parts for name in part.names], split, shares, seed)
+        return _drawn(parts, [f"{part.split}/{name}" for part in parts for name in part.names], split, how)
     config = info.config_name
     role = split.removesuffix(f"_{config}") if config else split
     wanted = {"val": "validation"}.get(role, role)
@@ -268,7 +238,7 @@ def open_source(
     return dataclasses.replace(source, split=wanted)
 
 
-def _drawn(parts: Sequence[Source], files: Sequence[str], split: str, shares: Sequence[float], seed: int) -> Selection:
+def _drawn(parts: Sequence[Source], files: Sequence[str], split: str, how: layouts.FolderOptions) -> Selection:
     """Returns one of `DRAWN` from the examples of all parts; an example in several parts has the same file in each."""
     whole = Concatenation(tuple(parts))
     rows = {file: row for row, file in reversed(list(enumerate(files)))}
@@ -277,7 +247,7 @@ def _drawn(parts: Sequence[Source], files: Sequence[str], split: str, shares: Se
     for file, row in rows.items():
         name = whole.names[row]
         places[name if alike[name] == 1 else "_".join((*pathlib.PurePath(file).parent.parts, name))] = row
-    names = layouts.draw_splits(places, shares, seed)[DRAWN.index(split)]
+    names = layouts.draw_splits(places, how.shares, how.seed)[DRAWN.index(split)]
     return Selection(whole, tuple(places[name] for name in names), names)
 
 

@@ -9,20 +9,20 @@ import dataclasses
 import functools
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
+from irjax.data import folders, open_source
+from irjax.data.layouts import FolderOptions, FolderSource
 from irjax.errors import UserError, check_folder, reading
-from irjax.io.headers import header_size
-from irjax.io.images import IMAGE_SUFFIXES, read_image
+from irjax.io.headers import header_size, image_size
+from irjax.io.images import IMAGE_SUFFIXES, Depth
 from irjax.io.lists import files_among, naming_flag
 from irjax.io.masks import MaskSet, read_levels
 from irjax.io.names import first_repeated
 from irjax.metrics.inputs import PointTruth
-
-if TYPE_CHECKING:
-    from irjax.types import Source
+from irjax.types import Source
 
 
 class Truths(Protocol):
@@ -57,11 +57,13 @@ class MaskFiles:
       names: names of the images.
       masks: the mask file of each image; None for an image without targets.
       images: the image file of each image; None if there are only masks.
+      source: the data set that reads its images at their depth; None if there are only masks.
     """
 
     names: tuple[str, ...]
     masks: tuple[str | None, ...]
     images: tuple[str, ...] | None = None
+    source: FolderSource | None = None
 
     def read(self, index: int) -> np.ndarray:
         """See `Truths`.
@@ -74,7 +76,7 @@ class MaskFiles:
             return self._mask(cast("str", path))  # only truths with image files lack a mask file
         with naming_flag():
             if path is None:
-                return np.zeros(read_image(self.images[index]).shape, bool)
+                return np.zeros(image_size(self.images[index]), bool)
             mask, image = self._mask(path), self.images[index]
             size = header_size(image)
             if size is not None and size != mask.shape:
@@ -100,7 +102,7 @@ class MaskFiles:
 
     def image(self, index: int) -> np.ndarray | None:
         """See `Truths`."""
-        return None if self.images is None else read_image(self.images[index])
+        return None if self.source is None else self.source.image(index)
 
     def _image_file(self, index: int) -> str:
         assert self.images is not None  # only truths with image files lack a mask file
@@ -134,30 +136,19 @@ class SourceTruths:
 
 def as_truths(source: Source) -> Truths:
     """Returns the truths of an `irjax.types.Source`; for a source of mask files, without reading its images."""
-    masks = getattr(source, "masks", None)
-    if masks is not None and hasattr(source, "mask_rule"):
-        return MaskFiles(tuple(source.names), tuple(masks), tuple(cast("Any", source).images))
+    if isinstance(source, FolderSource) and source.masks is not None:
+        return MaskFiles(source.names, source.masks, source.images, source)
     return SourceTruths(source)
 
 
-def open_truths(
-    root: str | os.PathLike,
-    split: str | None = None,
-    layout: str = "auto",
-    *,
-    images: str | os.PathLike | None = None,
-    masks: str | os.PathLike | None = None,
-    skip_bad: bool = False,
-) -> Truths:
+def open_truths(root: str | os.PathLike, split: str | None = None, layout: str = "auto", **options: Any) -> Truths:
     """Opens a folder of masks, a data set in a published layout, or a prepared data set.
 
     Args:
       root: the folder. A folder that directly contains image files is a folder of masks.
       split: name of the split; None for the whole data set. A folder of masks has no splits.
-      layout: layout of the data set (`irjax.data.open_source`).
-      images: folder of the images of a data set, in place of a layout; goes with `masks`.
-      masks: folder of its masks.
-      skip_bad: leave out images of a data set that cannot be used (see `irjax.data.open_source`).
+      layout: layout of the data set.
+      **options: how the data set is read, see `irjax.data.open_source`.
 
     Raises:
       MissingFileError: if there is no such folder.
@@ -167,9 +158,7 @@ def open_truths(
     root = check_folder(root)
     with reading(root):
         files = files_among(root.iterdir(), IMAGE_SUFFIXES)
-    from irjax.data import folders, open_source
-
-    plain = layout == "auto" and images is None and masks is None
+    plain = layout == "auto" and not FolderOptions(layout, **options).says_folders
     if files and plain and not (root / "images").is_dir() and not folders.fits(root, "flat"):
         if split not in (None, "all"):
             raise UserError(f"{root} is a folder of masks, which has no split {split!r}")
@@ -177,21 +166,22 @@ def open_truths(
         if (twice := first_repeated(names)) is not None:
             raise UserError(f"{root}: several masks are called {twice}")
         return MaskFiles(tuple(names), tuple(map(str, files)))
-    return as_truths(open_source(root, split or "all", layout, images=images, masks=masks, skip_bad=skip_bad))
+    return as_truths(open_source(root, split or "all", layout, **options))
 
 
-def split_images(root: str | os.PathLike, split: str) -> Sequence[str]:
-    """Returns the image files of a split of a data set.
+def split_images(root: str | os.PathLike, split: str, **options: Any) -> tuple[Sequence[str], Depth]:
+    """Returns the image files of a split of a data set, and which of their stored values are black and white.
 
     Args:
       root: the data set's folder.
       split: name of the split.
+      **options: how it is read, see `irjax.data.open_source`; without a `depth`, its images tell it.
 
     Raises:
       MissingFileError: if there is no such folder.
       UserError: if it has no such split, or its images are not files (a prepared data set).
     """
-    images = getattr(open_truths(root, split), "images", None)
-    if images is None:
+    source = open_source(root, split, **options)
+    if not isinstance(source, FolderSource):
         raise UserError(f"{root} is no folder with image files")
-    return images
+    return source.images, source.applied_depth

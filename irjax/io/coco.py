@@ -325,10 +325,10 @@ def finite(value: Any, where: str) -> float:
     raise UserError(f"{where} must be finite, got {short(value)}")
 
 
-def finite_text(text: str, where: str) -> float:
-    """Returns the finite number that a text says, as `finite` does."""
+def finite_text(text: str | None, where: str) -> float:
+    """Returns the finite number that a text says, as `finite` does; None is none."""
     try:
-        number = float(text)
+        number = float(text or "")
     except ValueError:
         raise UserError(f"{where} must be numbers, got {short(text)}") from None
     return finite(number, where)

@@ -40,8 +40,8 @@ def read_table(path: str | os.PathLike) -> Iterator[tuple[str, str, tuple[float,
             where, name = f"{path}, line {rows.line_num}", (row["name"] or "").strip()
             if not name:
                 raise UserError(f"{where}: a name is wanted")
-            x, y = (finite_text(row[column] or "", f"{where}: {column}") for column in ("x", "y"))
-            score = finite_text(row["score"] or "", f"{where}: score") if "score" in columns else None
+            x, y = (finite_text(row[column], f"{where}: {column}") for column in ("x", "y"))
+            score = finite_text(row["score"], f"{where}: score") if "score" in columns else None
             yield where, name, (x, y), score
     except csv.Error as error:
         raise UserError(f"{path}: not a csv file ({error})") from error

@@ -111,7 +111,7 @@ def test_csv_as_predict_writes_it(tmp_path):
         ("name,x,score\na,1,1\n", r"columns name, x, y, and of predictions score, are wanted; y not among"),
         ("", "columns name, x, y, and of predictions score, are wanted"),
         ("name,x,y,score\na,1,2,high\n", "line 2: score must be numbers, got 'high'"),
-        ("name,x,y,score\na,1,2\n", "line 2: score must be numbers, got ''"),
+        ("name,x,y,score\na,1,2\n", "line 2: score must be numbers, got None"),
         ("name,x,y,score\na,1,2,1\n,1,2,1\n", "line 3: a name is wanted"),
         ("name,x,y,score\na,1,nan,1\n", "line 2: y must be finite, got nan"),
     ],

@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from irjax.data import open_source
 from irjax.errors import Note
+from irjax.io.images import Depth
 from irjax.labels import convert, find_kind, label_mask, read_labels, write_labels
 
 
@@ -402,3 +404,24 @@ def test_outlines_of_run_lengths_become_masks_and_polygons(tmp_path):
     convert(tmp_path / "a.json", tmp_path / "b.json", to="coco")
     convert(tmp_path / "b.json", tmp_path / "again", to="masks")
     np.testing.assert_array_equal(read_mask_file(tmp_path / "again/a.png"), mask)
+
+
+def test_masks_that_are_mostly_target_are_said_and_not_inverted(tmp_path):
+    for name in "ab":
+        save(tmp_path / f"m/{name}.png", 255 - MASKS["a"].astype(np.uint8) * 255)
+    said = r"m: targets cover 1474 of the 1536 pixels of 2 masks \(96%\).*invert the mask files first"
+    with pytest.warns(Note, match=said):
+        done = convert(tmp_path / "m", tmp_path / "p.csv", to="points")
+    assert done.targets == 2
+    save(tmp_path / "m/c.png", np.zeros((40, 40), np.uint8))  # less than half of all
+    convert(tmp_path / "m", tmp_path / "q.csv", to="points")
+
+
+def test_the_depth_of_a_data_set_reaches_its_images(tmp_path, dataset):
+    for name in ("a", "b"):
+        tifffile.imwrite(dataset / f"images/{name}.tif", np.full((24, 32), -5, np.int16))
+        (dataset / f"images/{name}.png").unlink()
+    with pytest.raises(ValueError, match="say which are black and white: --range LOW HIGH"):
+        read_labels(dataset, "dataset", split="trainval")
+    found = read_labels(dataset, "dataset", split="trainval", depth=Depth(range=(-10, 10)))
+    assert [image.size for image in found] == [(24, 32)] * 2
