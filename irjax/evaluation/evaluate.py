@@ -36,6 +36,7 @@ from irjax.evaluation.truths import Truths, as_truths, open_truths
 from irjax.io.files import write_text
 from irjax.io.maps import MapFiles
 from irjax.metrics import Protocol
+from irjax.metrics.clutter import MARGIN
 from irjax.metrics.inputs import PointPredictions
 from irjax.metrics.protocols import as_stored
 from irjax.reports import tables
@@ -66,6 +67,7 @@ class Options:
       out_dir: folder of the report; None writes no report.
       html: path of the HTML page; None writes no page.
       overlays: how many of the worst images are drawn.
+      clutter_margin: width in pixels of a target's background in signal-to-clutter ratios (`irjax.metrics.clutter`).
       all_intervals: whether the table shows bootstrap intervals for every protocol or only for the first.
       samples: number of bootstrap resamples.
       seed: seed of the bootstrap.
@@ -86,6 +88,7 @@ class Options:
     out_dir: str | os.PathLike | None = None
     html: str | os.PathLike | None = None
     overlays: int = 8
+    clutter_margin: int = MARGIN
     all_intervals: bool = False
     samples: int = 1000
     seed: int = 0
@@ -94,6 +97,8 @@ class Options:
     def __post_init__(self):
         if self.overlays < 0:
             raise UsageError(f"overlays must not be negative, got {self.overlays}")
+        if self.clutter_margin < 1:
+            raise UsageError(f"the margin of a target's background must be at least 1, got {self.clutter_margin}")
         if self.seed < 0:
             raise UsageError(f"the seed must not be negative, got {self.seed}")
         if self.crop not in (None, "corner", "centre"):
@@ -266,7 +271,9 @@ def make_scorer(found: PredictionSet, truths: Truths, options: Options) -> Score
         levels.add(reference.threshold if options.threshold is None else options.threshold)
     reader = PairReader(found, truths, pairs, resize=options.resize, crop=options.crop)
     stored = None if side is None else PairReader(found, truths, pairs, stored=side)
-    return Scorer(reader, specs, reference, options.threshold, tuple(sorted(levels)), deviations, stored)
+    return Scorer(
+        reader, specs, reference, options.threshold, tuple(sorted(levels)), deviations, stored, options.clutter_margin
+    )
 
 
 def _report(

@@ -23,7 +23,7 @@ from irjax.io.maps import MapFiles, crop_padding, find_maps, is_map_file, read_r
 from irjax.io.names import NameMatch, match_names, name_list
 from irjax.io.predictions import in_pixels, read_predictions
 from irjax.metrics import PROTOCOLS, Curve, Evaluation, Protocol, centroid_sweep, evaluate_images, inputs, protocol
-from irjax.metrics.clutter import Clutter, clutter
+from irjax.metrics.clutter import MARGIN, Clutter, clutter
 from irjax.metrics.curves import Sweep, average_precision
 from irjax.metrics.histograms import ScoreHistogram, ratio
 from irjax.metrics.inputs import PointPredictions, PointTruth
@@ -365,6 +365,7 @@ class Scorer:
         none.
       stored: reads the maps at the size of a canvas, for the protocols that take them as they are; None if there are
         none. The reference is among these if it has a canvas.
+      clutter_margin: width in pixels of a target's background in signal-to-clutter ratios.
     """
 
     reader: PairReader
@@ -374,6 +375,7 @@ class Scorer:
     levels: tuple[float, ...] = THRESHOLDS
     deviations: float | None = None
     stored: PairReader | None = None
+    clutter_margin: int = MARGIN
 
     @property
     def predictions(self) -> PredictionSet:
@@ -634,7 +636,8 @@ def _clutter(scorer: Scorer) -> tuple[tuple[str, Clutter], ...] | None:
         if image is None or not isinstance(truth, np.ndarray) or isinstance(prediction, PointPredictions):
             return None
         response = inputs.probabilities(prediction, logits=scorer.logits)
-        found += [(scorer.names[index], row) for row in clutter(image, response, inputs.truth_mask(truth)[0])]
+        rows = clutter(image, response, inputs.truth_mask(truth)[0], margin=scorer.clutter_margin)
+        found += [(scorer.names[index], row) for row in rows]
     return tuple(found) or None
 
 

@@ -8,7 +8,7 @@ as published, without the validation split that irjax would draw.
   the depth says); negative for targets darker than their background.
 - SCR, signal-to-clutter ratio: |mean of the target - mean of its background| / standard deviation of its background.
 - Background of a target: its box and 20 px around it on each side, clipped to the image, without the pixels of any
-  target. The formula and the 20 px are those of Gao et al., TIP 2013 (IPI).
+  target. `irjax.metrics.clutter` says what is known of the formula and of the 20 px.
 """
 
 from __future__ import annotations
