@@ -79,7 +79,9 @@ class Depth:
         if self.range:
             return self.range[0], self.range[1]
         if self.stretch:
-            low, high = np.percentile(values, _PERCENTILES if self.stretch == "percentile" else (0, 100))
+            # As doubles: NumPy takes the difference of two values in their own type, where it may not fit.
+            shares = _PERCENTILES if self.stretch == "percentile" else (0, 100)
+            low, high = np.percentile(values.astype(np.float64), shares)
             return float(low), float(high)
         return 0.0, float(2**self.bits - 1 if self.bits else np.iinfo(values.dtype).max)
 
@@ -107,7 +109,9 @@ class Depth:
             raise UserError(f"{os.fspath(where)}: the value {values.max()} does not fit into {self.bits} bits")
         if high == low:  # a constant image
             return np.zeros(values.shape, np.uint16)
-        unit = (values.astype(np.float64) - low) / (high - low)
+        scale = 1.0 if high - low < np.inf else 0.5  # of limits whose difference is no double
+        with np.errstate(over="ignore"):  # what is far outside is clipped
+            unit = (values.astype(np.float64) * scale - low * scale) / (high * scale - low * scale)
         return np.rint(np.clip(unit, 0, 1) * _WHITE).astype(np.uint16)
 
     def describe(self) -> str:

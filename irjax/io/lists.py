@@ -211,8 +211,9 @@ def decode_text(data: bytes, where: str | os.PathLike) -> str:
     encoding = "utf-8-sig"
     if data.startswith(_BOMS):
         encoding = "utf-16"
-    elif b"\0" in data[:2]:  # UTF-16 of ASCII characters without its mark
-        encoding = "utf-16-be" if data[0] == 0 else "utf-16-le"
+    elif b"\0" in data:  # UTF-16 without its mark: in the right order it has ends of lines and other plain characters
+        either = {order: data.decode(order, errors="replace") for order in ("utf-16-le", "utf-16-be")}
+        encoding = max(either, key=lambda order: (either[order].count("\n"), sum(map(str.isascii, either[order]))))
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:

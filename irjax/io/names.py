@@ -22,7 +22,8 @@ _ARRAYS, _ANNOTATIONS = (".npz", ".mat"), (".xml", ".txt", ".json")
 _KNOWN = "|".join(ending[1:] for ending in dict.fromkeys((*IMAGE_SUFFIXES, *_ARRAYS, *_ANNOTATIONS)))
 _ENDINGS = re.compile(rf"(?<=[^/])\.({_KNOWN})$", re.IGNORECASE)
 _SUFFIXES = re.compile(r"_(pixels0|mask|gt|pred)$", re.IGNORECASE)
-_REFUSED = re.compile(r'[%<>:"|?*\\\x00-\x1f]|[. ]+(?=/|$)')
+# The last are how Python shows bytes of a file name that are no UTF-8.
+_REFUSED = re.compile(r'[%<>:"|?*\\\x00-\x1f\udc80-\udcff]|[. ]+(?=/|$)')
 
 
 def posix(name: str | os.PathLike) -> str:
@@ -55,7 +56,7 @@ def image_names(files: Sequence[str | os.PathLike]) -> list[str]:
 
 def file_of(name: str) -> str:
     """Returns the path, without ending, of the file written for an image; ``/`` separates its folders."""
-    return _REFUSED.sub(lambda found: "".join(f"%{ord(char):02X}" for char in found[0]), name)
+    return _REFUSED.sub(lambda found: "".join(f"%{ord(char) & 0xFF:02X}" for char in found[0]), name)
 
 
 def name_of(file: str | os.PathLike) -> str:

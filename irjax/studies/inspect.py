@@ -279,7 +279,7 @@ def _read_mask(
     mask = rule.apply(levels)
     if rule.gray:
         changed = int(np.count_nonzero((levels > 0) & ~mask))
-        targets = f"{len(find_regions(levels))} targets above 0, {len(find_regions(mask))} {rule.name}"
+        targets = f"{len(find_regions(levels > 0))} targets above 0, {len(find_regions(mask))} {rule.name}"
         found["gray_mask"].append(f"{where}: {changed} px above 0 are no target; {targets}")
     if not mask.any():
         found["empty_mask"].append(where)
