@@ -20,6 +20,7 @@ from irjax.data import layouts
 from irjax.data.resized import ResizedSource
 from irjax.errors import FileError, UserError, check_folder
 from irjax.io import images, masks
+from irjax.io.images import AS_STORED
 from irjax.io.names import first_repeated
 from irjax.types import Example, Source
 
@@ -223,6 +224,8 @@ def open_source(root: str | os.PathLike, split: str, layout: str = "auto", **opt
         return _drawn(published, files, split, how)
     if len(prepared) > 1:
         raise UserError(f"{root} holds several prepared data sets; name one of {', '.join(map(str, prepared))}")
+    if how.depth != AS_STORED:
+        raise UserError(f"{prepared[0]} is prepared, with images at full scale: {how.depth.describe()} is for folders")
     source = TfdsSource(directory=str(prepared[0]), split=split)
     info = source._builder.info
     if split in DRAWN:

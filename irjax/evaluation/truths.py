@@ -17,7 +17,7 @@ from irjax.data import folders, open_source
 from irjax.data.layouts import FolderOptions, FolderSource
 from irjax.errors import UserError, check_folder, reading
 from irjax.io.headers import header_size, image_size
-from irjax.io.images import IMAGE_SUFFIXES, Depth
+from irjax.io.images import AS_STORED, IMAGE_SUFFIXES, Depth
 from irjax.io.lists import files_among, naming_flag
 from irjax.io.masks import MaskSet, read_levels
 from irjax.io.names import first_repeated
@@ -152,16 +152,19 @@ def open_truths(root: str | os.PathLike, split: str | None = None, layout: str =
 
     Raises:
       MissingFileError: if there is no such folder.
-      UserError: if it cannot be opened (see `irjax.data.open_source`), two masks have the same name, or a split of a
-        folder of masks is asked for.
+      UserError: if it cannot be opened (see `irjax.data.open_source`), two masks have the same name, or a split or a
+        depth of a folder of masks is asked for.
     """
     root = check_folder(root)
     with reading(root):
         files = files_among(root.iterdir(), IMAGE_SUFFIXES)
-    plain = layout == "auto" and not FolderOptions(layout, **options).says_folders
+    how = FolderOptions(layout, **options)
+    plain = layout == "auto" and not how.says_folders
     if files and plain and not (root / "images").is_dir() and not folders.fits(root, "flat"):
         if split not in (None, "all"):
             raise UserError(f"{root} is a folder of masks, which has no split {split!r}")
+        if how.depth != AS_STORED:
+            raise UserError(f"{root} is a folder of masks, without images of which {how.depth.describe()} could be")
         names = [path.stem for path in files]
         if (twice := first_repeated(names)) is not None:
             raise UserError(f"{root}: several masks are called {twice}")

@@ -97,6 +97,8 @@ class LabelOptions:
             raise UserError(f"images are wanted for {takers} and dataset only; {source} ({kind}) states their sizes")
         if self.masks is not None and kind != "dataset":
             raise UserError(f"a folder of masks goes with one of images and a data set, and {source} is {kind}")
+        if self.depth != AS_STORED and kind != "dataset":
+            raise UserError(f"{self.depth.describe()}: that is for the images of a data set, and {source} is {kind}")
         if self.box_convention != "voc" and kind != "voc":
             raise UserError(f"a box convention is for voc, and {source} is {kind}")
         if self.skip_bad and kind in ("coco", "points"):

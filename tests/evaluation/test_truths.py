@@ -34,6 +34,8 @@ def test_a_folder_of_masks(tmp_path):
     assert truths.read(0).dtype == bool and not truths.read(1).any() and truths.size(0) == (20, 30)
     with pytest.raises(ValueError, match="a folder of masks, which has no split 'test'"):
         open_truths(tmp_path, "test")
+    with pytest.raises(ValueError, match="a folder of masks, without images of which white 4095 could be"):
+        open_truths(tmp_path, depth=Depth(bits=12))
 
 
 def test_gray_levels_reach_the_protocols(tmp_path):

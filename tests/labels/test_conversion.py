@@ -247,6 +247,7 @@ def test_sizes_of_deep_images(tmp_path):
         ("voc", "new", {"kind": "kitti"}, "the source must be one of"),
         ("voc", "new", {"points": "middle"}, "points must be one of"),
         ("voc", "new", {"images": "images"}, "images are wanted for yolo, points, voc, labelme and dataset only"),
+        ("voc", "new", {"depth": Depth(bits=12)}, "white 4095: that is for the images of a data set, and .* is masks"),
         ("voc", "new", {"box_convention": "sirst_v2"}, "a box convention is for voc"),
         ("masks", "new", {"radius": -1}, "radius must not be negative"),
     ],
