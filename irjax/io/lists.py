@@ -101,17 +101,17 @@ class Resolver:
         """
         *folders, file = path_parts(text) or ("",)
         # A name such as a.tif of a file a.tif.png looks like a file itself.
-        for last in dict.fromkeys((names.without_ending(file), file)):
-            if (name := self._find((*folders, last), text)) is not None:
-                return name
-        return None
+        forms = [(*folders, last) for last in dict.fromkeys((names.without_ending(file), file))]
+        whole = [name for name in map("/".join, forms) if name in self._parts]
+        found = whole or [name for form in forms if (name := self._find(form, text)) is not None]
+        if len(found) > 1 and found[0] != found[1]:
+            raise UserError(f"{text} could mean {' or '.join(found)}")
+        return found[0] if found else None
 
     def __contains__(self, name: str) -> bool:
         return name in self._parts
 
     def _find(self, parts: tuple[str, ...], text: str) -> str | None:
-        if (whole := "/".join(parts)) in self._parts:
-            return whole
         key = tuple(map(_fold, parts))
         found = [name for name in self._by_stem.get(key[-1], []) if _same_end(key, map(_fold, self._parts[name]))]
         found = [name for name in found if _same_end(parts, self._parts[name])] or found
