@@ -14,8 +14,9 @@ import numpy as np
 import irjax
 from irjax.errors import UsageError
 from irjax.evaluation.evaluate import Options, make_scorer
+from irjax.evaluation.pairs import PredictionSet, holds_maps, open_predictions
 from irjax.evaluation.result import LEVEL, image_row
-from irjax.evaluation.scoring import PredictionSet, holds_maps, open_predictions, score_all
+from irjax.evaluation.scoring import score_all
 from irjax.evaluation.truths import Truths, open_truths
 from irjax.io.files import whole_folder, write_json, write_text
 from irjax.metrics import Comparison, Evaluation, Protocol, compare

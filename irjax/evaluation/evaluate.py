@@ -17,17 +17,14 @@ import numpy as np
 
 import irjax
 from irjax.errors import UsageError, UserError
+from irjax.evaluation.pairs import PairReader, PredictionSet, open_predictions, pair
 from irjax.evaluation.result import LEVEL, ScoredSet, check_report_folder, page_of, worst_rows, write_report
 from irjax.evaluation.scoring import (
     THRESHOLDS,
-    PairReader,
-    PredictionSet,
     Scorer,
     canvas_reference,
     check_protocols,
     deviations_of,
-    open_predictions,
-    pair,
     reference_protocol,
     score_all,
     stored_side,
