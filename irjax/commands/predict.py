@@ -107,7 +107,7 @@ def run(command: argparse.Namespace) -> None:
     if command.split is None:
         files = find_images(command.images, recursive=command.recursive, key=command.key)
     elif len(command.images) == 1:
-        files = split_images(command.images[0], command.split)
+        files, depth = split_images(command.images[0], command.split, depth=depth)
     else:
         raise UsageError(f"--split goes with one data set, got {len(command.images)} paths")
     detect, threshold = _detect(command, method)
