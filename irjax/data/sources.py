@@ -253,6 +253,8 @@ def open_source(
         return _drawn(published, files, split, shares, seed)
     if len(prepared) > 1:
         raise UserError(f"{root} holds several prepared data sets; name one of {', '.join(map(str, prepared))}")
+    if depth != AS_STORED:
+        raise UserError(f"{prepared[0]} is prepared, with images at full scale: {depth.describe()} is for folders")
     source = TfdsSource(directory=str(prepared[0]), split=split)
     info = source._builder.info
     if split in DRAWN:

@@ -18,6 +18,7 @@ from irjax.evaluation.result import LEVEL, image_row
 from irjax.evaluation.scoring import PredictionSet, holds_maps, open_predictions, score_all
 from irjax.evaluation.truths import Truths, open_truths
 from irjax.io.files import whole_folder, write_json, write_text
+from irjax.io.images import AS_STORED, Depth
 from irjax.metrics import Comparison, Evaluation, Protocol, compare
 from irjax.metrics.values import COUNTED
 from irjax.reports import tables
@@ -34,6 +35,7 @@ def compare_files(
     images: str | os.PathLike | None = None,
     masks: str | os.PathLike | None = None,
     skip_bad: bool = False,
+    depth: Depth = AS_STORED,
     key: str | None = None,
     logits: bool = False,
     options: Options | None = None,
@@ -52,6 +54,7 @@ def compare_files(
       images: folder of the images in place of a layout; goes with `masks`.
       masks: folder of their masks.
       skip_bad: leave out images of the data set that cannot be used, with a note.
+      depth: which stored values of its images are black and white.
       key: name of the array in .npz and .mat files.
       logits: whether float maps are logits.
       options: how to score, with at most one protocol; the default is `irjax` if both sets are maps and the truth has
@@ -80,7 +83,7 @@ def compare_files(
     titles = [found.title for found in sets]
     if titles[0] == titles[1]:
         titles = [os.fspath(path) for path in predictions]
-    truths = open_truths(truth, split, layout, images=images, masks=masks, skip_bad=skip_bad)
+    truths = open_truths(truth, split, layout, images=images, masks=masks, skip_bad=skip_bad, depth=depth)
     protocols = options.protocols
     if not protocols and not all(found.is_maps for found in sets):
         protocols = ["centroid"]

@@ -34,6 +34,7 @@ from irjax.evaluation.scoring import (
 )
 from irjax.evaluation.truths import Truths, as_truths, open_truths
 from irjax.io.files import write_text
+from irjax.io.images import AS_STORED, Depth
 from irjax.io.maps import MapFiles
 from irjax.metrics import Protocol
 from irjax.metrics.inputs import PointPredictions
@@ -111,6 +112,7 @@ def evaluate_files(
     images: str | os.PathLike | None = None,
     masks: str | os.PathLike | None = None,
     skip_bad: bool = False,
+    depth: Depth = AS_STORED,
     key: str | None = None,
     logits: bool = False,
     options: Options | None = None,
@@ -126,6 +128,7 @@ def evaluate_files(
       images: folder of the images in place of a layout; goes with `masks`.
       masks: folder of their masks.
       skip_bad: leave out images of the data set that cannot be used, with a note.
+      depth: which stored values of its images are black and white.
       key: name of the array in .npz and .mat files.
       logits: whether float maps are logits.
       options: how to score and what to write.
@@ -141,7 +144,7 @@ def evaluate_files(
     options = options or Options()
     found = open_predictions(predictions, key=key, logits=logits, scale=options.scale, names=options.names)
     if isinstance(truth, str | os.PathLike):
-        truths = open_truths(truth, split, layout, images=images, masks=masks, skip_bad=skip_bad)
+        truths = open_truths(truth, split, layout, images=images, masks=masks, skip_bad=skip_bad, depth=depth)
         about = {"truth": truth, "split": split}
     else:
         truths, about = (

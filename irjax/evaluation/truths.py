@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import numpy as np
 
 from irjax.errors import UserError, check_folder, reading
-from irjax.io.images import IMAGE_SUFFIXES, read_image
+from irjax.io.images import AS_STORED, IMAGE_SUFFIXES, Depth, read_image
 from irjax.io.lists import files_among, naming_flag
 from irjax.io.maps import header_size
 from irjax.io.masks import MaskSet, read_levels
@@ -57,11 +57,13 @@ class MaskFiles:
       names: names of the images.
       masks: the mask file of each image; None for an image without targets.
       images: the image file of each image; None if there are only masks.
+      depth: which stored values of the images are black and white.
     """
 
     names: tuple[str, ...]
     masks: tuple[str | None, ...]
     images: tuple[str, ...] | None = None
+    depth: Depth = AS_STORED
 
     def read(self, index: int) -> np.ndarray:
         """See `Truths`.
@@ -74,7 +76,7 @@ class MaskFiles:
             return self._mask(cast("str", path))  # only truths with image files lack a mask file
         with naming_flag():
             if path is None:
-                return np.zeros(read_image(self.images[index]).shape, bool)
+                return np.zeros(read_image(self.images[index], self.depth).shape, bool)
             mask, image = self._mask(path), self.images[index]
             size = header_size(image)
             if size is not None and size != mask.shape:
@@ -100,7 +102,7 @@ class MaskFiles:
 
     def image(self, index: int) -> np.ndarray | None:
         """See `Truths`."""
-        return None if self.images is None else read_image(self.images[index])
+        return None if self.images is None else read_image(self.images[index], self.depth)
 
     def _image_file(self, index: int) -> str:
         assert self.images is not None  # only truths with image files lack a mask file
@@ -136,7 +138,8 @@ def as_truths(source: Source) -> Truths:
     """Returns the truths of an `irjax.types.Source`; for a source of mask files, without reading its images."""
     masks = getattr(source, "masks", None)
     if masks is not None and hasattr(source, "mask_rule"):
-        return MaskFiles(tuple(source.names), tuple(masks), tuple(cast("Any", source).images))
+        files = cast("Any", source)
+        return MaskFiles(tuple(source.names), tuple(masks), tuple(files.images), files.depth)
     return SourceTruths(source)
 
 
@@ -148,6 +151,7 @@ def open_truths(
     images: str | os.PathLike | None = None,
     masks: str | os.PathLike | None = None,
     skip_bad: bool = False,
+    depth: Depth = AS_STORED,
 ) -> Truths:
     """Opens a folder of masks, a data set in a published layout, or a prepared data set.
 
@@ -158,11 +162,12 @@ def open_truths(
       images: folder of the images of a data set, in place of a layout; goes with `masks`.
       masks: folder of its masks.
       skip_bad: leave out images of a data set that cannot be used (see `irjax.data.open_source`).
+      depth: which stored values of its images are black and white.
 
     Raises:
       MissingFileError: if there is no such folder.
-      UserError: if it cannot be opened (see `irjax.data.open_source`), two masks have the same name, or a split of a
-        folder of masks is asked for.
+      UserError: if it cannot be opened (see `irjax.data.open_source`), two masks have the same name, or a split or a
+        depth of a folder of masks is asked for.
     """
     root = check_folder(root)
     with reading(root):
@@ -173,11 +178,14 @@ def open_truths(
     if files and plain and not (root / "images").is_dir() and not folders.fits(root, "flat"):
         if split not in (None, "all"):
             raise UserError(f"{root} is a folder of masks, which has no split {split!r}")
+        if depth != AS_STORED:
+            raise UserError(f"{root} is a folder of masks, without images of which {depth.describe()} could be")
         names = [path.stem for path in files]
         if (twice := first_repeated(names)) is not None:
             raise UserError(f"{root}: several masks are called {twice}")
         return MaskFiles(tuple(names), tuple(map(str, files)))
-    return as_truths(open_source(root, split or "all", layout, images=images, masks=masks, skip_bad=skip_bad))
+    more = {"images": images, "masks": masks, "skip_bad": skip_bad, "depth": depth}
+    return as_truths(open_source(root, split or "all", layout, **more))
 
 
 def split_images(root: str | os.PathLike, split: str) -> Sequence[str]:

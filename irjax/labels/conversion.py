@@ -7,13 +7,14 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from irjax.errors import FileError, MissingFileError, UsageError, UserError, check_folder, note, reading, writing
 from irjax.io import formats
 from irjax.io.files import whole_folder
-from irjax.io.images import IMAGE_SUFFIXES
+from irjax.io.images import AS_STORED, IMAGE_SUFFIXES, Depth
 from irjax.io.lists import NO_LABELS, index_files, read_each
 from irjax.io.masks import MaskSet
 from irjax.io.names import core, file_of, name_list
@@ -152,6 +153,7 @@ def read_labels(
     masks: str | os.PathLike | None = None,
     box_convention: str = "voc",
     skip_bad: bool = False,
+    depth: Depth = AS_STORED,
 ) -> list[ImageLabels]:
     """Reads annotations.
 
@@ -169,6 +171,7 @@ def read_labels(
       masks: of a data set, the folder of its masks; goes with `images` (see `irjax.data.open_source`).
       box_convention: for kind "voc", "voc" or "sirst_v2"; see `irjax.labels.parse_voc`.
       skip_bad: leave out images whose files cannot be read, do not fit each other or are missing, with a note.
+      depth: of a data set, which stored values of its images are black and white.
 
     Returns:
       The targets of each image.
@@ -189,6 +192,7 @@ def read_labels(
         masks=masks,
         box_convention=box_convention,
         skip_bad=skip_bad,
+        depth=depth,
     )[0]
 
 
@@ -205,6 +209,7 @@ def _read(
     masks: str | os.PathLike | None = None,
     box_convention: str = "voc",
     skip_bad: bool = False,
+    depth: Depth = AS_STORED,
 ) -> tuple[list[ImageLabels], list[str]]:
     """Returns what `read_labels` does, and what was wrong with the images that are left out."""
     if kind not in KINDS:
@@ -219,6 +224,8 @@ def _read(
         )
     if masks is not None and kind != "dataset":
         raise UserError(f"a folder of masks goes with one of images and a data set, and {source} is {kind}")
+    if depth != AS_STORED and kind != "dataset":
+        raise UserError(f"{depth.describe()}: that is for the images of a data set, and {source} is {kind}")
     if box_convention != "voc" and kind != "voc":
         raise UserError(f"a box convention is for voc, and {source} is {kind}")
     if skip_bad and kind in ("coco", "points"):
@@ -236,8 +243,8 @@ def _read(
     if kind == "coco":
         return formats.read_coco_labels(source), []
     if kind == "dataset":
-        needs = points != "centroid"
-        return _read_dataset(source, split, layout, label, needs_masks=needs, images=images, masks=masks, bad=skip_bad)
+        opening = {"layout": layout, "images": images, "masks": masks, "skip_bad": skip_bad, "depth": depth}
+        return _read_dataset(source, split, label, needs_masks=points != "centroid", opening=opening)
     pictures = {} if images is None else _named(pathlib.Path(images), "masks", simplify=str)
     if kind == "points":
         sizes = {name: formats.image_size(path) for name, path in pictures.items()} if pictures else None
@@ -269,19 +276,11 @@ def _read_masks(folder: pathlib.Path, label: Callable, skip_bad: bool) -> tuple[
 
 
 def _read_dataset(
-    root: pathlib.Path,
-    split: str,
-    layout: str,
-    label: Callable,
-    *,
-    needs_masks: bool,
-    images: str | os.PathLike | None,
-    masks: str | os.PathLike | None,
-    bad: bool,
+    root: pathlib.Path, split: str, label: Callable, *, needs_masks: bool, opening: Mapping[str, Any]
 ) -> tuple[list[ImageLabels], list[str]]:
     from irjax.data import open_source
 
-    source = open_source(root, split, layout, images=images, masks=masks, skip_bad=bad)
+    source = open_source(root, split, **opening)
     files = getattr(source, "images", None)
     boxes = getattr(source, "labels", None)
     found = []

@@ -1,0 +1,152 @@
+"""The command lines of irjax: tyro makes a parser of a dataclass, whose docstring is the help.
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Command:
+        \"\"\"What it does.
+
+        Attributes:
+          size: side of the square in pixels.
+        \"\"\"
+
+        size: int = 512
+
+    command = parse(Command, ["--size", "256"], "irjax command")
+
+A wrong command line is a `UsageError` of one line. Only `parse` needs tyro, so that what imports this module runs where
+tyro is missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import io
+import os
+import shutil
+import sys
+import textwrap
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
+
+from irjax.errors import UsageError
+
+if typing.TYPE_CHECKING:
+    from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+Command = TypeVar("Command")
+
+HELP = {"-h", "--help"}
+
+
+def parse(kind: type[Command], arguments: Sequence[str], program: str, **options: Any) -> Command:
+    """Parses a command line.
+
+    Args:
+      kind: a dataclass, whose fields are the flags.
+      arguments: the words after the program's name.
+      program: the name that help and errors call the program by.
+      **options: of `tyro.cli`.
+
+    Raises:
+      UsageError: if a word is not one of the flags or values that there are, or one is missing.
+      SystemExit: with status 0 after the help.
+    """
+    return _parse(kind, arguments, program, **options)
+
+
+def parse_some(kind: type[Command], arguments: Sequence[str], program: str) -> Command:
+    """Parses the flags of `kind` in a command line that may have others; errors are those of `parse`."""
+    return _parse(kind, arguments, program, return_unknown_args=True, add_help=False)[0]
+
+
+def _parse(kind: type, arguments: Sequence[str], program: str, **options: Any) -> Any:
+    import tyro
+
+    registry = tyro.constructors.ConstructorRegistry()
+    registry.primitive_rule(_optional)
+    with _told(program, help_wanted=not HELP.isdisjoint(arguments)):
+        return tyro.cli(kind, args=list(arguments), prog=program, registry=registry, **options)
+
+
+def help_width() -> int:
+    """Returns the number of columns of a help text."""
+    return min(shutil.get_terminal_size().columns, 100)
+
+
+def refuse(message: str, program: str) -> NoReturn:
+    """Refuses a command line.
+
+    Raises:
+      UsageError: always.
+    """
+    raise UsageError(f"{message}; see {program} --help")
+
+
+@contextlib.contextmanager
+def _told(program: str, *, help_wanted: bool) -> Iterator[None]:
+    """Prints tyro's help as plain text of the terminal's width, and turns its errors into a `UsageError`."""
+    # An error's lines are as long as they need to be: words broken at an end could not be put together again.
+    width = help_width() if help_wanted else 100_000
+    output, errors = io.StringIO(), io.StringIO()
+    try:
+        with _columns(width), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            yield
+    except SystemExit as stop:
+        if stop.code:
+            refuse(_in_one_line(errors.getvalue()), program)
+        print(_tidy(output.getvalue(), width))
+        raise
+    sys.stderr.write(errors.getvalue())  # warnings
+
+
+@contextlib.contextmanager
+def _columns(width: int) -> Iterator[None]:
+    """Sets the width of a terminal that tyro writes for."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(width)
+    try:
+        yield
+    finally:
+        os.environ.pop("COLUMNS")
+        if before is not None:
+            os.environ["COLUMNS"] = before
+
+
+def _tidy(text: str, width: int) -> str:
+    """Returns a help of tyro with its description in lines, and without empty lines among the flags."""
+    lines = [line.rstrip() for line in text.splitlines()]
+    kept = [line for line, below in zip(lines, [*lines[1:], ""], strict=True) if line or not below.startswith("  ")]
+    fill = functools.partial(textwrap.fill, width=width, break_on_hyphens=False)
+    return "\n".join(fill(line) if len(line) > width else line for line in kept).rstrip()
+
+
+def _in_one_line(text: str) -> str:
+    """Returns an error of tyro: a title, then what is wrong, what may have been meant, and where the help is."""
+    parts: list[list[str]] = [[]]
+    for line in text.splitlines():
+        if not line.strip(" -"):
+            parts.append([])
+        elif not line.startswith(" " * 10):  # the help of a flag
+            parts[-1].append(line.strip())
+    shown = [" ".join(part).rstrip(".") for part in parts[1:]]
+    return "; ".join(part for part in shown if part and not part.startswith(("For full help", "Argument help")))
+
+
+def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+    """Makes ``X | None`` be written as X: None is what is not given, and no word for it."""
+    from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+    kinds = set(typing.get_args(info.type)) - {types.NoneType}
+    if info.type_origin not in (typing.Union, types.UnionType) or len(kinds) != 1:
+        return None
+    spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(kinds.pop(), info.markers))
+    if not isinstance(spec, PrimitiveConstructorSpec):
+        return None
+    return dataclasses.replace(
+        spec,
+        is_instance=lambda value: value is None or spec.is_instance(value),
+        str_from_instance=lambda value: [] if value is None else spec.str_from_instance(value),
+    )
