@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Optional
 
 import tyro
 from tyro.conf import Positional
@@ -31,7 +31,7 @@ class ScaleLoss:
 
     true_area: float = 36.0
     shift: float = 2.0
-    variants: Annotated[str | None, arg("NAMES")] = None
+    variants: Annotated[Optional[str], arg("NAMES")] = None
     axis: Literal["log", "linear"] = "log"
     out: OutFolder = "scale-loss"
 
@@ -85,7 +85,7 @@ class Patches(_OnData):
 
     split: Text = None
     out: OutFolder = "patches"
-    as_trained: Annotated[int | None, arg("SEEDS")] = None
+    as_trained: Annotated[Optional[int], arg("SEEDS")] = None
 
     def run(self) -> None:
         """Draws, measures and prints."""
@@ -142,8 +142,8 @@ class Roc:
 
     def run(self) -> None:
         """Draws, and prints the detection rates."""
-        from irjax.studies.roc import draw_rocs
-
         if not self.evaluations:
             refuse("Missing from irjax analyse roc: LABEL=DIR", "irjax analyse roc")
+        from irjax.studies.roc import draw_rocs
+
         draw_rocs(self.out, self.evaluations, self.level)

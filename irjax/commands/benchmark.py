@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Optional, Union
 
 from irjax.commands.shared import Count, File, MethodName, Switch, arg
 from irjax.errors import UsageError
@@ -49,9 +49,9 @@ class Benchmark:
     bf16: Switch = False
     train: Switch = False
     train_batch: int = 8
-    torch: Annotated[str | None, arg("FILE[:CLASS]")] = None
+    torch: Annotated[Optional[str], arg("FILE[:CLASS]")] = None
     sparse: Switch = False
-    selection: Annotated[tuple[int, ...] | None, arg("[K ...]")] = None
+    selection: Annotated[Union[None, tuple[int, ...]], arg("[K ...]")] = None
     turns: File = None
     json: File = None
 

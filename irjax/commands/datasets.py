@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from typing import Annotated, Any
+from typing import Annotated, Any, Optional, Union
 
 from tyro.conf import Positional
 
@@ -52,7 +52,7 @@ class List:
       skip_bad: read all images, and leave out and name those that cannot be read or have no annotation that fits.
     """
 
-    root: Annotated[Positional[str | None], arg("[DIR]")] = None
+    root: Annotated[Positional[Optional[str]], arg("[DIR]")] = None
     skip_bad: Switch = False
     data: DataFlags = DataFlags()
 
@@ -98,7 +98,7 @@ class Inspect:
     root: Annotated[Positional[str], arg("DIR")]
     split: Text = None
     out: Folder = None
-    near: Annotated[tuple[float, ...] | None, arg("[R]")] = None
+    near: Annotated[Union[None, tuple[float, ...]], arg("[R]")] = None
     data: DataFlags = DataFlags()
 
     def run(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Optional
 
 from irjax.commands.shared import (
     Count,
@@ -51,14 +51,14 @@ class ScoringFlags:
     split: Text = None
     skip_bad: Switch = False
     threshold: Number = None
-    threshold_rule: Annotated[str | None, arg("adaptive:K")] = None
+    threshold_rule: Annotated[Optional[str], arg("adaptive:K")] = None
     logits: Switch = False
-    scale: Annotated[Literal["max", "minmax", "255"] | None, arg()] = None
+    scale: Annotated[Optional[Literal["max", "minmax", "255"]], arg()] = None
     key: Text = None
     names: File = None
     resize: Switch = False
-    crop: Annotated[Literal["corner", "centre"] | None, arg()] = None
-    canvas: Annotated[Literal["pad", "resize"] | None, arg()] = None
+    crop: Annotated[Optional[Literal["corner", "centre"]], arg()] = None
+    canvas: Annotated[Optional[Literal["pad", "resize"]], arg()] = None
     canvas_size: Pixels = None
     allow_missing: Switch = False
     processes: Count = None
@@ -94,7 +94,7 @@ class Evaluate:
     """
 
     predictions: Annotated[str, arg("DIR_OR_FILE")]
-    protocol: Annotated[str | None, arg("NAME[,NAME...]")] = None
+    protocol: Annotated[Optional[str], arg("NAME[,NAME...]")] = None
     out: Folder = None
     html: File = None
     overlays: Pictures = 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Optional
 
 from tyro.conf import Positional
 
@@ -46,7 +46,7 @@ class Labels:
     points: Literal["centroid", "coarse", "uniform"] = "centroid"
     seed: int = 0
     connectivity: Literal[8, 4] = 8
-    radius: Annotated[float | None, arg("PX")] = None
+    radius: Annotated[Optional[float], arg("PX")] = None
     skip_bad: Switch = False
     box_convention: Literal["voc", "sirst_v2"] = "voc"
     data: DataFlags = DataFlags()

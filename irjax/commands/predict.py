@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Union
 
 from tyro.conf import Positional
 
@@ -43,7 +43,7 @@ class Predict:
       recursive: also take images in the folders below a folder.
     """
 
-    paths: Annotated[Positional[tuple[str, ...]], arg("FOLDER_OR_FILE ...")]
+    paths: Annotated[Positional[Union[None, tuple[str, ...]]], arg("FOLDER_OR_FILE ...")] = None
     model: str = "spire-sirst"
     method: MethodName = None
     out: OutFolder = "runs/predict"
@@ -58,13 +58,13 @@ class Predict:
 
     def run(self) -> None:
         """Detects, writes, and prints how many detections there are and what could not be read."""
+        if not self.paths:
+            refuse("Missing from irjax predict: FOLDER_OR_FILE", "irjax predict")
         from irjax.detector.files import find_images, predict_files
         from irjax.evaluation.truths import split_images
         from irjax.io.files import output_folder
         from irjax.training.allocator import keep_freed_memory
 
-        if not self.paths:
-            refuse("Missing from irjax predict: FOLDER_OR_FILE", "irjax predict")
         keep_freed_memory()
         out, depth = output_folder(self.out), self.depth.depth
         for flag, least in (("overlays", 0), ("size", 1), ("max_detections", 1)):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Union
 
 import tyro
 
 if TYPE_CHECKING:
     from irjax.io.images import Depth
 
-# Groups of flags have no prefix, and a switch is given or not.
-MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff)
+# Groups of flags have no prefix, a switch is given or not, and help is in docstrings alone.
+MARKERS = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff)
 
 
 def arg(metavar: str | None = None, **options: Any) -> Any:
@@ -20,15 +20,15 @@ def arg(metavar: str | None = None, **options: Any) -> Any:
 
 
 Switch = Annotated[bool, arg()]
-Text = Annotated[str | None, arg("NAME")]
-Number = Annotated[float | None, arg()]
-Count = Annotated[int | None, arg("N")]
-Pixels = Annotated[int | None, arg("PX")]
-Folder = Annotated[str | None, arg("DIR")]
-File = Annotated[str | None, arg("FILE")]
+Text = Annotated[Optional[str], arg("NAME")]
+Number = Annotated[Optional[float], arg()]
+Count = Annotated[Optional[int], arg("N")]
+Pixels = Annotated[Optional[int], arg("PX")]
+Folder = Annotated[Optional[str], arg("DIR")]
+File = Annotated[Optional[str], arg("FILE")]
 OutFolder = Annotated[str, tyro.conf.arg(metavar="DIR")]
 Pictures = Annotated[int, tyro.conf.arg(metavar="N")]
-MethodName = Annotated[str | None, arg("NAME|MODULE:ATTRIBUTE")]
+MethodName = Annotated[Optional[str], arg("NAME|MODULE:ATTRIBUTE")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,8 @@ class DepthFlags:
     """
 
     bits: Annotated[int, arg("N")] = 0
-    range: Annotated[tuple[float, float] | None, arg("LOW HIGH")] = None
-    stretch: Annotated[Literal["percentile", "minmax"] | None, arg()] = None
+    range: Annotated[Union[None, tuple[float, float]], arg("LOW HIGH")] = None
+    stretch: Annotated[Optional[Literal["percentile", "minmax"]], arg()] = None
 
     @property
     def depth(self) -> Depth:
