@@ -131,8 +131,9 @@ def _in_one_line(text: str) -> str:
             parts.append([])
         elif not line.startswith(" " * 10):  # the help of a flag
             parts[-1].append(line.strip())
-    shown = [" ".join(part).rstrip(".") for part in parts[1:]]
-    return "; ".join(part for part in shown if part and not part.startswith(("For full help", "Argument help")))
+    sentences = [" ".join(part) for part in parts[1:] if part]
+    told = [part for part in sentences if not part.startswith(("For full help", "Argument help"))]
+    return "; ".join(part if part.startswith("Unrecognized") else part.rstrip(".") for part in told)
 
 
 def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
