@@ -1,16 +1,4 @@
-"""The command lines of irjax: tyro makes a parser of a dataclass, whose docstring is the help.
-
-    @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Command:
-        \"\"\"What it does.
-
-        Attributes:
-          size: side of the square in pixels.
-        \"\"\"
-
-        size: int = 512
-
-    command = parse(Command, ["--size", "256"], "irjax command")
+"""The command lines of irjax: tyro reads a dataclass, whose fields are the flags and whose docstring is the help.
 
 A wrong command line is a `UsageError` of one line. Only `parse` needs tyro, so that what imports this module runs where
 tyro is missing.
@@ -29,46 +17,49 @@ import textwrap
 import types
 import typing
 from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from irjax.errors import UsageError
 
-if typing.TYPE_CHECKING:
+if TYPE_CHECKING:
     from tyro.constructors import PrimitiveConstructorSpec, PrimitiveTypeInfo
-
-Command = TypeVar("Command")
 
 HELP = {"-h", "--help"}
 
 
-def parse(kind: type[Command], arguments: Sequence[str], program: str, **options: Any) -> Command:
+def parse(kind: type, arguments: Sequence[str], program: str, **options: Any) -> Any:
     """Parses a command line.
 
     Args:
-      kind: a dataclass, whose fields are the flags.
+      kind: a dataclass.
       arguments: the words after the program's name.
       program: the name that help and errors call the program by.
       **options: of `tyro.cli`.
 
+    Returns:
+      What `tyro.cli` does: an instance of `kind`.
+
     Raises:
       UsageError: if a word is not one of the flags or values that there are, or one is missing.
-      SystemExit: with status 0 after the help.
+      SystemExit: with status 0 after the help, which is plain text of the terminal's width.
     """
-    return _parse(kind, arguments, program, **options)
-
-
-def parse_some(kind: type[Command], arguments: Sequence[str], program: str) -> Command:
-    """Parses the flags of `kind` in a command line that may have others; errors are those of `parse`."""
-    return _parse(kind, arguments, program, return_unknown_args=True, add_help=False)[0]
-
-
-def _parse(kind: type, arguments: Sequence[str], program: str, **options: Any) -> Any:
     import tyro
 
     registry = tyro.constructors.ConstructorRegistry()
     registry.primitive_rule(_optional)
-    with _told(program, help_wanted=not HELP.isdisjoint(arguments)):
-        return tyro.cli(kind, args=list(arguments), prog=program, registry=registry, **options)
+    # An error's lines are as long as they need to be: words broken at an end could not be put together again.
+    width = help_width() if HELP & {*arguments} else 100_000
+    output, errors = io.StringIO(), io.StringIO()
+    try:
+        with _columns(width), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+            found = tyro.cli(kind, args=list(arguments), prog=program, registry=registry, **options)
+    except SystemExit as stop:
+        if stop.code:
+            refuse(_in_one_line(errors.getvalue()), program)
+        print(_tidy(output.getvalue(), width))
+        raise
+    sys.stderr.write(errors.getvalue())  # warnings
+    return found
 
 
 def help_width() -> int:
@@ -83,23 +74,6 @@ def refuse(message: str, program: str) -> NoReturn:
       UsageError: always.
     """
     raise UsageError(f"{message}; see {program} --help")
-
-
-@contextlib.contextmanager
-def _told(program: str, *, help_wanted: bool) -> Iterator[None]:
-    """Prints tyro's help as plain text of the terminal's width, and turns its errors into a `UsageError`."""
-    # An error's lines are as long as they need to be: words broken at an end could not be put together again.
-    width = help_width() if help_wanted else 100_000
-    output, errors = io.StringIO(), io.StringIO()
-    try:
-        with _columns(width), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-            yield
-    except SystemExit as stop:
-        if stop.code:
-            refuse(_in_one_line(errors.getvalue()), program)
-        print(_tidy(output.getvalue(), width))
-        raise
-    sys.stderr.write(errors.getvalue())  # warnings
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irjax.errors import UsageError, UserError
-from irjax.flags import parse, parse_some
+from irjax.flags import parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,8 @@ def test_an_error_is_one_line_in_every_terminal(monkeypatch, capsys, words, said
 
 def test_other_flags_are_left():
     words = ["--name", "x", "--help", "--part.side", "4", "--loop", "7"]
-    assert parse_some(Part, ["--side", "4", *words], "irjax command") == Part(4)
+    found = parse(Part, ["--side", "4", *words], "irjax command", return_unknown_args=True, add_help=False)
+    assert found == (Part(4), words)
 
 
 @pytest.mark.parametrize(("columns", "widest"), [("60", 60), ("80", 80), ("300", 100)])

@@ -26,7 +26,7 @@ from irjax.evaluation.detectors import (
 from irjax.experiments.ablation import Change, ablate
 from irjax.experiments.run import RunConfig, train
 from irjax.experiments.ship import figures_of, ship
-from irjax.flags import parse, parse_some, refuse
+from irjax.flags import parse, refuse
 from irjax.io.files import write_json
 from irjax.methods.detector_config import CONFIG_FILE
 from irjax.methods.method import Method
@@ -166,7 +166,7 @@ class Experiment:
     def parse(self, arguments: Sequence[str], program: str = "") -> Flags:
         """Parses the command line; the recipe sets the defaults of the other flags."""
         program, arguments = program or self.program, [_current(word) for word in arguments]
-        first = parse_some(_First, arguments, program)
+        first, _ = parse(_First, arguments, program, return_unknown_args=True, add_help=False)
         # An unknown name is refused below, where a default would not be.
         name = first.recipe if first.recipe in self.recipes else "quick"
         recipe = self.recipes[name]()

@@ -11,7 +11,7 @@ its flags are read by argparse, unlike all others of irjax.
 
 from __future__ import annotations
 
-import argparse
+import argparse  # tyro may be missing
 import concurrent.futures
 import dataclasses
 import functools

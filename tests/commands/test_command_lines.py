@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import pathlib
 import re
 import subprocess
 import sys
@@ -202,6 +203,12 @@ def test_experiments_refuse_in_the_same_way(name, words, said, capsys):
         importlib.import_module(f"irjax.experiments.{name}").main(words)
     assert stopped.value.code == 2
     assert str(stopped.value) == line.replace(f"irjax train {name}", f"python -m irjax.experiments.{name}")
+
+
+def test_argparse_is_left_where_tyro_may_be_missing():
+    root = pathlib.Path(cli.__file__).parent
+    using = [path for path in root.rglob("*.py") if re.search(r"(import|from) argparse\b", path.read_text("utf-8"))]
+    assert using == [root / "experiments/weights.py"]
 
 
 # --- names of before --------------------------------------------------------------------------------------------------
