@@ -34,7 +34,6 @@ from irjax.evaluation.scoring import (
 )
 from irjax.evaluation.truths import Truths, as_truths, open_truths
 from irjax.io.files import write_text
-from irjax.io.images import AS_STORED, Depth
 from irjax.io.maps import MapFiles
 from irjax.metrics import Protocol
 from irjax.metrics.inputs import PointPredictions
@@ -108,15 +107,11 @@ def evaluate_files(
     truth: str | os.PathLike | Source,
     *,
     split: str | None = None,
-    layout: str = "auto",
-    images: str | os.PathLike | None = None,
-    masks: str | os.PathLike | None = None,
-    skip_bad: bool = False,
-    depth: Depth = AS_STORED,
     key: str | None = None,
     logits: bool = False,
     options: Options | None = None,
     printer: Callable[[str], None] = print,
+    **folder: Any,
 ) -> dict[str, Any]:
     """Scores a folder of maps or a file of points, prints a table with a column per protocol, and writes the report.
 
@@ -124,15 +119,11 @@ def evaluate_files(
       predictions: a folder of maps or one array of them (`irjax.io.maps`), or points (`irjax.io.predictions`).
       truth: a folder of masks, a data set in a published layout, a prepared data set, or an open source.
       split: name of the split; None for the whole data set.
-      layout: layout of the data set's folder (`irjax.data.open_source`).
-      images: folder of the images in place of a layout; goes with `masks`.
-      masks: folder of their masks.
-      skip_bad: leave out images of the data set that cannot be used, with a note.
-      depth: which stored values of its images are black and white.
       key: name of the array in .npz and .mat files.
       logits: whether float maps are logits.
       options: how to score and what to write.
       printer: called with the text to print.
+      **folder: how the data set is read, its `layout`, `depth` and so on (`irjax.data.layouts.FolderOptions`).
 
     Returns:
       The content of evaluation.json; "files" holds the paths of what was written.
@@ -144,7 +135,7 @@ def evaluate_files(
     options = options or Options()
     found = open_predictions(predictions, key=key, logits=logits, scale=options.scale, names=options.names)
     if isinstance(truth, str | os.PathLike):
-        truths = open_truths(truth, split, layout, images=images, masks=masks, skip_bad=skip_bad, depth=depth)
+        truths = open_truths(truth, split, **folder)
         about = {"truth": truth, "split": split}
     else:
         truths, about = (

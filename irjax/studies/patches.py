@@ -17,6 +17,7 @@ from irjax.detector.detector import Detector
 from irjax.detector.inference import network_inputs
 from irjax.detector.loading import load
 from irjax.errors import UsageError, UserError
+from irjax.evaluation.truths import open_truths
 from irjax.io.arrays import unit_range
 from irjax.io.files import write_json
 from irjax.io.names import flat
@@ -41,7 +42,7 @@ def draw_kept_patches(
     *,
     split: str | None = None,
     number: int = 8,
-    **opening: Any,
+    **folder: Any,
 ) -> list[pathlib.Path]:
     """Draws images with the patches that a network keeps at each of its stages, and its prediction.
 
@@ -51,7 +52,7 @@ def draw_kept_patches(
       data: folder of a data set.
       split: split of the data set; None for all of it.
       number: number of images, spread evenly over the split.
-      **opening: layout, depth and so on, of `irjax.data.open_source`.
+      **folder: how the data set is read, its `layout`, `depth` and so on (`irjax.data.open_source`).
 
     Returns:
       The pictures.
@@ -62,17 +63,19 @@ def draw_kept_patches(
     """
     if number < 1:
         raise UsageError(f"--number must be at least 1, got {number}")
-    source = open_source(data, split or "all", **opening)
+    truths = open_truths(data, split, **folder)
+    if truths.image(0) is None:
+        raise UserError(f"{data} has masks but no images")
     detector = load(model)
     paths: list[pathlib.Path] = []
     rows = []
-    for index in spread_indices(len(source), number):
-        example = source[index]
-        name, image = example.name, example.image
+    for index in spread_indices(len(truths.names), number):
+        name, image, truth = truths.names[index], truths.image(index), truths.read(index)
+        assert image is not None
         kept, masks = detector.kept_patches(image), detector(image).masks
         assert masks is not None
         found = masks[0]
-        target = _pixels(example.points, image.shape) if example.mask is None else example.mask
+        target = np.asarray(truth) > 0 if isinstance(truth, np.ndarray) else _pixels(truth.points, image.shape)
         shares = [float((level[target] >= 0.5).mean()) if target.any() else float("nan") for level in kept]
         paths.append(pathlib.Path(out_dir) / f"{len(paths) + 1:02d}_{flat(name)}.png")
         _draw(paths[-1], name, image, kept, target, found, detector.config.threshold)
@@ -91,7 +94,7 @@ def compare_masks(
     *,
     split: str | None = None,
     seeds: int = 5,
-    **opening: Any,
+    **folder: Any,
 ) -> dict[str, dict[str, float]]:
     """Measures an ADSNet with the masks of prediction, with those of training, and with no patch dropped.
 
@@ -104,7 +107,7 @@ def compare_masks(
       data: folder of a data set with masks.
       split: split of the data set; None for all of it.
       seeds: number of draws of the noise, at least 1.
-      **opening: layout, depth and so on, of `irjax.data.open_source`.
+      **folder: how the data set is read, its `layout`, `depth` and so on (`irjax.data.open_source`).
 
     Returns:
       For each kind of mask ("ranked", "decided", "decided with noise 0", ..., "all kept") the result of
@@ -120,7 +123,7 @@ def compare_masks(
     detector = load(model)
     if not isinstance(detector.module, ADSNet) or set(detector.module.dropped) == {None}:
         raise UserError(f"{model} is no ADSNet that drops patches: {detector.config.method}")
-    source = open_source(data, split or "all", **opening)
+    source = open_source(data, "all" if split is None else split, **folder)
     network = detector.module
     noisy = _form_of(detector, network.clone(selection="decided"))
     found = {

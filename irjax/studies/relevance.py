@@ -62,7 +62,7 @@ def analyse_relevance(
     *,
     split: str = "val",
     number: int = 8,
-    **opening: Any,
+    **folder: Any,
 ) -> dict[str, Any]:
     """Measures the coverage and recall of the K most relevant patches, and draws the network's inner maps.
 
@@ -76,7 +76,7 @@ def analyse_relevance(
       data: folder of a data set with masks.
       split: split of the data set.
       number: number of images to draw, spread evenly over the split.
-      **opening: layout, depth and so on, of `irjax.data.open_source`.
+      **folder: how the data set is read, its `layout`, `depth` and so on (`irjax.data.open_source`).
 
     Returns:
       The content of selection.json: "images"; for "all" of them and those with "few" targets (at most 4): the number of
@@ -91,7 +91,7 @@ def analyse_relevance(
     detector = load(model)
     if not isinstance(detector.module, NaIRSTD) or detector.module.branch == "none":
         raise UserError(f"{model} selects no patches: {detector.config.method}, {dict(detector.config.model)}")
-    source = open_source(data, split, **opening)
+    source = open_source(data, split, **folder)
     found = _measure(detector, source)
     out_dir = pathlib.Path(out_dir)
     write_json(out_dir / "selection.json", found)
