@@ -63,12 +63,11 @@ class List:
         from irjax.data import detect_layout, list_splits, open_layout
 
         opening = self.data.opening
-        pair = {name: opening[name] for name in ("images", "masks")}
-        if opening["layout"] == "auto" and not any(pair.values()):
+        images, masks = opening["images"], opening["masks"]
+        if opening["layout"] == "auto" and not (images or masks):
             opening["layout"] = detect_layout(self.root)
-        named = f"{pair['images']} and {pair['masks']}" if pair["images"] else f"layout {opening['layout']}"
-        print(f"{self.root}: {named}")
-        for split in list_splits(self.root, opening["layout"], **pair):
+        print(f"{self.root}: {f'{images} and {masks}' if images else 'layout ' + opening['layout']}")
+        for split in list_splits(self.root, **opening):
             source = open_layout(self.root, split, skip_bad=self.skip_bad, **opening)
             left_out = f", {len(source.skipped)} left out" if source.skipped else ""
             print(f"  {split:16} {len(source)} images{left_out}")

@@ -148,7 +148,7 @@ class FolderSource:
         return Example(name=self.names[index], image=image, points=points, mask=mask)
 
     def image(self, index: int) -> np.ndarray:
-        """Reads the image [H, W] of example `index` alone, with the errors of `irjax.io.read_image`."""
+        """Reads the image [H, W] of example `index` alone, with the errors of `irjax.io.images.read_image`."""
         image = read_image(self.images[index], self.depth)
         if image.dtype == np.uint16 and self.depth == AS_STORED:
             image = self.applied_depth.apply(image, str(self.images[index]))
@@ -157,10 +157,9 @@ class FolderSource:
     @functools.cached_property
     def dtype(self) -> np.dtype:
         """The type that holds every image without loss: uint16 if the header of any file says 16 bits."""
-        scaled = self.depth.range or self.depth.stretch
-        return np.dtype(
-            np.uint16 if scaled or any(image_depth(path) == 16 for path in _files(self.images)) else np.uint8
-        )
+        scaled = bool(self.depth.range or self.depth.stretch)
+        deep = scaled or any(image_depth(path) == 16 for path in _files(self.images))
+        return np.dtype(np.uint16 if deep else np.uint8)
 
     @functools.cached_property
     def applied_depth(self) -> Depth:
