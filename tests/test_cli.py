@@ -520,8 +520,8 @@ def test_predictions_of_irjax_are_evaluated(tmp_path, truth, capsys):
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        ('{"loss": 3}', (), "p.json: not COCO keypoints"),
-        ("hello", (), "p.json: not JSON"),
+        ('{"loss": 3}', (), "p.json: not a COCO file"),
+        ("hello", (), "p.json: not a JSON file"),
         ("[]", ("--split", "test"), "has no split 'test'; available: all"),
         ("[]", ("--layout", "spire2"), "unknown layout 'spire2'"),
         ("[]", ("--protocol", "pixel"), "unknown protocol 'pixel'"),
@@ -530,7 +530,7 @@ def test_predictions_of_irjax_are_evaluated(tmp_path, truth, capsys):
         (
             '{"images": [{"id": 1, "file_name": "a"}, {"id": 2, "file_name": "a"}], "annotations": []}',
             (),
-            "p.json: image 1: 'a' is listed twice",
+            "p.json: images[1] repeats the id 2 or the file name a",
         ),
         ('[{"image_id": "z", "keypoints": [1, 2, 2], "score": 1}]', (), "none of its 1 images is in the data set"),
     ],
