@@ -1,4 +1,4 @@
-"""The command `irjax`; its subcommands are the modules of `irjax.commands`.
+"""The command `irjax`: finds which of `irjax.commands` is meant, and leaves its flags to it.
 
 Errors of the caller end in one line on stderr, ``error: ...``: with exit status 2 if the command line itself is wrong,
 with 1 if something that it names cannot be used. Internal errors keep their traceback.
@@ -6,23 +6,16 @@ with 1 if something that it names cannot be used. Internal errors keep their tra
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import textwrap
+from collections.abc import Mapping, Sequence
 
 import irjax
 from irjax.commands import COMMANDS
-from irjax.errors import stop, stopping
-
-
-class _Parser(argparse.ArgumentParser):
-    """A parser that reports errors in the same form as the commands."""
-
-    def error(self, message: str) -> NoReturn:
-        stop(f"{message}; see {self.prog} --help", 2)
+from irjax.errors import stopping
+from irjax.flags import HELP, help_width, parse, refuse
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -35,10 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
       SystemExit: with status 2 for a wrong command line, 1 for another error of the caller
         (`irjax.errors.CommandExit`), 130 after an interruption.
     """
-    command = _parser().parse_args(arguments)
     try:
         with stopping():
-            command.run(command)
+            _run("irjax", sys.argv[1:] if arguments is None else arguments)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
@@ -46,13 +38,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="irjax", description="Infrared small target detection in JAX.")
-    parser.add_argument("--version", action="version", version=f"irjax {irjax.__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        module = importlib.import_module(f"irjax.commands.{name}")
-        command = commands.add_parser(name, help=module.SUMMARY, description=module.DESCRIPTION)
-        command.set_defaults(run=getattr(module, "run", None))
-        module.add_arguments(command)
-    return parser
+def _run(program: str, words: Sequence[str]) -> None:
+    """Runs the command that the words after a program, or a group of commands, say."""
+    group = program.partition(" ")[2]
+    choices = {name.rpartition(" ")[2]: about for name, about in COMMANDS.items() if name.rpartition(" ")[0] == group}
+    what = "METHOD" if group == "train" else "COMMAND"
+    if not words:
+        refuse(f"{what} is missing, one of {', '.join(choices)}", program)
+    word, *rest = words
+    if word in HELP:
+        print(_help(program, group, what, choices))
+    elif word == "--version" and not group:
+        print(f"irjax {irjax.__version__}")
+    elif group == "train":
+        from irjax.experiments.command import experiment_of
+
+        experiment_of(word).main(rest, f"{program} {word}")
+    elif word not in choices:
+        refuse(f"invalid choice {word!r} for {what}, expected one of {', '.join(choices)}", program)
+    elif any(name.startswith(f"{word} ") for name in COMMANDS):
+        _run(f"{program} {word}", rest)
+    else:
+        from irjax.commands.shared import MARKERS
+
+        module = importlib.import_module(f"irjax.commands.{group or word}")
+        kind = getattr(module, word.title().replace("-", ""))
+        parse(kind, rest, f"{program} {word}", config=MARKERS).run()
+
+
+def _help(program: str, group: str, what: str, choices: Mapping[str, str]) -> str:
+    """Returns the help of a program whose first word chooses what it does."""
+    version, about = ("", COMMANDS[group]) if group else (" [--version]", "infrared small target detection in JAX")
+    width, left = help_width(), max(map(len, choices)) + 2
+    lines = [f"usage: {program} [-h]{version} {what} ...", ""]
+    lines += [*textwrap.wrap(f"{about[0].upper()}{about[1:]}.", width), ""]
+    lines += [f"{what} is one of these; {program} {what} --help says more.", ""]
+    for name, text in choices.items():
+        lines += textwrap.wrap(text, width, initial_indent=f"  {name:{left}}", subsequent_indent=" " * (left + 2))
+    return "\n".join(lines)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import irjax
 from irjax import cli
 from irjax.baselines import BASELINES
 from irjax.detector import weights
@@ -140,6 +141,9 @@ def test_a_split_of_a_data_set(tmp_path):
     run("evaluate", "--predictions", tmp_path / "out/masks", "--truth", data, "--split", "trainval")
     assert "no split 'other'" in error_of("predict", data, "--split", "other", "--model", "tophat")
     assert "--split goes with one data set" in usage_error_of("predict", data, data, "--split", "trainval")
+    for flag in (["--recursive"], ["--key", "frames"]):
+        found = usage_error_of("predict", data, "--split", "trainval", *flag)
+        assert f"{flag[0]} goes with files, --split with a data set" in found
 
 
 def test_filters_work_at_the_size_of_the_image(tmp_path):
@@ -226,16 +230,19 @@ def test_what_arguments_name_cannot_be_used(tmp_path, monkeypatch, arguments, me
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("predict",), "required: FOLDER_OR_FILE"),
-        (("predict", ".", "--size", "big"), "argument --size: invalid int value: 'big'"),
+        (("predict",), "Missing from irjax predict: FOLDER_OR_FILE"),
+        (("predict", ".", "--size", "big"), "Error parsing --size: invalid literal for int() with base 10: 'big'"),
         (("predict", ".", "--model", "tophat", "--overlays", "-1"), "--overlays must be at least 0, got -1"),
         (("predict", ".", "--size", "0"), "--size must be at least 1, got 0"),
         (("predict", ".", "--max-detections", "0"), "--max-detections must be at least 1, got 0"),
-        (("detect",), "invalid choice: 'detect'"),
-        (("train",), "the following arguments are required: METHOD; see irjax train --help"),
-        ((), "required: COMMAND"),
+        (("detect",), "invalid choice 'detect' for COMMAND, expected one of train, predict, evaluate, compare,"),
+        (
+            ("train",),
+            "METHOD is missing, one of adsnet, mshnet, na_irstd, spire, MODULE:ATTRIBUTE; see irjax train --help",
+        ),
+        ((), "COMMAND is missing, one of train, predict, evaluate, compare,"),
         (("models", "absent"), "there are no weights absent"),
-        (("predict", ".", "--no-such-flag"), "unrecognized arguments: --no-such-flag"),
+        (("predict", ".", "--no-such-flag"), "Unrecognized options: --no-such-flag; see irjax predict --help"),
         (("benchmark", "--sparse", "--train"), "--train does not go with --sparse"),
         (("benchmark", "--size", "30"), "size must be a multiple of 4"),
         (("benchmark", "--repeats", "0"), "repeats must be at least 1"),
@@ -496,10 +503,11 @@ def test_evaluate_refuses_for_maps(maps, options, message):
         (("--protocol", "irjax,IoU"), "unknown protocol 'IoU'; known: irjax, centroid, basicirstd"),
         (("--protocol", "irjax,irjax"), "protocol 'irjax' is named twice"),
         (("--canvas", "pad"), "a canvas is for protocols that resize"),
-        (("--canvas", "crop"), "invalid choice: 'crop'"),
+        (("--canvas", "crop"), "invalid choice 'crop' for argument '--canvas'"),
         (("--threshold", "3"), "threshold is a probability in [0, 1], got 3"),
         (("--processes", "0"), "processes must be at least 1, got 0"),
         (("--overlays", "-2"), "overlays must not be negative, got -2"),
+        (("--clutter-margin", "0"), "the margin of a target's background must be at least 1, got 0"),
         (("--seed", "-1"), "the seed must not be negative, got -1"),
     ],
 )
@@ -520,8 +528,8 @@ def test_predictions_of_irjax_are_evaluated(tmp_path, truth, capsys):
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        ('{"loss": 3}', (), "p.json: not COCO keypoints"),
-        ("hello", (), "p.json: not JSON"),
+        ('{"loss": 3}', (), "p.json: not a COCO file"),
+        ("hello", (), "p.json: not a JSON file"),
         ("[]", ("--split", "test"), "has no split 'test'; available: all"),
         ("[]", ("--layout", "spire2"), "unknown layout 'spire2'"),
         ("[]", ("--protocol", "pixel"), "unknown protocol 'pixel'"),
@@ -530,7 +538,7 @@ def test_predictions_of_irjax_are_evaluated(tmp_path, truth, capsys):
         (
             '{"images": [{"id": 1, "file_name": "a"}, {"id": 2, "file_name": "a"}], "annotations": []}',
             (),
-            "p.json: image 1: 'a' is listed twice",
+            "p.json: images[1] repeats the id 2 or the file name a",
         ),
         ('[{"image_id": "z", "keypoints": [1, 2, 2], "score": 1}]', (), "none of its 1 images is in the data set"),
     ],
@@ -590,12 +598,6 @@ def test_models_tables_what_shipped_weights_reached(capsys):
             assert row[-7] == (f"{metrics['IoU']:.4f}" if "IoU" in metrics else "-")
 
 
-def test_help_is_quick_and_complete():
-    code = "import sys; from irjax import cli; cli._parser(); print([m for m in ('jax', 'numpy') if m in sys.modules])"
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
-
-
 def test_version(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        run("--version")
-    assert stopped.value.code == 0 and capsys.readouterr().out.startswith("irjax 0.")
+    run("--version")
+    assert capsys.readouterr().out == f"irjax {irjax.__version__}\n"

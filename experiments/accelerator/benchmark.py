@@ -2,18 +2,21 @@
 
     PYTHONPATH=. python experiments/accelerator/benchmark.py OUT --batch 1 8 32 --minutes 2
 
-A process of `irjax benchmark` for each network, type and batch, all at once: they compile side by side and time one
-after the other. OUT gets NETWORK-DTYPE-BATCH.json and .txt of each. Those not done in time are ended and named.
+A process for each network, type and batch does what `irjax benchmark` does, which needs tyro; all start at once,
+compile side by side and time one after the other. OUT gets NETWORK-DTYPE-BATCH.json and .txt of each. Those not done in
+time are ended and named.
 """
 
 from __future__ import annotations
 
-import argparse
+import argparse  # tyro is missing on such machines
+import contextlib
+import multiprocessing
 import os
 import pathlib
-import subprocess
 import sys
 import time
+from typing import Any
 
 from irjax.errors import stopping, writing
 
@@ -23,20 +26,39 @@ _TESTS = pathlib.Path(__file__).resolve().parents[2] / "tests" / "models"
 _ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
-def commands(command: argparse.Namespace) -> dict[str, list[str]]:
-    """{name: arguments of `python -m irjax`}."""
-    found = {}
-    for model in command.model:
-        for dtype in ("float32", "bfloat16"):
-            for batch in command.batch:
-                name = f"{model}-{dtype}-{batch}"
-                flags = ["--model", model, "--size", command.size, "--batch", batch, "--train", "--train-batch", batch]
-                flags += ["--repeats", command.repeats, "--turns", command.out / "turns"]
-                flags += ["--json", command.out / f"{name}.json"]
-                flags += ["--bf16"] * (dtype == "bfloat16")
-                flags += ["--torch", _TESTS / _TWINS[model]] * command.torch
-                found[name] = ["benchmark", *map(str, flags)]
-    return found
+def options(command: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """{name: options of `irjax.benchmarks.detector.benchmark`}."""
+    return {
+        f"{model}-{dtype}-{batch}": {
+            "model": model,
+            "sizes": [command.size],
+            "batches": [batch],
+            "repeats": command.repeats,
+            "bf16": dtype == "bfloat16",
+            "torch": str(_TESTS / _TWINS[model]) if command.torch else None,
+            "train_batch": batch,
+        }
+        for model in command.model
+        for dtype in ("float32", "bfloat16")
+        for batch in command.batch
+    }
+
+
+def run(name: str, out: pathlib.Path, chosen: dict[str, Any]) -> None:
+    """Times one network, in a process of its own."""
+    from irjax.benchmarks.detector import benchmark
+    from irjax.benchmarks.table import detector_text
+    from irjax.benchmarks.timing import Turns
+    from irjax.io.files import write_json
+    from irjax.training.allocator import keep_freed_memory
+
+    log = open(out / f"{name}.txt", "w", buffering=1)
+    with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), stopping():
+        keep_freed_memory()
+        with Turns(out / "turns") as turns:
+            report = benchmark(**chosen, turns=turns)
+        print(detector_text(report))
+        write_json(out / f"{name}.json", report)
 
 
 def main() -> int:
@@ -54,20 +76,22 @@ def main() -> int:
     end = time.monotonic() + 60 * command.minutes
     with stopping(), writing(command.out):
         command.out.mkdir(parents=True, exist_ok=True)
-    running, missed = {}, []
-    for name, arguments in commands(command).items():
-        with open(command.out / f"{name}.txt", "w") as log:
-            line = [sys.executable, "-m", "irjax", *arguments]
-            running[name] = subprocess.Popen(line, stdout=log, stderr=log, env={**os.environ, **_ENVIRONMENT})
+    os.environ.update(_ENVIRONMENT)
+    start = multiprocessing.get_context("spawn").Process  # JAX has threads, which a fork does not take along
+    running = {name: start(target=run, args=(name, command.out, chosen)) for name, chosen in options(command).items()}
+    for process in running.values():
+        process.start()
+    missed = []
     for name, process in running.items():
-        try:
-            status = process.wait(max(0.0, end - time.monotonic()))
-        except subprocess.TimeoutExpired:
+        process.join(max(0.0, end - time.monotonic()))
+        if process.exitcode is None:
             process.kill()
-            status = "ended, no time was left"
-        if status:
-            missed.append(f"{name} ({status})")
-        print((command.out / f"{name}.txt").read_text())
+            process.join()
+            missed.append(f"{name} (ended, no time was left)")
+        elif process.exitcode:
+            missed.append(f"{name} ({process.exitcode})")
+        log = command.out / f"{name}.txt"
+        print(log.read_text() if log.exists() else "")
     if missed:
         print(f"without figures: {', '.join(missed)}", file=sys.stderr)
     return bool(missed)

@@ -8,7 +8,7 @@ The images lose about a gray level (RMS): for training only. Figures come from t
 
 from __future__ import annotations
 
-import argparse
+import argparse  # like the other scripts here, which run where tyro is missing
 import io
 import json
 import pathlib

@@ -9,7 +9,7 @@ learning curves, configs and logs of all networks so far (``cat weights.tar.* | 
 
 from __future__ import annotations
 
-import argparse
+import argparse  # tyro is missing on such machines
 import json
 import pathlib
 import statistics

@@ -2,145 +2,117 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import os
-from typing import Any
+from typing import Annotated, Any, Literal, Optional, Union
 
+from irjax.commands.shared import Count, File, MethodName, Switch, arg
 from irjax.errors import UsageError
 
-SUMMARY = "time a detector and compare it with the machine's peak"
-DESCRIPTION = (
-    "Prints parameters, multiply-adds, latency and throughput of predict_fn (letterbox, network, decoding) and of "
-    "the bare network, and their ratio to the floor: the multiply-adds at the rate of a large matrix product, "
-    "measured in the same run. Candidates are timed in turns."
-)
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """Times a detector and compares it with the machine's peak.
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments."""
-    add = parser.add_argument
-    add(
-        "--model", default="spire", help="a method with random weights, or what irjax.load takes (default: %(default)s)"
-    )
-    add(
-        "--method",
-        metavar="NAME|MODULE:ATTRIBUTE",
-        help="a method, such as your own, as that of the model's weights; your own can then also be the model",
-    )
-    add("--size", type=int, nargs="+", default=[512], help="sides of the square images in px (default: %(default)s)")
-    add("--batch", type=int, nargs="+", default=[1], help="batch sizes (default: %(default)s)")
-    add(
-        "--channels",
-        type=int,
-        choices=(1, 3),
-        default=3,
-        help="input channels of a method with random weights (default: %(default)s)",
-    )
-    add("--repeats", type=int, default=30, help="timed calls of each candidate (default: %(default)s)")
-    add("--threads", type=int, help="processors to use (default: all)")
-    add("--bf16", action="store_true", help="compute in bfloat16")
-    add(
-        "--train",
-        action="store_true",
-        help="also time training steps on synthetic scenes, from the host and cached on the device",
-    )
-    add("--train-batch", type=int, default=8, help="examples in a training step (default: %(default)s)")
-    add(
-        "--torch",
-        metavar="FILE[:CLASS]",
-        help="compare in turns with a PyTorch network that has the published layer names; "
-        "CLASS(channels) builds it (default: TorchHRPE or TorchMSHNet; tests/models has both); training steps run "
-        "eagerly, with channels last, and compiled",
-    )
-    add(
-        "--sparse",
-        action="store_true",
-        help="instead of a model, time ADSNet's sparse stages and the whole network, with and without dropping patches",
-    )
-    add(
-        "--selection",
-        type=int,
-        nargs="*",
-        metavar="K",
-        help="instead of a model, time Na-IRSTD's injection and the whole network for these numbers of selected "
-        "patches (5 and 16 if none are given) and for all patches; with --train also the gradient of a training step",
-    )
-    add(
-        "--turns",
-        metavar="FILE",
-        help="several such commands with the same FILE compile in parallel and time in turns",
-    )
-    add("--json", metavar="FILE", help="also write all numbers to this file")
+    Prints parameters, multiply-adds, latency and throughput of predict_fn (letterbox, network, decoding) and of the
+    bare network, and their ratio to the floor: the multiply-adds at the rate of a large matrix product, measured in the
+    same run. Candidates are timed in turns.
 
+    Attributes:
+      model: a method with random weights, or what irjax.load takes.
+      method: a method, such as your own, as that of the model's weights; your own can then also be the model.
+      size: sides of the square images in px.
+      batch: batch sizes.
+      channels: input channels of a method with random weights.
+      repeats: timed calls of each candidate.
+      threads: processors to use (default: all).
+      bf16: compute in bfloat16.
+      train: also time training steps on synthetic scenes, from the host and cached on the device.
+      train_batch: examples in a training step.
+      torch: compare in turns with a PyTorch network that has the published layer names; CLASS(channels) builds it (of
+        tests/models: TorchHRPE or TorchMSHNet, the default); training steps run eagerly, with channels last, and
+        compiled.
+      sparse: instead of a model, time ADSNet's sparse stages and the whole network, with and without dropping patches.
+      selection: instead of a model, time Na-IRSTD's injection and the whole network for these numbers of selected
+        patches (5 and 16 if none are given) and for all patches; with --train also the gradient of a training step.
+      turns: several such commands with the same FILE compile in parallel and time in turns.
+      json: also write all numbers to this file.
+    """
 
-def run(command: argparse.Namespace) -> None:
-    """Runs the command."""
-    if command.train_batch < 1:
-        raise UsageError(f"--train-batch must be at least 1, got {command.train_batch}")
-    if command.threads is not None:
-        _limit_processors(command.threads)
-    from irjax.benchmarks.table import detector_text, selection_text, sparse_text
-    from irjax.io.files import write_json
-    from irjax.training.allocator import keep_freed_memory
+    model: str = "spire"
+    method: MethodName = None
+    size: tuple[int, ...] = (512,)
+    batch: tuple[int, ...] = (1,)
+    channels: Literal[1, 3] = 3
+    repeats: int = 30
+    threads: Count = None
+    bf16: Switch = False
+    train: Switch = False
+    train_batch: int = 8
+    torch: Annotated[Optional[str], arg("FILE[:CLASS]")] = None
+    sparse: Switch = False
+    selection: Annotated[Union[None, tuple[int, ...]], arg("[K ...]")] = None
+    turns: File = None
+    json: File = None
 
-    keep_freed_memory()
-    if command.method:
+    def run(self) -> None:
+        """Times and prints."""
+        if self.train_batch < 1:
+            raise UsageError(f"--train-batch must be at least 1, got {self.train_batch}")
+        if self.threads is not None:
+            _limit_processors(self.threads)
+        from irjax.benchmarks.table import detector_text, selection_text, sparse_text
+        from irjax.io.files import write_json
+        from irjax.training.allocator import keep_freed_memory
+
+        keep_freed_memory()
+        if self.sparse:
+            report, show = self._sparse(), sparse_text
+        elif self.selection is not None:
+            report, show = self._selection(), selection_text
+        else:
+            report, show = self._one_model(), detector_text
+        print(show(report))
+        if self.json:
+            write_json(self.json, report)
+
+    @property
+    def _common(self) -> dict[str, Any]:
+        return {"sizes": self.size, "batches": self.batch, "repeats": self.repeats, "bf16": self.bf16}
+
+    def _one_model(self) -> dict[str, Any]:
+        from irjax.benchmarks.detector import benchmark
+        from irjax.benchmarks.timing import Turns
         from irjax.methods.registry import register_from
 
-        command.method = register_from(command.method).name
-    if command.sparse:
-        report, show = _sparse(command), sparse_text
-    elif command.selection is not None:
-        report, show = _selection(command), selection_text
-    else:
-        report, show = _one_model(command), detector_text
-    print(show(report))
-    if command.json:
-        write_json(command.json, report)
+        with Turns(self.turns) as turns:
+            return benchmark(
+                self.model,
+                method=register_from(self.method).name if self.method else None,
+                channels=self.channels,
+                torch=self.torch,
+                train_batch=self.train_batch if self.train else 0,
+                turns=turns,
+                **self._common,
+            )
 
+    def _sparse(self) -> dict[str, Any]:
+        from irjax.benchmarks.sparse import benchmark_sparse
 
-def _one_model(command: argparse.Namespace) -> dict[str, Any]:
-    from irjax.benchmarks.detector import benchmark
-    from irjax.benchmarks.timing import Turns
+        self._refuse("--sparse", "train", "torch", "selection", "turns", "method")
+        return benchmark_sparse(**self._common)
 
-    with Turns(command.turns) as turns:
-        return benchmark(
-            command.model,
-            method=command.method,
-            sizes=command.size,
-            batches=command.batch,
-            channels=command.channels,
-            repeats=command.repeats,
-            bf16=command.bf16,
-            torch=command.torch,
-            train_batch=command.train_batch if command.train else 0,
-            turns=turns,
-        )
+    def _selection(self) -> dict[str, Any]:
+        from irjax.benchmarks.selection import benchmark_selection
 
+        self._refuse("--selection", "torch", "turns", "method")
+        train_batch = self.train_batch if self.train else 0
+        return benchmark_selection(selected=self.selection or (5, 16), train_batch=train_batch, **self._common)
 
-def _sparse(command: argparse.Namespace) -> dict[str, Any]:
-    from irjax.benchmarks.sparse import benchmark_sparse
-
-    for flag in ("train", "torch", "selection", "turns"):
-        if getattr(command, flag) not in (None, False):
-            raise UsageError(f"--{flag} does not go with --sparse")
-    return benchmark_sparse(sizes=command.size, batches=command.batch, repeats=command.repeats, bf16=command.bf16)
-
-
-def _selection(command: argparse.Namespace) -> dict[str, Any]:
-    from irjax.benchmarks.selection import benchmark_selection
-
-    for flag in ("torch", "turns"):
-        if getattr(command, flag):
-            raise UsageError(f"--{flag} does not go with --selection")
-    return benchmark_selection(
-        sizes=command.size,
-        batches=command.batch,
-        selected=command.selection or (5, 16),
-        train_batch=command.train_batch if command.train else 0,
-        repeats=command.repeats,
-        bf16=command.bf16,
-    )
+    def _refuse(self, chosen: str, *flags: str) -> None:
+        for flag in flags:
+            if getattr(self, flag) not in (None, False):
+                raise UsageError(f"--{flag} does not go with {chosen}")
 
 
 def _limit_processors(number: int) -> None:

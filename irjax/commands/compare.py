@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
+from typing import Annotated
 
-from irjax.commands.evaluate import add_scoring, add_truth, protocol_names, scoring_options, truth_options
-
-SUMMARY = "compare two prediction sets on the same images"
-DESCRIPTION = (
-    "Scores two prediction sets, of any programs, on the same images and resamples them together: the difference of "
-    "every metric with its paired bootstrap interval, on how many images each is better, and where they differ most."
-)
+from irjax.commands.evaluate import ScoringFlags
+from irjax.commands.shared import DataFlags, Folder, Text, arg, protocol_names
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments."""
-    add = parser.add_argument
-    add(
-        "--predictions",
-        required=True,
-        nargs=2,
-        metavar=("A", "B"),
-        help="maps or points of any format; see irjax evaluate",
-    )
-    add_truth(parser)
-    add_scoring(parser)
-    add("--protocol", metavar="NAME", help="protocol to score under (default: irjax if both are maps, else centroid)")
-    add("--out", metavar="DIR", help="write comparison.json, comparison.csv and per_image.csv there")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Scores two prediction sets, of any programs, on the same images and resamples them together.
 
+    Prints the difference of every metric with its paired bootstrap interval, on how many images each is better, and
+    where they differ most.
 
-def run(command: argparse.Namespace) -> None:
-    """Runs the command."""
-    from irjax.evaluation.compare import compare_files
-    from irjax.evaluation.evaluate import Options
-    from irjax.io.files import output_folder
+    Attributes:
+      predictions: maps or points of any format; see irjax evaluate.
+      protocol: protocol to score under (default: irjax if both are maps, else centroid).
+      out: write comparison.json, comparison.csv and per_image.csv there.
+    """
 
-    out = command.out and output_folder(command.out)
-    compare_files(
-        command.predictions,
-        command.truth,
-        **truth_options(command),
-        key=command.key,
-        logits=command.logits,
-        options=Options(protocols=protocol_names(command.protocol), out_dir=out, **scoring_options(command)),
-    )
+    predictions: Annotated[tuple[str, str], arg("A B")]
+    protocol: Text = None
+    out: Folder = None
+    scoring: ScoringFlags
+    data: DataFlags = DataFlags()
+
+    def run(self) -> None:
+        """Compares, prints and writes."""
+        from irjax.evaluation.compare import compare_files
+        from irjax.evaluation.evaluate import Options
+        from irjax.io.files import output_folder
+
+        compare_files(
+            self.predictions,
+            self.scoring.truth,
+            **self.scoring.reading,
+            **self.data.opening,
+            options=Options(
+                protocols=protocol_names(self.protocol),
+                out_dir=self.out and output_folder(self.out),
+                **self.scoring.options,
+            ),
+        )

@@ -2,104 +2,78 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import os
 import pathlib
-from typing import Any
+from typing import Annotated, Any, Optional, Union
 
-from irjax.commands.evaluate import add_folders
+from tyro.conf import Positional
 
-SUMMARY = "prepare data sets, list the contents of a folder and its defects"
-DESCRIPTION = "Prepares data sets and lists the contents of folders."
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the subcommands and their arguments."""
-    actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    build = _action(actions, "build", _build, "prepare a data set as ArrayRecord files, without TensorFlow")
-    build.add_argument("name", help="such as sirst_v2 or sirst_v2/v1; irjax datasets list knows them all")
-    build.add_argument(
-        "--source", metavar="DIR", help="folder of the publication (every data set but synthetic has one)"
-    )
-    build.add_argument("--out", metavar="DIR", help="output folder (default: $IRJAX_DATA, else ./datasets)")
-    build.add_argument("--overwrite", action="store_true", help="replace a data set that is already prepared there")
-    known = _action(actions, "list", _list, "list the data sets that can be prepared, or a folder's splits")
-    known.add_argument("root", nargs="?", metavar="DIR", help="print this folder's layout and splits instead")
-    known.add_argument("--layout", default="auto", help="layout of the folder (default: found automatically)")
-    add_folders(known)
-    known.add_argument(
-        "--skip-bad",
-        action="store_true",
-        help="read all images, and leave out and name those that cannot be read or have no annotation that fits",
-    )
-    seen = _action(actions, "inspect", _inspect, "list the contents of a folder and its defects; draw its targets")
-    seen.add_argument("root", metavar="DIR", help="data set in a published layout")
-    seen.add_argument("--layout", default="auto", help="layout of the folder (default: found automatically)")
-    add_folders(seen)
-    seen.add_argument("--split", help="only this split (default: all published ones)")
-    seen.add_argument("--out", metavar="DIR", help="write inspect.json and pictures there (default: only print)")
-    seen.add_argument(
-        "--near",
-        nargs="?",
-        type=float,
-        const=0.99,
-        metavar="R",
-        help="also look for near duplicates in train and val or test: a correlation above R at 32x32 (default R: .99)",
-    )
+from irjax.commands.shared import DataFlags, Folder, Switch, Text, arg
+from irjax.errors import UsageError
 
 
-def _action(actions, name: str, run, summary: str) -> argparse.ArgumentParser:
-    parser = actions.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-    parser.set_defaults(run=run)
-    return parser
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Build:
+    """Prepares a data set as ArrayRecord files, without TensorFlow.
+
+    Attributes:
+      name: such as sirst_v2 or sirst_v2/v1; irjax datasets list knows them all.
+      source: folder of the publication (every data set but synthetic has one).
+      out: output folder (default: $IRJAX_DATA, else ./datasets).
+      overwrite: replace a data set that is already prepared there.
+    """
+
+    name: Annotated[Positional[str], arg("NAME")]
+    source: Folder = None
+    out: Folder = None
+    overwrite: Switch = False
+
+    def run(self) -> None:
+        """Prepares it and prints its splits."""
+        from irjax.datasets.build import build
+        from irjax.io.files import output_folder
+
+        out = output_folder(self.out) if self.out else pathlib.Path(os.environ.get("IRJAX_DATA") or "datasets")
+        folder = build(self.name, self.source, out, overwrite=self.overwrite)
+        import tensorflow_datasets as tfds
+
+        splits = tfds.builder_from_directory(str(folder)).info.splits
+        print(", ".join(f"{name} {split.num_examples}" for name, split in splits.items()))
+        print(f"written to {folder}  (irjax.data.open_source({str(folder)!r}, SPLIT))")
 
 
-def data_folder() -> pathlib.Path:
-    """Returns the folder for prepared data: $IRJAX_DATA, otherwise ./datasets."""
-    return pathlib.Path(os.environ.get("IRJAX_DATA") or "datasets")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class List:
+    """Lists the data sets that can be prepared, or a folder's layout and splits.
 
+    Attributes:
+      root: print this folder's layout and splits instead.
+      skip_bad: read all images, and leave out and name those that cannot be read or have no annotation that fits.
+    """
 
-def _build(command: argparse.Namespace) -> None:
-    from irjax.datasets.build import build
-    from irjax.io.files import output_folder
+    root: Annotated[Positional[Optional[str]], arg("[DIR]")] = None
+    skip_bad: Switch = False
+    data: DataFlags = DataFlags()
 
-    out = output_folder(command.out) if command.out else data_folder()
-    folder = build(command.name, command.source, out, overwrite=command.overwrite)
-    import tensorflow_datasets as tfds
-
-    splits = tfds.builder_from_directory(str(folder)).info.splits
-    print(", ".join(f"{name} {split.num_examples}" for name, split in splits.items()))
-    print(f"written to {folder}  (irjax.data.open_source({str(folder)!r}, SPLIT))")
-
-
-def _inspect(command: argparse.Namespace) -> None:
-    from irjax.io.files import output_folder
-    from irjax.studies.inspect import inspect_folder
-    from irjax.studies.inspect_text import inspection_text, write_inspection
-
-    out = output_folder(command.out) if command.out else None
-    pair = {"image_folder": command.images, "mask_folder": command.masks}
-    found = inspect_folder(command.root, command.layout, command.split, **pair, near=command.near)
-    print(inspection_text(found))
-    if out:
-        print(f"written to {out}: {', '.join(write_inspection(out, found))}")
-
-
-def _list(command: argparse.Namespace) -> None:
-    if command.root is not None:
+    def run(self) -> None:
+        """Prints the list."""
+        if self.root is None:
+            return _print_builders()
         from irjax.data import detect_layout, list_splits, open_layout
 
-        pair = {"images": command.images, "masks": command.masks}
-        layout = command.layout
-        if layout == "auto" and not (command.images or command.masks):
-            layout = detect_layout(command.root)
-        named = f"{command.images} and {command.masks}" if command.images else f"layout {layout}"
-        print(f"{command.root}: {named}")
-        for split in list_splits(command.root, layout, **pair):
-            source = open_layout(command.root, split, layout, skip_bad=command.skip_bad, **pair)
+        opening = self.data.opening
+        images, masks = opening["images"], opening["masks"]
+        if opening["layout"] == "auto" and not (images or masks):
+            opening["layout"] = detect_layout(self.root)
+        print(f"{self.root}: {f'{images} and {masks}' if images else 'layout ' + opening['layout']}")
+        for split in list_splits(self.root, **opening):
+            source = open_layout(self.root, split, skip_bad=self.skip_bad, **opening)
             left_out = f", {len(source.skipped)} left out" if source.skipped else ""
             print(f"  {split:16} {len(source)} images{left_out}")
-        return
+
+
+def _print_builders() -> None:
     from irjax.datasets.build import BUILDERS, builder_class
 
     for name in BUILDERS:
@@ -107,3 +81,44 @@ def _list(command: argparse.Namespace) -> None:
         configs = ", ".join(f"{name}/{config.name}" for config in builder.BUILDER_CONFIGS)
         parts = (f"{name:10} ", builder.__doc__.splitlines()[0], configs and f"[{configs}]", builder.HOMEPAGE)
         print(" ".join(part for part in parts if part))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Inspect:
+    """Lists the contents of a folder and its defects, and draws its targets.
+
+    Attributes:
+      root: data set in a published layout.
+      split: only this split (default: all published ones).
+      out: write inspect.json and pictures there (default: only print).
+      near: also look for near duplicates in train and val or test: a correlation above R at 32x32 (default R: .99).
+    """
+
+    root: Annotated[Positional[str], arg("DIR")]
+    split: Text = None
+    out: Folder = None
+    near: Annotated[Union[None, tuple[float, ...]], arg("[R]")] = None
+    data: DataFlags = DataFlags()
+
+    def run(self) -> None:
+        """Inspects, prints and writes."""
+        from irjax.io.files import output_folder
+        from irjax.studies.inspect import NEAR, inspect_folder
+        from irjax.studies.inspect_text import inspection_text, write_inspection
+
+        out = output_folder(self.out) if self.out else None
+        if self.near and len(self.near) > 1:
+            raise UsageError(f"--near takes one number, got {len(self.near)}")
+        near = None if self.near is None else (*self.near, NEAR)[0]
+        found = inspect_folder(
+            self.root,
+            self.data.layout,
+            self.split,
+            image_folder=self.data.images,
+            mask_folder=self.data.masks,
+            depth=self.data.depth,
+            near=near,
+        )
+        print(inspection_text(found))
+        if out:
+            print(f"written to {out}: {', '.join(write_inspection(out, found))}")

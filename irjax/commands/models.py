@@ -2,55 +2,60 @@
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
+from tyro.conf import Positional
+
+from irjax.commands.shared import arg
 from irjax.errors import UsageError
-
-SUMMARY = "list the weights that ship with irjax and how they were made"
-DESCRIPTION = (
-    "Lists the weights that ship with irjax and their figures on validation images (masks by regions, under the "
-    "protocol irjax; SPIRE's points by distance); with names, their complete cards."
-)
 
 # Without Fa, which is a rate of pixels for masks but of points for SPIRE.
 _METRICS = ("IoU", "nIoU", "Pd", "F1", "TP", "FP", "FN")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments."""
-    parser.add_argument("name", nargs="*", help="show only these, with their complete cards")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Models:
+    """Lists the weights that ship with irjax and their figures on validation images.
 
+    Masks are scored by regions, under the protocol irjax; SPIRE's points by distance. With names, the complete cards of
+    these weights are shown.
 
-def run(command: argparse.Namespace) -> None:
-    """Runs the command."""
-    from irjax.detector import weights
+    Attributes:
+      names: show only these, with their complete cards.
+    """
 
-    shipped = weights.names()
-    unknown = [name for name in command.name if name not in shipped]
-    if unknown:
-        raise UsageError(f"there are no weights {', '.join(unknown)}; there are {', '.join(shipped) or 'none'}")
-    if not shipped:
-        print("no weights ship with this installation")
-        return
+    names: Annotated[Positional[tuple[str, ...]], arg("[NAME ...]")] = ()
 
-    rows = []
-    for place, name in enumerate(command.name or shipped):
-        variables, config, card = weights.load_weights(shipped[name])
-        megabytes = shipped[name].stat().st_size / 1e6
-        if command.name:
-            print("\n" * bool(place) + _about(name, variables, config, megabytes))
-            for field, value in card.items():
-                print(f"  {field}: {value if isinstance(value, str) else json.dumps(value, indent=2)}")
-        else:
-            print(_about(name, variables, config, megabytes))
-            rows += _rows(name, card)
-    if rows:
-        from irjax.reports.tables import plain_table
+    def run(self) -> None:
+        """Prints the list or the cards."""
+        from irjax.detector import weights
 
-        print("\n" + plain_table(["weights", "validation split", "images", *_METRICS], rows))
+        shipped = weights.names()
+        unknown = [name for name in self.names if name not in shipped]
+        if unknown:
+            raise UsageError(f"there are no weights {', '.join(unknown)}; there are {', '.join(shipped) or 'none'}")
+        if not shipped:
+            print("no weights ship with this installation")
+            return
+
+        rows = []
+        for place, name in enumerate(self.names or shipped):
+            variables, config, card = weights.load_weights(shipped[name])
+            megabytes = shipped[name].stat().st_size / 1e6
+            if self.names:
+                print("\n" * bool(place) + _about(name, variables, config, megabytes))
+                for field, value in card.items():
+                    print(f"  {field}: {value if isinstance(value, str) else json.dumps(value, indent=2)}")
+            else:
+                print(_about(name, variables, config, megabytes))
+                rows += _rows(name, card)
+        if rows:
+            from irjax.reports.tables import plain_table
+
+            print("\n" + plain_table(["weights", "validation split", "images", *_METRICS], rows))
 
 
 def _about(name: str, variables: Mapping[str, Any], config: Any, megabytes: float) -> str:

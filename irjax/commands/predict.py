@@ -2,170 +2,148 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Union
+
+from tyro.conf import Positional
 
 import irjax
+from irjax.commands.shared import Count, DepthFlags, MethodName, Number, OutFolder, Pictures, Pixels, Switch, Text, arg
 from irjax.errors import UsageError, UserError
+from irjax.flags import refuse
 
 if TYPE_CHECKING:
     from irjax.detector.limits import Limits
-    from irjax.io.images import Depth
 
-SUMMARY = "detect targets in image files"
-DESCRIPTION = (
-    "Detects targets in image files of any sizes (8- or 16-bit gray or colour PNG, TIFF, BMP, JPEG), and in videos. "
-    "Writes predictions.json (COCO keypoints), predictions.csv (name,x,y,score; pixels of the original image, centres "
-    "at integers; of frames also sequence,frame), pictures, annotated videos and, of methods that predict them, masks. "
-    "A file that cannot be read is reported at the end "
-    "and does not stop the others."
-)
-DEFAULT_MODEL = "spire-sirst"
 DEFAULT_LIMIT = 32
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments."""
-    add = parser.add_argument
-    add("images", nargs="+", metavar="FOLDER_OR_FILE", help="image files, or folders of them")
-    add(
-        "--model",
-        default=DEFAULT_MODEL,
-        help="name of shipped weights (irjax models), run directory, .safetensors file, another program's PyTorch "
-        "checkpoint (docs/checkpoints.md), or tophat, lef, aadcdd or tllcm, filters without weights (default: "
-        "%(default)s)",
-    )
-    add(
-        "--method",
-        metavar="NAME|MODULE:ATTRIBUTE",
-        help="the method which the model belongs to, if it is your own (docs/own-method.md) or a checkpoint's keys "
-        "cannot tell",
-    )
-    add("--out", default="runs/predict", metavar="DIR", help="output folder (default: %(default)s)")
-    add("--threshold", type=float, help="lowest score of a detection (default: the model's own)")
-    add("--size", type=int, help="side in pixels of the square that images are fitted into (default: the model's own)")
-    add(
-        "--native",
-        action="store_true",
-        help="keep the images' own resolution and cover larger images by overlapping squares",
-    )
-    add("--max-detections", type=int, metavar="N", help="most detections in an image (default: as many as there are)")
-    add(
-        "--overlays",
-        type=int,
-        default=8,
-        metavar="N",
-        help="draw pictures of the first N images with detections (default: %(default)s)",
-    )
-    add("--split", metavar="NAME", help="take the images of this split of the data set whose folder is given")
-    add("--recursive", action="store_true", help="also take images in the folders below a folder")
-    add("--frames", action="store_true", help="the images of each folder are frames of one sequence, however called")
-    add("--key", metavar="NAME", help="variable in .mat files (default: the only array)")
-    add_depth(parser)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Detects targets in image files of any sizes (8- or 16-bit gray or colour PNG, TIFF, BMP, JPEG), and in videos.
 
+    Writes predictions.json (COCO keypoints), predictions.csv (name,x,y,score; pixels of the original image, centres at
+    integers; of frames also sequence,frame), pictures, annotated videos and, of methods that predict them, masks. A
+    file that cannot be read is reported at the end and does not stop the others.
 
-def add_depth(parser: argparse.ArgumentParser) -> None:
-    """Declares the arguments that say which stored values of images are black and white."""
-    add = parser.add_argument
-    add("--bits", type=int, default=0, metavar="N", help="white of 16-bit files is 2^N - 1 (default: 65535)")
-    add("--range", type=float, nargs=2, default=(), metavar=("LOW", "HIGH"), help="black and white, as stored")
-    add(
-        "--stretch",
-        choices=("percentile", "minmax"),
-        default="",
-        help="black and white of each image by itself: its 0.1th and 99.99th percentile, or its extremes",
-    )
+    Attributes:
+      paths: image files, or folders of them.
+      model: name of shipped weights (irjax models), run directory, .safetensors file, another program's PyTorch
+        checkpoint (docs/checkpoints.md), or tophat, lef, aadcdd or tllcm, filters without weights.
+      method: the method which the model belongs to, if it is your own (docs/own-method.md) or a checkpoint's keys
+        cannot tell.
+      out: output folder.
+      threshold: lowest score of a detection (default: the model's own).
+      size: side of the square that images are fitted into (default: the model's own).
+      native: keep the images' own resolution and cover larger images by overlapping squares.
+      max_detections: most detections in an image (default: as many as there are).
+      overlays: draw pictures of the first N images with detections.
+      split: take the images of this split of the data set whose folder is given.
+      recursive: also take images in the folders below a folder.
+      frames: the images of each folder are frames of one sequence, however called.
+      key: variable in .mat files (default: the only array).
+    """
 
+    paths: Annotated[Positional[Union[None, tuple[str, ...]]], arg("FOLDER_OR_FILE ...")] = None
+    model: str = "spire-sirst"
+    method: MethodName = None
+    out: OutFolder = "runs/predict"
+    threshold: Number = None
+    size: Pixels = None
+    native: Switch = False
+    max_detections: Count = None
+    overlays: Pictures = 8
+    split: Text = None
+    recursive: Switch = False
+    frames: Switch = False
+    key: Text = None
+    depth: DepthFlags = DepthFlags()
 
-def depth_of(command: argparse.Namespace) -> Depth:
-    """Returns the depth that the arguments of `add_depth` say."""
-    from irjax.io.images import Depth
+    def run(self) -> None:
+        """Detects, writes, and prints how many detections there are and what could not be read."""
+        if not self.paths:
+            refuse("Missing from irjax predict: FOLDER_OR_FILE", "irjax predict")
+        from irjax.detector.files import find_images, predict_files
+        from irjax.evaluation.truths import split_images
+        from irjax.io.files import output_folder
+        from irjax.training.allocator import keep_freed_memory
 
-    return Depth(command.bits, tuple(command.range), command.stretch)
+        keep_freed_memory()
+        out, depth = output_folder(self.out), self.depth.depth
+        for flag, least in (("overlays", 0), ("size", 1), ("max_detections", 1)):
+            value = getattr(self, flag)
+            if value is not None and value < least:
+                raise UsageError(f"--{flag.replace('_', '-')} must be at least {least}, got {value}")
+        if self.split is None:
+            files = find_images(self.paths, recursive=self.recursive, key=self.key)
+        elif len(self.paths) > 1:
+            raise UsageError(f"--split goes with one data set, got {len(self.paths)} paths")
+        elif self.recursive or self.key:
+            raise UsageError(f"--{'recursive' if self.recursive else 'key'} goes with files, --split with a data set")
+        else:
+            files, depth = split_images(self.paths[0], self.split, depth=depth)
+        detect, threshold = self._detector()
+        outcome = predict_files(
+            detect, files, out, overlays=self.overlays, threshold=threshold, depth=depth, frames=self.frames
+        )
+        detect.tell()
+        found = sum(map(len, outcome.predictions.values()))
+        print(f"{found} detections in {len(outcome.predictions)} of {len(files)} images")
+        videos = sum(path.suffix == ".mp4" for path in outcome.files)
+        masks = f", {len(outcome.masks)} masks (targets: p > {threshold:g})" if outcome.masks else ""
+        print(
+            f"written to {self.out}: {', '.join(path.name for path in outcome.files[:2])}, "
+            f"{len(outcome.files) - 2 - videos} pictures{f', {videos} videos' if videos else ''}{masks}"
+        )
+        if outcome.failures:
+            for reason in outcome.failures.values():
+                print(f"not read: {' '.join(reason.split())}", file=sys.stderr)
+            first = next(iter(outcome.failures.values()))
+            raise UserError(f"{len(outcome.failures)} of {len(files)} images could not be read; the first: {first}")
 
+    def _detector(self) -> tuple[Limits, float]:
+        """Returns the requested detector, from a list of images [H, W] to Detections, and the threshold of masks."""
+        import jax
+        import numpy as np
 
-def run(command: argparse.Namespace) -> None:
-    """Runs the command."""
-    from irjax.detector.files import find_images, predict_files
-    from irjax.evaluation.truths import split_images
-    from irjax.io.files import output_folder
-    from irjax.training.allocator import keep_freed_memory
+        from irjax.baselines import BASELINES, detect
+        from irjax.detector.limits import Limits
 
-    keep_freed_memory()
-    out, depth = output_folder(command.out), depth_of(command)
-    method = {}
-    if command.method:
-        from irjax.methods.registry import register_from
+        method = {}
+        if self.method:
+            from irjax.methods.registry import register_from
 
-        method = {"method": register_from(command.method).name}
-    for flag, least in (("overlays", 0), ("size", 1), ("max_detections", 1)):
-        value = getattr(command, flag)
-        if value is not None and value < least:
-            raise UsageError(f"--{flag.replace('_', '-')} must be at least {least}, got {value}")
-    if command.split is None:
-        files = find_images(command.images, recursive=command.recursive, key=command.key)
-    elif len(command.images) == 1:
-        files = split_images(command.images[0], command.split)
-    else:
-        raise UsageError(f"--split goes with one data set, got {len(command.images)} paths")
-    detect, threshold = _detect(command, method)
-    options = {"overlays": command.overlays, "threshold": threshold, "depth": depth, "frames": command.frames}
-    outcome = predict_files(detect, files, out, **options)
-    detect.tell()
-    found = sum(map(len, outcome.predictions.values()))
-    print(f"{found} detections in {len(outcome.predictions)} of {len(files)} images")
-    videos = sum(path.suffix == ".mp4" for path in outcome.files)
-    masks = f", {len(outcome.masks)} masks (targets: p > {threshold:g})" if outcome.masks else ""
-    print(
-        f"written to {command.out}: {', '.join(path.name for path in outcome.files[:2])}, "
-        f"{len(outcome.files) - 2 - videos} pictures{f', {videos} videos' if videos else ''}{masks}"
-    )
-    if outcome.failures:
-        for reason in outcome.failures.values():
-            print(f"not read: {' '.join(reason.split())}", file=sys.stderr)
-        first = next(iter(outcome.failures.values()))
-        raise UserError(f"{len(outcome.failures)} of {len(files)} images could not be read; the first: {first}")
+            method = {"method": register_from(self.method).name}
+        limits: dict = {"limit": self.max_detections or DEFAULT_LIMIT, "fixed": self.max_detections is not None}
+        options = {"size": self.size} if self.size else {}
+        if self.native:
+            options |= {"enlarge": False, "slide": True}
+        if self.model not in BASELINES:
+            detector = irjax.load(self.model, max_detections=limits["limit"], **options, **method)
+            config = detector.config
+            threshold = config.threshold if self.threshold is None else self.threshold
 
+            def run(images, limit):
+                limited = dataclasses.replace(detector, config=dataclasses.replace(config, max_detections=limit))
+                return (detector if limit == config.max_detections else limited)(images, threshold=threshold)
 
-def _detect(command: argparse.Namespace, method: dict[str, str]) -> tuple[Limits, float]:
-    """Returns the requested detector, from a list of images [H, W] to Detections, and the threshold of masks."""
-    import jax
-    import numpy as np
+            cells = (config.size // getattr(detector.module, "stride", 1)) ** 2
+            return Limits(run, **limits, most=cells, side=0 if config.slide else config.size), threshold
+        if options:
+            flag = "--native" if self.native else "--size"
+            raise UsageError(f"{flag}: {self.model} works at the images' own size")
 
-    from irjax.baselines import BASELINES, detect
-    from irjax.detector.limits import Limits
+        def detect_each(images, limit):
+            found = [
+                detect(self.model, image[None], self.threshold, max_detections=min(limit, image.size))
+                for image in images
+            ]
+            number = max(one.valid.shape[1] for one in found)
+            wide = lambda x: np.pad(x, [(0, 0), (0, number - x.shape[1]), *[(0, 0)] * (x.ndim - 2)])  # noqa: E731
+            joined = jax.tree.map(lambda *parts: np.concatenate([wide(np.asarray(x)) for x in parts]),
+                                  *(one.replace(masks=None) for one in found))  # fmt: skip
+            return joined.replace(masks=tuple(np.asarray(one.masks[0]) for one in found))  # of any sizes
 
-    limits: dict = {"limit": command.max_detections or DEFAULT_LIMIT, "fixed": command.max_detections is not None}
-    options = {"size": command.size} if command.size else {}
-    if command.native:
-        options |= {"enlarge": False, "slide": True}
-    if command.model not in BASELINES:
-        detector = irjax.load(command.model, max_detections=limits["limit"], **options, **method)
-        config = detector.config
-        threshold = config.threshold if command.threshold is None else command.threshold
-
-        def run(images, limit):
-            limited = dataclasses.replace(detector, config=dataclasses.replace(config, max_detections=limit))
-            return (detector if limit == config.max_detections else limited)(images, threshold=threshold)
-
-        cells = (config.size // getattr(detector.module, "stride", 1)) ** 2
-        return Limits(run, **limits, most=cells, side=0 if config.slide else config.size), threshold
-    if options:
-        flag = "--native" if command.native else "--size"
-        raise UsageError(f"{flag}: {command.model} works at the images' own size")
-
-    def detect_each(images, limit):
-        found = [
-            detect(command.model, image[None], command.threshold, max_detections=min(limit, image.size))
-            for image in images
-        ]
-        number = max(one.valid.shape[1] for one in found)
-        wide = lambda x: np.pad(x, [(0, 0), (0, number - x.shape[1]), *[(0, 0)] * (x.ndim - 2)])  # noqa: E731
-        joined = jax.tree.map(lambda *parts: np.concatenate([wide(np.asarray(x)) for x in parts]),
-                              *(one.replace(masks=None) for one in found))  # fmt: skip
-        return joined.replace(masks=tuple(np.asarray(one.masks[0]) for one in found))  # of any sizes
-
-    # 0.5 is the threshold of `irjax.baselines.common.as_probability`, whatever the threshold of responses
-    return Limits(detect_each, **limits), 0.5
+        # 0.5 is the threshold of `irjax.baselines.common.as_probability`, whatever the threshold of responses
+        return Limits(detect_each, **limits), 0.5

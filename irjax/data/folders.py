@@ -27,10 +27,12 @@ from irjax.data.parts import (
 )
 from irjax.errors import UserError, check_folder, note, reading
 from irjax.io import formats, images, lists
-from irjax.io.coco import read_coco, read_points_csv
+from irjax.io.coco import read_coco
+from irjax.io.headers import image_size
 from irjax.io.images import Frame
 from irjax.io.lists import index_files
-from irjax.io.names import STACK_FOLDER
+from irjax.io.names import STACK_FOLDER, without_ending
+from irjax.io.points import read_points_csv
 from irjax.io.sequences import counted_alike, index_images
 from irjax.types import ImageLabels, Labels
 
@@ -99,7 +101,7 @@ def _add(found: dict[str, pathlib.Path], split: str, path: pathlib.Path, where: 
     """Adds a list; a second one for the same split is accepted only if it is identical."""
 
     def names(place: pathlib.Path) -> list[str]:
-        return [lists.image_stem("/".join(lists.path_parts(line))) for _, line in lists.read_lines(place)]
+        return [without_ending("/".join(lists.path_parts(line))) for _, line in lists.read_lines(place)]
 
     if names(found.setdefault(split, path)) != names(path):
         raise UserError(f"{where} has several lists for {split!r}{hint}")
@@ -397,7 +399,7 @@ def _boxes(image_folder: pathlib.Path, folder: pathlib.Path, kind: str) -> Part:
     def read(name: str) -> ImageLabels:
         if kind == "voc" and name not in files:
             raise UserError(f"no annotation for {pictures[name]}: looked for {name}.xml in {folder}")
-        size = formats.image_size(pictures[name])
+        size = image_size(pictures[name])
         if name not in files:
             return ImageLabels(name, Labels(np.zeros((0, 2), np.float32), np.zeros((0, 4))), size)
         return formats.read_annotation(files[name], kind, name, size)

@@ -38,24 +38,56 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
-from typing import cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 
 from irjax.data import folders
 from irjax.data.draws import carve_validation, units
 from irjax.errors import UsageError, UserError, check_folder, note, reading
-from irjax.io import images
-from irjax.io.coco import check_points
-from irjax.io.images import AS_STORED, Depth, Frame
+from irjax.io.headers import image_depth
+from irjax.io.images import AS_STORED, Depth, Frame, least_bits, path_or_frame, read_image
 from irjax.io.lists import MASK_SUFFIXES, naming_flag, read_each
 from irjax.io.masks import MaskRule, MaskSet
 from irjax.io.names import first_repeated, name_list
+from irjax.io.points import check_points
 from irjax.ops import regions
 from irjax.types import Example, Labels
 
 LAYOUTS = tuple(folders.LAYOUTS)
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderOptions:
+    """How the folder of a data set is read: the keywords of `irjax.data.open_source`, in one place.
+
+    Attributes:
+      layout: one of `LAYOUTS`, or "auto" to detect it; of `open_source` also "tfds".
+      seed: seed of the draw that carves a validation split where none is published, and of the draw of "draw_train",
+        "draw_val" and "draw_test".
+      fraction: fraction of the train list that the carved validation split takes.
+      shares: relative sizes of "draw_train", "draw_val" and "draw_test", in any unit.
+      images: folder of the images, in the data set's or a path of its own, in place of a layout; goes with `masks`.
+      masks: folder of the masks; may be that of the images, if masks are called NAME_mask, NAME_gt or NAME_pixels0.
+      skip_bad: read every example, and leave out those without an image or a mask, that cannot be read, or whose mask
+        or annotation does not fit the image. Their number is noted, and `FolderSource.skipped` says what is wrong.
+      depth: which stored values of the images are black and white (see `FolderSource`).
+    """
+
+    layout: str = "auto"
+    seed: int = 0
+    fraction: float = 0.2
+    shares: Sequence[float] = (50, 30, 20)
+    images: str | os.PathLike | None = None
+    masks: str | os.PathLike | None = None
+    skip_bad: bool = False
+    depth: Depth = AS_STORED
+
+    @property
+    def says_folders(self) -> bool:
+        """Whether the folders of images and masks are said, in place of a layout."""
+        return self.images is not None or self.masks is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,9 +139,7 @@ class FolderSource:
           UserError: if a file cannot be read, the mask and the image differ in size, or a point is outside the image.
         """
         with naming_flag():
-            image = images.read_image(self.images[index], self.depth)
-            if image.dtype == np.uint16 and self.depth == AS_STORED:
-                image = self.applied_depth.apply(image, str(self.images[index]))
+            image = self.image(index)
             if self.masks is None:
                 points, mask = self._annotated_points(index, image.shape), None
             else:
@@ -117,25 +147,26 @@ class FolderSource:
                 points = regions.points_from_mask(mask)
         return Example(name=self.names[index], image=image, points=points, mask=mask)
 
+    def image(self, index: int) -> np.ndarray:
+        """Reads the image [H, W] of example `index` alone, with the errors of `irjax.io.images.read_image`."""
+        image = read_image(self.images[index], self.depth)
+        if image.dtype == np.uint16 and self.depth == AS_STORED:
+            image = self.applied_depth.apply(image, str(self.images[index]))
+        return image
+
     @functools.cached_property
     def dtype(self) -> np.dtype:
         """The type that holds every image without loss: uint16 if the header of any file says 16 bits."""
-        scaled = self.depth.range or self.depth.stretch
-        return np.dtype(np.uint16 if scaled or _deep(self.images) else np.uint8)
+        scaled = bool(self.depth.range or self.depth.stretch)
+        deep = scaled or any(image_depth(path) == 16 for path in _files(self.images))
+        return np.dtype(np.uint16 if deep else np.uint8)
 
     @functools.cached_property
     def applied_depth(self) -> Depth:
         """`depth`, or what the data set's highest value tells; reads every image of a data set of 16 bits."""
-        every = self.images if self.image_set is None else self.image_set
-        if self.depth != AS_STORED or not _deep(every):
+        if self.depth != AS_STORED:
             return self.depth
-        highest = 0
-        for path in every:
-            with contextlib.suppress(UserError):  # whoever needs this file is told
-                values = images.to_gray(images.read_stored(path))
-                highest = max(highest, int(values.max()) if values.dtype == np.uint16 else 0)
-        bits = images.least_bits(highest)
-        return self.depth if bits == 16 else Depth(bits=bits)
+        return depth_of_set(self.images if self.image_set is None else self.image_set)
 
     def mask_rule(self, index: int) -> MaskRule | None:
         """Returns how the mask of example `index` was binarised; None without a mask file."""
@@ -180,44 +211,43 @@ def detect_layout(root: str | os.PathLike) -> str:
     return first
 
 
-def list_splits(
-    root: str | os.PathLike,
-    layout: str = "auto",
-    *,
-    seed: int = 0,
-    fraction: float = 0.2,
-    images: str | os.PathLike | None = None,
-    masks: str | os.PathLike | None = None,
-) -> tuple[str, ...]:
+def depth_of_set(files: Sequence[str | Frame]) -> Depth:
+    """Returns the depth of a data set: white of 16-bit files is that of the least bits that hold every value.
+
+    Args:
+      files: all its image files or frames; if one has 16 bits, all are read. What cannot be read is left out: whoever
+        needs the file is told.
+    """
+    deep, highest = False, 0
+    for path in _files(files):
+        with contextlib.suppress(UserError):
+            deep = deep or image_depth(path) == 16
+    for image in files if deep else ():
+        with contextlib.suppress(UserError):
+            values = read_image(image)
+            highest = max(highest, int(values.max()) if values.dtype == np.uint16 else 0)
+    bits = least_bits(highest)
+    return Depth(bits=bits) if deep and bits < 16 else AS_STORED
+
+
+def _files(images: Iterable[str | Frame]) -> Iterable[str]:
+    """Returns the files of images, each once."""
+    return dict.fromkeys(os.fspath(image) for image in images)
+
+
+def list_splits(root: str | os.PathLike, layout: str = "auto", **options: Any) -> tuple[str, ...]:
     """Returns the names of the splits that `open_layout` accepts for a folder, including carved ones."""
-    return tuple(_parts(*_resolve(root, layout, images, masks), seed, fraction))
+    return tuple(_parts(root, FolderOptions(layout, **options))[2])
 
 
-def open_layout(
-    root: str | os.PathLike,
-    split: str,
-    layout: str = "auto",
-    *,
-    seed: int = 0,
-    fraction: float = 0.2,
-    images: str | os.PathLike | None = None,
-    masks: str | os.PathLike | None = None,
-    skip_bad: bool = False,
-    depth: Depth = AS_STORED,
-) -> FolderSource:
+def open_layout(root: str | os.PathLike, split: str, layout: str = "auto", **options: Any) -> FolderSource:
     """Opens one split of a published folder.
 
     Args:
       root: the folder.
       split: name of the split (see `list_splits`).
       layout: one of `LAYOUTS`, or "auto" to detect it.
-      seed: seed of the draw that carves a validation split where none is published.
-      fraction: fraction of the train list that the carved validation split takes.
-      images: folder of the images, in `root` or a path of its own, in place of a layout; goes with `masks`.
-      masks: folder of the masks; may be that of the images, if masks are called NAME_mask, NAME_gt or NAME_pixels0.
-      skip_bad: read every example, and leave out those without an image or a mask, that cannot be read, or whose mask
-        or annotation does not fit the image. Their number is noted, and `FolderSource.skipped` says what is wrong.
-      depth: which stored values of the images are black and white (see `FolderSource`).
+      **options: fields of `FolderOptions`.
 
     Returns:
       The examples of the split, in the order of its list.
@@ -228,8 +258,8 @@ def open_layout(
         file, or several, or is listed twice; if lists of one family (train, val, test) share names; if annotations are
         malformed.
     """
-    root, layout, pair = _resolve(root, layout, images, masks)
-    parts = _parts(root, layout, pair, seed, fraction)
+    how = FolderOptions(layout, **options)
+    root, layout, parts = _parts(root, how)
     wanted = folders.role(split)
     wanted = wanted if wanted in parts else split
     if wanted not in parts:
@@ -241,8 +271,8 @@ def open_layout(
     if not part.names:
         raise UserError(f"{root} ({layout}): split {split!r} is empty")
     where = f"{root} ({layout}), split {split!r}"
-    every = {stored(path): None for one in parts.values() for path in (one.masks or {}).values()}
-    pictures = {stored(path): None for one in parts.values() for path in one.images.values()}
+    every = {path_or_frame(path): None for one in parts.values() for path in (one.masks or {}).values()}
+    pictures = {path_or_frame(path): None for one in parts.values() for path in one.images.values()}
     source = functools.partial(
         _source,
         root=root,
@@ -250,9 +280,9 @@ def open_layout(
         split=wanted,
         mask_set=MaskSet(tuple(sorted(every, key=str))),
         image_set=tuple(sorted(pictures, key=str)),
-        depth=depth,
+        depth=how.depth,
     )
-    if not skip_bad:
+    if not how.skip_bad:
         _check_names(part, where)
         _check_family(parts, wanted, root)
         return source(part)
@@ -273,15 +303,6 @@ def open_layout(
     return dataclasses.replace(source(part), skipped=tuple(skipped))
 
 
-def _deep(files: Iterable[str | Frame]) -> bool:
-    return any(images.image_depth(path) == 16 for path in dict.fromkeys(os.fspath(file) for file in files))
-
-
-def stored(path: pathlib.Path | Frame) -> str | Frame:
-    """Returns a file as a source names it: its path as text, or the frame."""
-    return path if isinstance(path, Frame) else str(path)
-
-
 def _source(
     part: folders.Part,
     root: pathlib.Path,
@@ -300,7 +321,7 @@ def _source(
         layout=layout,
         split=split,
         names=part.names,
-        images=tuple(stored(part.images[name]) for name in part.names),
+        images=tuple(path_or_frame(part.images[name]) for name in part.names),
         sequences={name: sequences[name] for name in part.names if name in sequences},
     )
     with naming_flag():
@@ -311,37 +332,22 @@ def _source(
     return source(points=points, sizes=None if None in sizes else sizes, labels=labels)
 
 
-def published_parts(
-    root: str | os.PathLike,
-    layout: str = "auto",
-    images: str | os.PathLike | None = None,
-    masks: str | os.PathLike | None = None,
-) -> tuple[str, dict[str, folders.Part]]:
-    """Returns the layout of a folder and its published splits; arguments and errors are those of `open_layout`."""
-    root, layout, pair = _resolve(root, layout, images, masks)
-    return layout, folders.read(root, layout) if pair is None else folders.read_pair(root, *pair)
-
-
-def _resolve(
-    root: str | os.PathLike,
-    layout: str,
-    image_folder: str | os.PathLike | None,
-    mask_folder: str | os.PathLike | None,
-) -> tuple[pathlib.Path, str, tuple[pathlib.Path, pathlib.Path] | None]:
-    """Returns the root, the layout, and the two folders if they were said."""
+def published_parts(root: str | os.PathLike, how: FolderOptions) -> tuple[pathlib.Path, str, dict[str, folders.Part]]:
+    """Returns a folder, its layout and its published splits; errors are those of `open_layout`."""
     root = check_folder(root)
-    if layout not in ("auto", *LAYOUTS):
-        raise UsageError(f"unknown layout {layout!r}; known: auto, {', '.join(LAYOUTS)}")
-    if image_folder is None and mask_folder is None:
-        return root, detect_layout(root) if layout == "auto" else layout, None
-    if image_folder is None or mask_folder is None:
+    if how.layout not in ("auto", *LAYOUTS):
+        raise UsageError(f"unknown layout {how.layout!r}; known: auto, {', '.join(LAYOUTS)}")
+    if not how.says_folders:
+        layout = detect_layout(root) if how.layout == "auto" else how.layout
+        return root, layout, folders.read(root, layout)
+    if how.images is None or how.masks is None:
         raise UsageError("the folders of images and masks (--images, --masks) are given together")
-    if layout not in ("auto", "folder"):
-        raise UsageError(f"the folders of images and masks (--images, --masks) take the place of layout {layout!r}")
-    pair = tuple(
-        folder if (folder := root / path).is_dir() else pathlib.Path(path) for path in (image_folder, mask_folder)
+    if how.layout not in ("auto", "folder"):
+        raise UsageError(f"the folders of images and masks (--images, --masks) take the place of layout {how.layout!r}")
+    image_folder, mask_folder = (
+        folder if (folder := root / path).is_dir() else pathlib.Path(path) for path in (how.images, how.masks)
     )
-    return root, "folder", (pair[0], pair[1])
+    return root, "folder", folders.read_pair(root, image_folder, mask_folder)
 
 
 def mask_files(part: folders.Part) -> tuple[str | Frame | None, ...]:
@@ -361,20 +367,18 @@ def mask_files(part: folders.Part) -> tuple[str | Frame | None, ...]:
         if not candidates and name not in part.unmasked:
             looked = ", ".join(f"{name}{suffix}.*" for suffix in MASK_SUFFIXES)
             raise UserError(f"no mask for {part.images[name]}: looked for {looked} in {part.masks_in}")
-        paths.append(stored(candidates[0]) if candidates else None)
+        paths.append(path_or_frame(candidates[0]) if candidates else None)
     return tuple(paths)
 
 
-def _parts(
-    root: pathlib.Path, layout: str, pair: tuple[pathlib.Path, pathlib.Path] | None, seed: int, fraction: float
-) -> dict[str, folders.Part]:
-    """Returns the splits of a folder by name, including carved ones."""
-    parts = folders.read(root, layout) if pair is None else folders.read_pair(root, *pair)
+def _parts(root: str | os.PathLike, how: FolderOptions) -> tuple[pathlib.Path, str, dict[str, folders.Part]]:
+    """Returns what `published_parts` does, with the carved splits."""
+    root, layout, parts = published_parts(root, how)
     if layout == "sirst_v2":  # published with validation lists
-        return parts
+        return root, layout, parts
     for family in sorted({split.partition("_")[2] for split in parts}):
-        parts |= _carved(parts, f"_{family}" if family else "", seed, fraction)
-    return parts
+        parts |= _carved(parts, f"_{family}" if family else "", how.seed, how.fraction)
+    return root, layout, parts
 
 
 def _carved(parts: Mapping[str, folders.Part], suffix: str, seed: int, fraction: float) -> dict[str, folders.Part]:

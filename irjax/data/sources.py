@@ -21,7 +21,7 @@ from irjax.data.draws import draw_splits
 from irjax.data.resized import ResizedSource
 from irjax.errors import FileError, UserError, check_folder
 from irjax.io import images, masks
-from irjax.io.images import AS_STORED, Depth
+from irjax.io.images import AS_STORED
 from irjax.io.names import first_repeated
 from irjax.io.sequences import places_of_names
 from irjax.types import Example, Source
@@ -192,19 +192,7 @@ class Selection:
         return self.source.dtype
 
 
-def open_source(
-    root: str | os.PathLike,
-    split: str,
-    layout: str = "auto",
-    *,
-    seed: int = 0,
-    fraction: float = 0.2,
-    shares: Sequence[float] = (50, 30, 20),
-    images: str | os.PathLike | None = None,
-    masks: str | os.PathLike | None = None,
-    skip_bad: bool = False,
-    depth: Depth = AS_STORED,
-) -> Source:
+def open_source(root: str | os.PathLike, split: str, layout: str = "auto", **options: Any) -> Source:
     """Opens one split of a folder in a published layout or of a prepared TFDS data set.
 
     Args:
@@ -215,47 +203,32 @@ def open_source(
         with the seed from the images of all splits together; if several images have the same name, the names of their
         folders (or of their splits) are prepended.
       layout: one of `layouts.LAYOUTS`, "tfds", or "auto" to detect it.
-      seed: seed of the draw that carves a validation split where a folder has none, and of the draw of "draw_train",
-        "draw_val" and "draw_test".
-      fraction: fraction of the train list that the carved validation split takes.
-      shares: relative sizes of "draw_train", "draw_val" and "draw_test", in any unit.
-      images: folder of the images, in place of a layout; goes with `masks` (see `layouts.open_layout`).
-      masks: folder of the masks.
-      skip_bad: leave out the images of a folder that cannot be used (see `layouts.open_layout`).
-      depth: which stored values of the images of a folder are black and white (see `layouts.FolderSource`).
+      **options: `seed`, `fraction`, `shares`, `images`, `masks`, `skip_bad` and `depth`, see `layouts.FolderOptions`.
+        A prepared data set takes `seed` and `shares` of them.
 
     Raises:
       MissingFileError: if the folder does not exist.
       UserError: if the layout or split is unknown, or the annotations are malformed (see `layouts.open_layout`).
     """
-    root = check_folder(root)
-    said = images is not None or masks is not None
-    prepared = _prepared(root) if layout in ("auto", "tfds") and not said else []
+    how, root = layouts.FolderOptions(layout, **options), check_folder(root)
+    prepared = _prepared(root) if layout in ("auto", "tfds") and not how.says_folders else []
     if layout == "tfds" and not prepared:
         raise UserError(f"{root} is no prepared TFDS data set: no dataset_info.json in it or its version folders")
     if not prepared:
 
         def opened(name: str) -> layouts.FolderSource:
-            return layouts.open_layout(
-                root,
-                name,
-                layout,
-                seed=seed,
-                fraction=fraction,
-                images=images,
-                masks=masks,
-                skip_bad=skip_bad,
-                depth=depth,
-            )
+            return layouts.open_layout(root, name, layout, **options)
 
         if split not in DRAWN:
             return opened(split)
-        published = [opened(name) for name in layouts.list_splits(root, layout, images=images, masks=masks)]
+        published = [opened(name) for name in layouts.list_splits(root, layout, **options)]
         files = [os.path.relpath(str(file), root) for part in published for file in part.images]
         sequences = [part.sequences.get(name) for part in published for name in part.names]
-        return _drawn(published, files, sequences, split, shares, seed)
+        return _drawn(published, files, sequences, split, how)
     if len(prepared) > 1:
         raise UserError(f"{root} holds several prepared data sets; name one of {', '.join(map(str, prepared))}")
+    if how.depth != AS_STORED:
+        raise UserError(f"{prepared[0]} is prepared, with images at full scale: {how.depth.describe()} is for folders")
     source = TfdsSource(directory=str(prepared[0]), split=split)
     info = source._builder.info
     if split in DRAWN:
@@ -263,7 +236,7 @@ def open_source(
         files = [f"{part.split}/{name}" for part in parts for name in part.names]
         own = places_of_names(name for part in parts for name in part.names)
         sequences = [own[name].origin if name in own else None for part in parts for name in part.names]
-        return _drawn(parts, files, sequences, split, shares, seed)
+        return _drawn(parts, files, sequences, split, how)
     config = info.config_name
     role = split.removesuffix(f"_{config}") if config else split
     wanted = {"val": "validation"}.get(role, role)
@@ -279,8 +252,7 @@ def _drawn(
     files: Sequence[str],
     sequences: Sequence[str | None],
     split: str,
-    shares: Sequence[float],
-    seed: int,
+    how: layouts.FolderOptions,
 ) -> Selection:
     """Returns one of `DRAWN` from the examples of all parts; an example in several parts has the same file in each.
 
@@ -294,7 +266,7 @@ def _drawn(
         name = whole.names[row]
         places[name if alike[name] == 1 else "_".join((*pathlib.PurePath(file).parent.parts, name))] = row
     together = {name: sequence for name, row in places.items() if (sequence := sequences[row]) is not None}
-    names = draw_splits(places, shares, seed, together)[DRAWN.index(split)]
+    names = draw_splits(places, how.shares, how.seed, together)[DRAWN.index(split)]
     return Selection(whole, tuple(places[name] for name in names), names)
 
 

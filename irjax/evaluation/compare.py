@@ -14,8 +14,9 @@ import numpy as np
 import irjax
 from irjax.errors import UsageError
 from irjax.evaluation.evaluate import Options, make_scorer
+from irjax.evaluation.pairs import PredictionSet, holds_maps, open_predictions
 from irjax.evaluation.result import LEVEL, image_row
-from irjax.evaluation.scoring import PredictionSet, holds_maps, open_predictions, score_all
+from irjax.evaluation.scoring import score_all
 from irjax.evaluation.truths import Truths, open_truths
 from irjax.io.files import whole_folder, write_json, write_text
 from irjax.metrics import Comparison, Evaluation, Protocol, compare
@@ -30,14 +31,11 @@ def compare_files(
     truth: str | os.PathLike,
     *,
     split: str | None = None,
-    layout: str = "auto",
-    images: str | os.PathLike | None = None,
-    masks: str | os.PathLike | None = None,
-    skip_bad: bool = False,
     key: str | None = None,
     logits: bool = False,
     options: Options | None = None,
     printer: Callable[[str], None] = print,
+    **folder: Any,
 ) -> dict[str, Any]:
     """Compares two prediction sets under one protocol, prints a table and writes comparison.json and two CSV files.
 
@@ -48,15 +46,12 @@ def compare_files(
       predictions: two folders of maps or files of points, A and B.
       truth: a folder of masks, a data set in a published layout, or a prepared data set.
       split: name of the split; None for the whole data set.
-      layout: layout of the data set's folder (`irjax.data.open_source`).
-      images: folder of the images in place of a layout; goes with `masks`.
-      masks: folder of their masks.
-      skip_bad: leave out images of the data set that cannot be used, with a note.
       key: name of the array in .npz and .mat files.
       logits: whether float maps are logits.
       options: how to score, with at most one protocol; the default is `irjax` if both sets are maps and the truth has
         masks, else `centroid`. comparison.json, comparison.csv and per_image.csv are written to `out_dir`.
       printer: called with the text to print.
+      **folder: how the data set is read, its `layout`, `depth` and so on (`irjax.data.layouts.FolderOptions`).
 
     Returns:
       The content of comparison.json.
@@ -80,7 +75,7 @@ def compare_files(
     titles = [found.title for found in sets]
     if titles[0] == titles[1]:
         titles = [os.fspath(path) for path in predictions]
-    truths = open_truths(truth, split, layout, images=images, masks=masks, skip_bad=skip_bad)
+    truths = open_truths(truth, split, **folder)
     protocols = options.protocols
     if not protocols and not all(found.is_maps for found in sets):
         protocols = ["centroid"]

@@ -17,17 +17,14 @@ import numpy as np
 
 import irjax
 from irjax.errors import UsageError, UserError
+from irjax.evaluation.pairs import PairReader, PredictionSet, open_predictions, pair
 from irjax.evaluation.result import LEVEL, ScoredSet, check_report_folder, page_of, worst_rows, write_report
 from irjax.evaluation.scoring import (
     THRESHOLDS,
-    PairReader,
-    PredictionSet,
     Scorer,
     canvas_reference,
     check_protocols,
     deviations_of,
-    open_predictions,
-    pair,
     reference_protocol,
     score_all,
     stored_side,
@@ -36,6 +33,7 @@ from irjax.evaluation.truths import Truths, as_truths, open_truths
 from irjax.io.files import write_text
 from irjax.io.maps import MapFiles
 from irjax.metrics import Protocol
+from irjax.metrics.clutter import MARGIN
 from irjax.metrics.inputs import PointPredictions
 from irjax.metrics.protocols import as_stored
 from irjax.reports import tables
@@ -66,6 +64,7 @@ class Options:
       out_dir: folder of the report; None writes no report.
       html: path of the HTML page; None writes no page.
       overlays: how many of the worst images are drawn.
+      clutter_margin: width in pixels of a target's background in signal-to-clutter ratios (`irjax.metrics.clutter`).
       all_intervals: whether the table shows bootstrap intervals for every protocol or only for the first.
       samples: number of bootstrap resamples.
       seed: seed of the bootstrap.
@@ -86,6 +85,7 @@ class Options:
     out_dir: str | os.PathLike | None = None
     html: str | os.PathLike | None = None
     overlays: int = 8
+    clutter_margin: int = MARGIN
     all_intervals: bool = False
     samples: int = 1000
     seed: int = 0
@@ -94,6 +94,8 @@ class Options:
     def __post_init__(self):
         if self.overlays < 0:
             raise UsageError(f"overlays must not be negative, got {self.overlays}")
+        if self.clutter_margin < 1:
+            raise UsageError(f"the margin of a target's background must be at least 1, got {self.clutter_margin}")
         if self.seed < 0:
             raise UsageError(f"the seed must not be negative, got {self.seed}")
         if self.crop not in (None, "corner", "centre"):
@@ -107,14 +109,11 @@ def evaluate_files(
     truth: str | os.PathLike | Source,
     *,
     split: str | None = None,
-    layout: str = "auto",
-    images: str | os.PathLike | None = None,
-    masks: str | os.PathLike | None = None,
-    skip_bad: bool = False,
     key: str | None = None,
     logits: bool = False,
     options: Options | None = None,
     printer: Callable[[str], None] = print,
+    **folder: Any,
 ) -> dict[str, Any]:
     """Scores a folder of maps or a file of points, prints a table with a column per protocol, and writes the report.
 
@@ -122,14 +121,11 @@ def evaluate_files(
       predictions: a folder of maps or one array of them (`irjax.io.maps`), or points (`irjax.io.predictions`).
       truth: a folder of masks, a data set in a published layout, a prepared data set, or an open source.
       split: name of the split; None for the whole data set.
-      layout: layout of the data set's folder (`irjax.data.open_source`).
-      images: folder of the images in place of a layout; goes with `masks`.
-      masks: folder of their masks.
-      skip_bad: leave out images of the data set that cannot be used, with a note.
       key: name of the array in .npz and .mat files.
       logits: whether float maps are logits.
       options: how to score and what to write.
       printer: called with the text to print.
+      **folder: how the data set is read, its `layout`, `depth` and so on (`irjax.data.layouts.FolderOptions`).
 
     Returns:
       The content of evaluation.json; "files" holds the paths of what was written.
@@ -141,7 +137,7 @@ def evaluate_files(
     options = options or Options()
     found = open_predictions(predictions, key=key, logits=logits, scale=options.scale, names=options.names)
     if isinstance(truth, str | os.PathLike):
-        truths = open_truths(truth, split, layout, images=images, masks=masks, skip_bad=skip_bad)
+        truths = open_truths(truth, split, **folder)
         about = {"truth": truth, "split": split}
     else:
         truths, about = (
@@ -272,7 +268,9 @@ def make_scorer(found: PredictionSet, truths: Truths, options: Options) -> Score
         levels.add(reference.threshold if options.threshold is None else options.threshold)
     reader = PairReader(found, truths, pairs, resize=options.resize, crop=options.crop)
     stored = None if side is None else PairReader(found, truths, pairs, stored=side)
-    return Scorer(reader, specs, reference, options.threshold, tuple(sorted(levels)), deviations, stored)
+    return Scorer(
+        reader, specs, reference, options.threshold, tuple(sorted(levels)), deviations, stored, options.clutter_margin
+    )
 
 
 def _report(

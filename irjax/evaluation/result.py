@@ -187,7 +187,11 @@ class ScoredSet:
         if rows is None:
             return {}
         return {
-            figure: {"targets": len(rows), **summary([getattr(row, figure) for _, row in rows])}
+            figure: {
+                "targets": len(rows),
+                "margin": self.scorer.clutter_margin,
+                **summary([getattr(row, figure) for _, row in rows]),
+            }
             for figure in ("scr_gain", "bsf")
         }
 

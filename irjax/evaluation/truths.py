@@ -10,21 +10,21 @@ import functools
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 
+from irjax.data import folders, open_source
+from irjax.data.layouts import FolderOptions, FolderSource
 from irjax.errors import UserError, check_folder, reading
-from irjax.io.images import IMAGE_SUFFIXES, Frame, read_image
+from irjax.io.headers import header_size, image_size
+from irjax.io.images import AS_STORED, IMAGE_SUFFIXES, Depth, Frame, path_or_frame
 from irjax.io.lists import files_among, naming_flag
-from irjax.io.maps import header_size
 from irjax.io.masks import MaskSet, read_levels
 from irjax.io.names import first_repeated
 from irjax.io.sequences import index_images
 from irjax.metrics.inputs import PointTruth
-
-if TYPE_CHECKING:
-    from irjax.types import Source
+from irjax.types import Source
 
 
 class Truths(Protocol):
@@ -59,11 +59,13 @@ class MaskFiles:
       names: names of the images.
       masks: the mask file or frame of each image; None for an image without targets.
       images: the image file or frame of each image; None if there are only masks.
+      source: the data set that reads its images at their depth; None if there are only masks.
     """
 
     names: tuple[str, ...]
     masks: tuple[str | Frame | None, ...]
     images: tuple[str | Frame, ...] | None = None
+    source: FolderSource | None = None
 
     def read(self, index: int) -> np.ndarray:
         """See `Truths`.
@@ -76,7 +78,7 @@ class MaskFiles:
             return self._mask(cast("str | Frame", path))  # only truths with image files lack a mask file
         with naming_flag():
             if path is None:
-                return np.zeros(read_image(self.images[index]).shape, bool)
+                return np.zeros(image_size(self.images[index]), bool)
             mask, image = self._mask(path), self.images[index]
             size = header_size(image)
             if size is not None and size != mask.shape:
@@ -102,7 +104,7 @@ class MaskFiles:
 
     def image(self, index: int) -> np.ndarray | None:
         """See `Truths`."""
-        return None if self.images is None else read_image(self.images[index])
+        return None if self.source is None else self.source.image(index)
 
     def _image_file(self, index: int) -> str | Frame:
         assert self.images is not None  # only truths with image files lack a mask file
@@ -136,68 +138,57 @@ class SourceTruths:
 
 def as_truths(source: Source) -> Truths:
     """Returns the truths of an `irjax.types.Source`; for a source of mask files, without reading its images."""
-    masks = getattr(source, "masks", None)
-    if masks is not None and hasattr(source, "mask_rule"):
-        return MaskFiles(tuple(source.names), tuple(masks), tuple(cast("Any", source).images))
+    if isinstance(source, FolderSource) and source.masks is not None:
+        return MaskFiles(source.names, source.masks, source.images, source)
     return SourceTruths(source)
 
 
-def open_truths(
-    root: str | os.PathLike,
-    split: str | None = None,
-    layout: str = "auto",
-    *,
-    images: str | os.PathLike | None = None,
-    masks: str | os.PathLike | None = None,
-    skip_bad: bool = False,
-) -> Truths:
+def open_truths(root: str | os.PathLike, split: str | None = None, layout: str = "auto", **options: Any) -> Truths:
     """Opens a folder of masks, a data set in a published layout, or a prepared data set.
 
     Args:
       root: the folder. A folder that directly contains image files is a folder of masks.
       split: name of the split; None for the whole data set. A folder of masks has no splits.
-      layout: layout of the data set (`irjax.data.open_source`).
-      images: folder of the images of a data set, in place of a layout; goes with `masks`.
-      masks: folder of its masks.
-      skip_bad: leave out images of a data set that cannot be used (see `irjax.data.open_source`).
+      layout: layout of the data set.
+      **options: how the data set is read, see `irjax.data.open_source`.
 
     Raises:
       MissingFileError: if there is no such folder.
-      UserError: if it cannot be opened (see `irjax.data.open_source`), two masks have the same name, or a split of a
-        folder of masks is asked for.
+      UserError: if it cannot be opened (see `irjax.data.open_source`), two masks have the same name, or a split or a
+        depth of a folder of masks is asked for.
     """
     root = check_folder(root)
     with reading(root):
         files = files_among(root.iterdir(), IMAGE_SUFFIXES)
-    from irjax.data import folders, open_source
-
-    plain = layout == "auto" and images is None and masks is None
+    how = FolderOptions(layout, **options)
+    plain = layout == "auto" and not how.says_folders
     if files and plain and not (root / "images").is_dir() and not folders.fits(root, "flat"):
         if split not in (None, "all"):
             raise UserError(f"{root} is a folder of masks, which has no split {split!r}")
+        if how.depth != AS_STORED:
+            raise UserError(f"{root} is a folder of masks, without images of which {how.depth.describe()} could be")
         if (twice := first_repeated(path.stem for path in files)) is not None:
             raise UserError(f"{root}: several masks are called {twice}")
         found = index_images(root, nested=False)
-        return MaskFiles(tuple(found), tuple(path if isinstance(path, Frame) else str(path) for path in found.values()))
-    return as_truths(open_source(root, split or "all", layout, images=images, masks=masks, skip_bad=skip_bad))
+        return MaskFiles(tuple(found), tuple(map(path_or_frame, found.values())))
+    return as_truths(open_source(root, split or "all", layout, **options))
 
 
-def split_images(root: str | os.PathLike, split: str) -> dict[str, pathlib.Path | Frame]:
-    """Returns the image files of a split of a data set, or their frames, by the names of its images with endings.
+def split_images(root: str | os.PathLike, split: str, **options: Any) -> tuple[dict[str, pathlib.Path | Frame], Depth]:
+    """Returns the image files of a split of a data set, and which of their stored values are black and white.
 
     Args:
       root: the data set's folder.
       split: name of the split.
+      **options: how it is read, see `irjax.data.open_source`; without a `depth`, its images tell it.
 
     Raises:
       MissingFileError: if there is no such folder.
       UserError: if it has no such split, or its images are not files (a prepared data set).
     """
-    from irjax.data import open_source
-
-    source = open_source(root, split)
-    files = getattr(source, "images", None)
-    if files is None:
+    source = open_source(root, split, **options)
+    if not isinstance(source, FolderSource):
         raise UserError(f"{root} is no folder with image files")
-    paths = [file if isinstance(file, Frame) else pathlib.Path(file) for file in files]
-    return {name + pathlib.Path(path).suffix: path for name, path in zip(source.names, paths, strict=True)}
+    paths = [file if isinstance(file, Frame) else pathlib.Path(file) for file in source.images]
+    files = {name + pathlib.Path(path).suffix: path for name, path in zip(source.names, paths, strict=True)}
+    return files, source.applied_depth

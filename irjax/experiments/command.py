@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
 import importlib
@@ -17,7 +16,7 @@ from irjax.data.hard import HardSource
 from irjax.data.sources import told_apart
 from irjax.data.splits import DataConfig, in_memory
 from irjax.detector.loading import load
-from irjax.errors import UsageError, UserError, stopping
+from irjax.errors import UsageError, UserError, note, stopping
 from irjax.evaluation.detectors import (
     MASK_PROTOCOLS,
     evaluate_detector,
@@ -27,6 +26,7 @@ from irjax.evaluation.detectors import (
 from irjax.experiments.ablation import Change, ablate
 from irjax.experiments.run import RunConfig, train
 from irjax.experiments.ship import figures_of, ship
+from irjax.flags import parse, refuse
 from irjax.io.files import write_json
 from irjax.methods.detector_config import CONFIG_FILE
 from irjax.methods.method import Method
@@ -38,7 +38,24 @@ from irjax.training.optimizers import OptimizerConfig
 from irjax.training.parallel import use_all_cores
 from irjax.types import Source
 
-_LENGTHS = ("minutes", "steps", "epochs")  # of a run; the first excludes the others
+_RENAMED = {"--protocol": "--subset"}  # flags of earlier versions
+
+
+@dataclasses.dataclass(frozen=True)
+class _Length:
+    """The flags that say how long a run is, as words; the first excludes the others."""
+
+    minutes: str | None = None
+    steps: str | None = None
+    epochs: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _First:
+    """The flags on which the defaults of the others depend."""
+
+    recipe: str = "quick"
+    loop: _Length = _Length()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +68,7 @@ class Flags:
       eval_only: test a run directory, a .pth, a .safetensors or the name of shipped weights, instead of training.
       test: splits to test on, one for all folders or one for each. With one folder and `ship` or `ablation`, any number
         of splits, each tested separately. Default: 400 synthetic scenes, or the validation split of the given folders.
-      protocol: `irstd-hard` tests on the images whose targets all have at most 20 pixels at 256x256, resized to that.
+      subset: `irstd-hard` tests on the images whose targets all have at most 20 pixels at 256x256, resized to that.
       ship: with a run as `eval_only`: write its weights to this .safetensors file, with a card that states how they
         were made and their figures on each of the test splits.
       ablation: train the variants of one of the paper's ablations instead.
@@ -64,7 +81,7 @@ class Flags:
     run: str = ""
     eval_only: str = ""
     test: tuple[str, ...] = ()
-    protocol: Literal["", "irstd-hard"] = ""
+    subset: Literal["", "irstd-hard"] = ""
     ship: str = ""
     ablation: str = ""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -105,7 +122,7 @@ class Experiment:
 
     @property
     def program(self) -> str:
-        """The command line that starts the command."""
+        """The command line that starts the command; `irjax train` starts them all."""
         own = self.method.name in BUILT_IN
         return f"python -m irjax.experiments.{self.method.name}" if own else f"irjax train {self.method.name}"
 
@@ -146,31 +163,40 @@ class Experiment:
             raise UserError(f"there is no ablation {name!r}; there are {tuple(self.ablations)}")
         return {variant: change(base) for variant, change in self.ablations[name].items()}
 
-    def parse(self, arguments: Sequence[str]) -> Flags:
+    def parse(self, arguments: Sequence[str], program: str = "") -> Flags:
         """Parses the command line; the recipe sets the defaults of the other flags."""
-        import tyro
-
-        first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        first.add_argument("--recipe", default="quick")
-        for length in _LENGTHS:
-            first.add_argument(f"--loop.{length}", dest=length, nargs="?", const="")
-        given = first.parse_known_args(arguments)[0]
-        # Tyro refuses an unknown name below; it does not check defaults.
-        name = given.recipe if given.recipe in self.recipes else "quick"
+        program, arguments = program or self.program, [_current(word) for word in arguments]
+        first, _ = parse(_First, arguments, program, return_unknown_args=True, add_help=False)
+        # An unknown name is refused below, where a default would not be.
+        name = first.recipe if first.recipe in self.recipes else "quick"
         recipe = self.recipes[name]()
-        lengths = [length for length in _LENGTHS if getattr(given, length) is not None]
+        lengths = [length for length, given in vars(first.loop).items() if given is not None]
         if "minutes" in lengths:
             if lengths != ["minutes"]:
-                raise UsageError(f"--loop.minutes and --loop.{lengths[1]} exclude each other")
+                refuse(f"--loop.minutes and --loop.{lengths[1]} exclude each other", program)
             recipe = replace_parts(recipe, loop={"steps": 0})
-        default = self.command(**vars(recipe), recipe=name)
-        return tyro.cli(self.command, args=list(arguments), default=default, prog=self.program)
+        return parse(self.command, arguments, program, default=self.command(**vars(recipe), recipe=name))
 
-    def main(self, arguments: Sequence[str] | None = None) -> None:
-        """Runs the command; errors that a user can correct become one line, like those of `irjax.cli`."""
+    def main(self, arguments: Sequence[str] | None = None, program: str = "") -> None:
+        """Runs the command; errors that a user can correct become one line, like those of `irjax.cli`.
+
+        Args:
+          arguments: the words after the program's name; those of the process by default.
+          program: the program's name, if another one than `program` started it.
+        """
         arguments = sys.argv[1:] if arguments is None else arguments
         with stopping():
-            _run(self, self.parse(arguments), f"{self.program} {' '.join(arguments)}")
+            line = f"{program or self.program} {' '.join(arguments)}"
+            _run(self, self.parse(arguments, program), line)
+
+
+def _current(word: str) -> str:
+    """Returns a word of a command line with a flag's present name."""
+    flag, separator, value = word.partition("=")
+    if flag not in _RENAMED:
+        return word
+    note(f"{flag} is called {_RENAMED[flag]} now, and goes with the next version")
+    return f"{_RENAMED[flag]}{separator}{value}"
 
 
 def _first_line(function: Callable[..., Any]) -> str:
@@ -190,7 +216,7 @@ def _run(experiment: Experiment, command: Flags, line: str) -> None:
         folder = pathlib.Path(command.run or f"runs/{name}-ablation-{command.ablation}")
         variants = experiment.ablation(command.ablation, config)
         _check_roots(command)
-        tests = tests_of(config.data, command.test, command.protocol) if command.test else {}
+        tests = tests_of(config.data, command.test, command.subset) if command.test else {}
         run_one = functools.partial(_figures, experiment, tests)
         print(ablate(variants, command.seeds, run_one, folder, experiment.columns, ("validation", *tests)))
         print(f"runs and tables: {folder}")
@@ -231,7 +257,7 @@ def _ship(experiment: Experiment, command: Flags, line: str) -> None:
     run, data = pathlib.Path(command.eval_only), command.config.data
     if not data.root or not (run / CONFIG_FILE).is_file():
         raise UsageError("--ship needs a run directory as --eval-only, and --data.root for the figures of its card")
-    tests = tests_of(data, command.test or data.val, command.protocol)
+    tests = tests_of(data, command.test or data.val, command.subset)
     print(ship(run, tests, command.ship, protocols=experiment.protocols, command=line))
 
 
@@ -243,7 +269,7 @@ def _figures(
     return {**validation, **(figures_of(load(run), tests, run, experiment.protocols) if tests else {})}
 
 
-def tests_of(data: DataConfig, splits: Sequence[str], protocol: str = "") -> dict[str, Source]:
+def tests_of(data: DataConfig, splits: Sequence[str], subset: str = "") -> dict[str, Source]:
     """Returns {data set and split: source}: one split for all folders, one for each, or several of one folder.
 
     Raises:
@@ -256,20 +282,18 @@ def tests_of(data: DataConfig, splits: Sequence[str], protocol: str = "") -> dic
         raise UsageError(f"--test names {len(splits)} splits for {len(roots)} folders: give one or all")
     one = lambda root, split: dataclasses.replace(data, root=(root,), train=(split,), val=(split,))  # noqa: E731
     return {
-        " ".join(filter(None, (pathlib.Path(root).name, split, protocol))): _under(
-            protocol, one(root, split).open("val")
-        )
+        " ".join(filter(None, (pathlib.Path(root).name, split, subset))): _subset(subset, one(root, split).open("val"))
         for root, split in zip(roots, splits, strict=True)
     }
 
 
-def _under(protocol: str, source: Source) -> Source:
-    """Returns the images that the protocol selects."""
-    if not protocol:
+def _subset(name: str, source: Source) -> Source:
+    """Returns the images of a subset, all without a name."""
+    if not name:
         return source
     hard = HardSource(source)
     if not len(hard):
-        raise UserError(f"--protocol irstd-hard: none of {len(source)} images has tiny targets alone")
+        raise UserError(f"--subset irstd-hard: none of {len(source)} images has tiny targets alone")
     return hard
 
 
@@ -290,9 +314,9 @@ def _test_source(command: Flags) -> tuple[Source, str]:
         what = f"the validation split {' + '.join(data.val)}, on which the checkpoint was chosen"
     else:
         source, what = data.open("test"), "400 synthetic scenes that no run trains on"
-    if command.protocol:
-        source = _under(command.protocol, source)
-        what = f"the {len(source)} images that {command.protocol} takes of {what}"
+    if command.subset:
+        source = _subset(command.subset, source)
+        what = f"the {len(source)} images that {command.subset} takes of {what}"
     return source, what
 
 

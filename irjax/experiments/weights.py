@@ -5,14 +5,16 @@
 For each network, OUT receives its run directories, NAME.safetensors with its card, and NAME.png with its learning
 curve; one table of all, weights.md, is written as well. Repeating the command resumes where it was stopped; with more
 minutes, it continues from where the learning rate began to fall. Programs are compiled in parallel before the first
-network's time begins, and kept in OUT/programs. The module needs no tyro, no grain and no tensorflow-datasets.
+network's time begins, and kept in OUT/programs. The module needs no tyro, no grain and no tensorflow-datasets, and so
+its flags are read by argparse, unlike all others of irjax.
 """
 
 from __future__ import annotations
 
-import argparse
+import argparse  # tyro may be missing
 import concurrent.futures
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -29,6 +31,7 @@ from irjax.errors import UsageError, stopping
 from irjax.experiments import adsnet, mshnet, na_irstd, spire
 from irjax.experiments.command import Experiment, tests_of
 from irjax.experiments.ship import ship
+from irjax.flags import refuse
 from irjax.io.files import write_text
 from irjax.reports.curves import plot_learning
 from irjax.reports.tables import markdown_table, plain_table
@@ -98,7 +101,9 @@ def stages(training: Training, command: argparse.Namespace, minutes: float) -> d
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parses the command line."""
-    parser = argparse.ArgumentParser("python -m irjax.experiments.weights", description=(__doc__ or "").split("\n")[0])
+    program = "python -m irjax.experiments.weights"
+    parser = argparse.ArgumentParser(program, description=(__doc__ or "").split("\n")[0])
+    parser.error = functools.partial(refuse, program=program)  # type: ignore[method-assign]  # one line
     add = parser.add_argument
     add("--data.root", dest="root", nargs="+", required=True, metavar="DIR", help="folders of the data sets")
     add("--data.layout", dest="layout", default="auto", help="their layout (default: %(default)s)")

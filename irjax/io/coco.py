@@ -1,22 +1,26 @@
-"""Readers of point annotations: COCO keypoint files and CSV tables of points."""
+"""The one reader and writer of COCO files: images, keypoints, boxes, outlines, of labels and of predictions."""
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import dataclasses
 import functools
-import io
 import json
 import math
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from irjax.errors import UserError, reading
+from irjax.errors import UserError, note
 from irjax.io import lists
+from irjax.io.files import write_json
+from irjax.io.images import read_bytes
+from irjax.io.names import image_names
+from irjax.ops.polygons import checked_polygon, mask_polygons
+from irjax.ops.run_lengths import decode_run_lengths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,28 +145,41 @@ def load_coco(path: str | os.PathLike, *, results: bool = False) -> CocoFile:
       MissingFileError: if there is no such file.
       UserError: if it is not JSON or not COCO, or lists an image twice; the message names the file and the entry.
     """
-    path = pathlib.Path(path)
-    with reading(path):
-        data = path.read_bytes()
-    try:
-        # NaN and Infinity are not JSON, but Python accepts them; as nan, they are refused where numbers are read.
-        content = json.loads(data, parse_constant=lambda name: math.nan)
-    except (ValueError, RecursionError) as error:  # ValueError includes UnicodeDecodeError
-        raise UserError(f"{path}: not a JSON file ({error})") from error
+    content = _read_json(path)
     content = {"annotations": content} if results and isinstance(content, list) else content
     lists_of = ("annotations", "predictions", "results") if results else ("annotations",)
     present = [name for name in lists_of if isinstance(content, dict) and isinstance(content.get(name), list)]
-    if not present or not isinstance(content.get("images", [] if results else None), list):
+    listed = content.get("images") if isinstance(content, dict) else None
+    if not present or not isinstance([] if results and listed is None else listed, list):
         if isinstance(content, dict) and "shapes" in content:
-            raise UserError(f"{path}: a LabelMe file, not COCO; give the folder of the LabelMe files")
+            raise UserError(f"{os.fspath(path)}: a LabelMe file, not COCO; give the folder of the LabelMe files")
         wanted = "a list of annotations, or an object with one" if results else "lists named 'images' and 'annotations'"
-        raise UserError(f"{path}: not a COCO file: {wanted} {'is' if results else 'are'} wanted")
-    rows = [
-        _coco_image(image, f"{path}: images[{number}]", results)
-        for number, image in enumerate(content.get("images", []))
-    ]
+        raise UserError(f"{os.fspath(path)}: not a COCO file: {wanted} {'is' if results else 'are'} wanted")
+    return _coco_file(path, listed, content[present[0]], results)
+
+
+def load_coco_images(path: str | os.PathLike) -> CocoFile:
+    """Reads the images of a COCO file alone, whatever else it holds; arguments and errors are those of `load_coco`."""
+    content = _read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+        raise UserError(f"{os.fspath(path)}: not a COCO file: a list named 'images' is wanted")
+    return _coco_file(path, content["images"], [], True)
+
+
+def _read_json(path: str | os.PathLike) -> Any:
+    data = read_bytes(path)
+    try:
+        # NaN and Infinity are not JSON, but Python accepts them; as nan, they are refused where numbers are read.
+        return json.loads(data, parse_constant=lambda name: math.nan)
+    except (ValueError, RecursionError) as error:  # ValueError includes UnicodeDecodeError
+        raise UserError(f"{os.fspath(path)}: not a JSON file ({error})") from error
+
+
+def _coco_file(path: str | os.PathLike, listed: list | None, annotations: list, results: bool) -> CocoFile:
+    path = pathlib.Path(path)
+    rows = [_coco_image(image, f"{path}: images[{number}]", results) for number, image in enumerate(listed or ())]
     names = relative_names([file for _, file, _ in rows])
-    found = CocoFile(path, {}, {}, {}, content[present[0]], "images" in content)
+    found = CocoFile(path, {}, {}, {}, annotations, listed is not None)
     for number, ((key, file, size), name) in enumerate(zip(rows, names, strict=True)):
         if key in found.by_id or name in found.files:
             raise UserError(f"{path}: images[{number}] repeats the id {key} or the file name {name}")
@@ -195,10 +212,10 @@ def _slashes(file: str) -> str:
 
 
 def relative_names(files: Sequence[str]) -> list[str]:
-    """Returns the names of images, without the leading folders that all files share."""
+    """Returns the names of images (`irjax.io.names`), without the leading folders that all files share."""
     every = [lists.path_parts(file) for file in files]
     shared = len(os.path.commonprefix([parts[:-1] for parts in every])) if every else 0
-    return ["/".join((*parts[shared:-1], lists.image_stem(parts[-1]))) if parts else "" for parts in every]
+    return image_names(["/".join(parts[shared:]) for parts in every])
 
 
 def read_coco(path: str | os.PathLike) -> CocoPoints:
@@ -211,6 +228,7 @@ def read_coco(path: str | os.PathLike) -> CocoPoints:
       UserError: if it is not JSON, or not COCO with keypoints; the message names the file and what is missing.
     """
     content = load_coco(path)
+    check_scoreless(content)
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in content.files}
     for number, annotation in enumerate(content.annotations):
         found = coco_keypoints(annotation, f"{path}: annotations[{number}]")
@@ -221,76 +239,133 @@ def read_coco(path: str | os.PathLike) -> CocoPoints:
     return CocoPoints(by_name=by_name, by_id=content.by_id, files=content.files)
 
 
-def coco_keypoints(annotation: dict, where: str) -> list[tuple[float, float]]:
+def check_scoreless(content: CocoFile) -> None:
+    """Notes that scores of annotations are not kept by those who read them as labels."""
+    if scored := sum(isinstance(entry, dict) and entry.get("score") is not None for entry in content.annotations):
+        note(f"{scored} scores are left out: labels have none; irjax evaluate --predictions reads them", content.path)
+
+
+# --- what an annotation holds -----------------------------------------------------------------------------------------
+
+
+def coco_triples(entry: dict, where: str) -> list[tuple[float, float, float]]:
+    """Returns the keypoints (x, y, third value) of one COCO annotation; `where` names it in errors."""
+    values = entry.get("keypoints") if isinstance(entry, dict) else None
+    if not isinstance(values, list) or len(values) % 3:
+        raise UserError(f"{where} needs keypoints as a flat list of x, y, v triples, got {short(values)}")
+    numbers = [finite(value, f"{where}: keypoints") for value in values]
+    return list(zip(numbers[0::3], numbers[1::3], numbers[2::3], strict=True))
+
+
+def coco_keypoints(entry: dict, where: str) -> list[tuple[float, float]]:
     """Returns the labelled points (x, y) of one COCO annotation; `where` names it in errors."""
-    try:
-        values = np.array(annotation["keypoints"], np.float64).reshape(-1, 3)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{where} needs keypoints as x, y, v triples ({error!r})") from error
-    if not np.isfinite(values).all():
-        raise UserError(f"{where} has keypoints that are not finite")
-    return [(x, y) for x, y, visible in values if visible > 0]
+    return [(x, y) for x, y, visible in coco_triples(entry, where) if visible > 0]
 
 
-def read_points_csv(path: str | os.PathLike, known: frozenset[str] | None = None) -> dict[str, np.ndarray]:
-    """Reads a CSV table of points with the columns name, x and y, in any order; other columns are ignored.
+def coco_box(entry: Mapping[str, Any], where: str) -> np.ndarray | None:
+    """Returns the box [4] (x_min, y_min, x_max, y_max) of one COCO annotation, None if it has none."""
+    box = entry.get("bbox")
+    if not box:
+        return None
+    if not isinstance(box, list) or len(box) != 4:
+        raise UserError(f"{where}: bbox must be x, y, width, height, got {short(box)}")
+    x, y, width, height = (finite(value, f"{where}: bbox") for value in box)
+    if width < 0 or height < 0:
+        raise UserError(f"{where}: bbox must have sides of at least 0, got {short(box)}")
+    return np.array([x, y, x + width, y + height])
+
+
+def coco_outline(entry: Mapping[str, Any], size: tuple[int, int] | None, where: str) -> tuple[np.ndarray, ...]:
+    """Returns the outline of one COCO annotation, corners [N, 2] of each part; empty if it has none.
+
+    Run-length encoded masks, compressed or not, become rectangles of exactly their pixels.
 
     Args:
-      path: the CSV file.
-      known: the names of all images, or None to accept any name as it is written.
-
-    Returns:
-      Name -> [K, 2] float32 (x, y) in pixels, for the names that have rows.
-
-    Raises:
-      MissingFileError: if there is no such file.
-      UserError: if a column is missing, a name is unknown or a coordinate is not a finite number; the message names
-        the file and the line.
+      entry: the annotation.
+      size: (height, width) of the image; None if it is not known, and nothing is checked or clipped.
+      where: names the annotation in errors.
     """
-    path = pathlib.Path(path)
-    found: dict[str, list[tuple[float, float]]] = {}
-    find = None if known is None else lists.Resolver(known)
-    with reading(path):
-        text = lists.decode_text(path.read_bytes(), path)
+    found = entry.get("segmentation")
+    if not found:
+        return ()
+    if isinstance(found, dict):
+        return _run_length_outline(found, size, f"{where}: segmentation")
     try:
-        with io.StringIO(text, newline="") as file:
-            rows = csv.DictReader(file, skipinitialspace=True)
-            columns = [column.strip() for column in rows.fieldnames or ()]
-            if missing := [column for column in ("name", "x", "y") if column not in columns]:
-                raise UserError(f"{path}: columns name, x, y are wanted; {', '.join(missing)} not among {columns}")
-            rows.fieldnames = columns
-            for row in rows:
-                where = f"{path}, line {rows.line_num}"
-                name = (row["name"] or "").strip()
-                if find is not None and name not in (known or ()):
-                    name = find(name) or ""
-                if not name:
-                    raise UserError(f"{where}: there is no image for the name {row['name']!r}")
-                found.setdefault(name, []).append(_coordinates(row, where))
-    except csv.Error as error:
-        raise UserError(f"{path}: not a csv file ({error})") from error
-    return {name: np.array(points, np.float32) for name, points in found.items()}
+        return tuple(checked_polygon(corners, size, where) for corners in found)
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where}: segmentation must be lists of x, y, or run lengths ({error})") from error
 
 
-def _coordinates(row: dict[str, str | None], where: str) -> tuple[float, float]:
+def _run_length_outline(found: dict, size: tuple[int, int] | None, where: str) -> tuple[np.ndarray, ...]:
+    stated, counts = found.get("size"), found.get("counts")
+    sides = isinstance(stated, list) and [side for side in stated if type(side) is int and side > 0]
+    if not sides or len(sides) != 2 or sides != stated or not isinstance(counts, list | str):
+        raise UserError(f"{where} needs size as height, width, and counts, got {short(found)}")
+    height, width = sides
+    if size is not None and tuple(size) != (height, width):
+        raise UserError(f"{where} is for {width}x{height} pixels, but the image has {size[1]}x{size[0]}")
     try:
-        x, y = float(row["x"] or ""), float(row["y"] or "")
+        parts = mask_polygons(decode_run_lengths(counts, (height, width)))
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    if not parts:
+        raise UserError(f"{where} has no pixel")
+    return parts
+
+
+def finite(value: Any, where: str) -> float:
+    """Returns a number of JSON as a finite float; `where` says in errors what it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UserError(f"{where} must be numbers, got {short(value)}")
+    with contextlib.suppress(OverflowError):
+        if math.isfinite(number := float(value)):
+            return number
+    raise UserError(f"{where} must be finite, got {short(value)}")
+
+
+def finite_text(text: str | None, where: str) -> float:
+    """Returns the finite number that a text says, as `finite` does; None is none."""
+    try:
+        number = float(text or "")
     except ValueError:
-        x = y = math.nan
-    if not (math.isfinite(x) and math.isfinite(y)):
-        raise UserError(f"{where}: x and y must be finite numbers, got {row['x']!r} and {row['y']!r}")
-    return x, y
+        raise UserError(f"{where} must be numbers, got {short(text)}") from None
+    return finite(number, where)
 
 
-def check_points(points: np.ndarray, size: tuple[int, int], where: str | os.PathLike) -> None:
-    """Checks that points [K, 2] lie in an image of `size` (height, width).
+def short(value: Any) -> str:
+    """Returns a value as text for messages, cut at 80 characters."""
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write_coco(
+    path: str | os.PathLike,
+    annotations: Mapping[str, Sequence[Mapping[str, Any]]],
+    sizes: Mapping[str, tuple[int, int]] | None = None,
+) -> None:
+    """Writes a COCO file atomically; numbers images and annotations, and puts all annotations into one category.
+
+    Args:
+      path: path of the file.
+      annotations: {file name: COCO annotations without their ids}, in the order to write.
+      sizes: {file name: (height, width)} in pixels, for the images whose size is known.
 
     Raises:
-      UserError: if a point lies outside; `where` names the file in the message.
+      OSError: if the file cannot be written.
     """
-    height, width = size
-    # A pixel extends half a pixel beyond its centre.
-    inside = np.all((points >= -0.5) & (points < np.array([width, height]) - 0.5), axis=1)
-    if not inside.all():
-        x, y = points[np.argmin(inside)]
-        raise UserError(f"{os.fspath(where)}: the point ({x:g}, {y:g}) is outside the image of {width}x{height} pixels")
+    images: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
+    for number, (name, own) in enumerate(annotations.items(), 1):
+        image = {"id": number, "file_name": name}
+        if sizes is not None and name in sizes:
+            image["height"], image["width"] = (int(side) for side in sizes[name])
+        images.append(image)
+        for entry in own:
+            entries.append({"id": len(entries) + 1, "image_id": number, "category_id": 1, **entry})
+    category = {"id": 1, "name": "target", "keypoints": ["centre"], "skeleton": []}
+    write_json(path, {"images": images, "annotations": entries, "categories": [category]}, indent=None)

@@ -1,12 +1,14 @@
 """Atomic writing of files and folders: everything is written under a temporary name and then renamed.
 
 A folder of results has the file `WRITTEN` beside them, the list of what each command wrote there. The next run of a
-command replaces the files of its list and refuses those of nobody's: they are the user's.
+command replaces the files of its list and refuses those of nobody's: they are the user's. Versions before there were
+lists left none: a folder of theirs is one that holds files by the names that they gave (`_EARLIER`) and nothing else.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import json
 import math
 import os
@@ -17,9 +19,31 @@ import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from irjax.errors import FileError, UsageError, UserError, reading, writing
+from irjax.errors import FileError, UsageError, UserError, note, reading, writing
 
 WRITTEN = ".irjax-written.json"  # {command: files of its last run}, in a folder of results
+_REPORT = (
+    *("evaluation.json", "evaluation.csv", "per_image.csv", "sweep.csv", "pr.csv", "roc.csv", "clutter.csv", "roc.png"),
+    *("precision_recall.png", "thresholds.png", "overlays/[0-9][0-9]_*.png"),
+)
+# What commands wrote before there were lists: the files without which a folder is not theirs, and all their files.
+_EARLIER: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "irjax predict": (
+        ("predictions.json", "predictions.csv"),
+        ("predictions.json", "predictions.csv", "masks/*.png", "overlays/[0-9][0-9][0-9][0-9]_*.png"),
+    ),
+    "irjax compare": (("comparison.json", "comparison.csv"), ("comparison.json", "comparison.csv", "per_image.csv")),
+    "irjax train": (("predictions.json", "evaluation.json"), ("predictions.json", "masks/*.png")),
+    "irjax evaluate": (("evaluation.json",), _REPORT),
+    "irjax datasets inspect": (("inspect.json",), ("inspect.json", "distributions.png", "contact_sheet.png")),
+    "irjax analyse scale-loss": (
+        ("scale_loss.json",),
+        tuple(f"scale_loss.{ending}" for ending in ("png", "svg", "csv", "json")),
+    ),
+    "irjax analyse relevance": (("selection.json",), ("selection.json", "selection.png", "[0-9][0-9]_*.png")),
+    "irjax analyse patches": (("masks.json",), ("masks.json", "[0-9][0-9]_*.png")),
+}
+_BESIDE = ("tophat.json", *(f"points/{name}" for name in _REPORT), f"points/{WRITTEN}")  # in the folder of a run's test
 _UNFINISHED = ".irjax-unfinished-"  # begins the names of temporary folders
 _OF_THE_SYSTEM = (".DS_Store", "Thumbs.db", "desktop.ini")  # files that looking into a folder leaves there
 # Endings by which a name is taken for that of a file.
@@ -83,9 +107,10 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
-    """Writes UTF-8 text atomically."""
+    """Writes UTF-8 text atomically; bytes of file names that are no UTF-8 as they are."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # Names of files may have bytes that are no UTF-8, which Python shows as surrogates.
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def read_json(path: str | os.PathLike) -> Any:
@@ -191,13 +216,36 @@ def check_unclaimed(path: pathlib.Path, command: str) -> None:
 def _read_written(folder: pathlib.Path) -> dict[str, list[str]]:
     """Returns {command: files, relative to `folder`}; names that leave the folder are ignored."""
     if not os.path.lexists(folder / WRITTEN):
-        return {}
+        return _earlier(folder)
     found = read_json(folder / WRITTEN)
     if not (isinstance(found, dict) and all(isinstance(names, list) for names in found.values())):
         raise FileError(f"{folder / WRITTEN}: not a list of written files")
     inside = lambda name: isinstance(name, str) and not {"", ".", ".."} & set(name.split("/"))  # noqa: E731
     kept = {command: [name for name in names if inside(name)] for command, names in found.items()}
     return {command: names for command, names in kept.items() if names}
+
+
+def _earlier(folder: pathlib.Path) -> dict[str, list[str]]:
+    """Returns {command: files} of a folder that an earlier version wrote; {} if there is anything that it did not."""
+    if not folder.is_dir():
+        return {}
+    there = sorted(path.name for path in folder.iterdir() if path.name not in _OF_THE_SYSTEM)
+    there = [name for name in there if not name.startswith(_UNFINISHED)]
+    known = _entries([*_BESIDE, *(pattern for _, patterns in _EARLIER.values() for pattern in patterns)])
+    if not all(_matches(name, known) for name in there):  # before whole folders are listed
+        return {}
+    names = [name for entry in there for name in _files(folder, entry)]
+    found: dict[str, list[str]] = {}
+    owned = {name for name in names if _matches(name, _BESIDE)}
+    for command, (needed, patterns) in _EARLIER.items():
+        if set(needed) <= set(names):
+            found[command] = [name for name in names if name not in owned and _matches(name, patterns)]
+            owned.update(found[command])
+    return {command: own for command, own in found.items() if own} if owned.issuperset(names) else {}
+
+
+def _matches(name: str, patterns: Collection[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _entries(names: Collection[str]) -> set[str]:
@@ -226,6 +274,8 @@ def _replace(folder: pathlib.Path, new: pathlib.Path, command: str) -> None:
     check_replaceable(folder, command, entries)
     written = _read_written(folder)
     before = written.get(command, [])
+    if before and not os.path.lexists(folder / WRITTEN):
+        note(f"{len(before)} files that an earlier version of irjax wrote are replaced: {before[0]} and so on", folder)
     names = [name for entry in entries for name in _files(new, entry)]
     old = new.with_name("old")
     old.mkdir()

@@ -17,25 +17,23 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import os
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from irjax.errors import UsageError, UserError
+from irjax.errors import UsageError, UserError, note
 from irjax.io import coco
 from irjax.io.files import write_text
-from irjax.io.images import read_bytes, read_image
+from irjax.io.images import read_bytes
 from irjax.io.lists import decode_text
-from irjax.io.maps import header_size
 from irjax.io.names import stem
-from irjax.io.predictions import write_coco
+from irjax.io.points import check_points, read_points_csv
 from irjax.ops.boxes import box_centres, checked_boxes
-from irjax.ops.polygons import box_polygon, fill_polygons, polygon_box
+from irjax.ops.polygons import box_polygon, checked_polygon, polygon_box, polygon_centroid
 from irjax.types import ImageLabels, Labels
 
 BOX_CONVENTIONS = {"voc": (1, 1, 0, 0), "sirst_v2": (1, 1, 1, 1)}  # added to a box of irjax to get the one in the file
@@ -74,14 +72,14 @@ def read_points_labels(
       MissingFileError: if there is no such file.
       UserError: if it cannot be read, a name is unknown or a point is outside its image; the message names the file.
     """
-    table = coco.read_points_csv(path, None if sizes is None else frozenset(sizes))
+    table = read_points_csv(path, None if sizes is None else frozenset(sizes))
     if sizes is None:
         found: dict[str, list[np.ndarray]] = {}
         for name, points in table.items():
             found.setdefault(stem(name), []).append(points)
         return [ImageLabels(name, Labels(np.concatenate(points))) for name, points in found.items()]
     for name, points in table.items():
-        coco.check_points(points, sizes[name], f"{os.fspath(path)}, {name}")
+        check_points(points, sizes[name], f"{os.fspath(path)}, {name}")
     none = np.zeros((0, 2), np.float32)
     return [ImageLabels(name, Labels(table.get(name, none)), size) for name, size in sizes.items()]
 
@@ -113,15 +111,15 @@ def write_coco_labels(path: str | os.PathLike, images: Sequence[ImageLabels]) ->
             if polygons:
                 entry["segmentation"] = [corners.reshape(-1).tolist() for corners in polygons]
         content[file_name(image)] = entries
-    write_coco(path, content, {file_name(image): known_size(image) for image in images})
+    coco.write_coco(path, content, {file_name(image): known_size(image) for image in images})
 
 
 def read_coco_labels(path: str | os.PathLike) -> list[ImageLabels]:
-    """Reads a COCO file with keypoints, boxes, polygons ("segmentation"), or several of them.
+    """Reads a COCO file with keypoints, boxes, outlines ("segmentation"), or several of them.
 
     Each keypoint is a target. An annotation with a box and no labelled keypoint is a target at the centre of the box,
-    one with polygons alone at their centroid. The boxes of an image are returned only if every target has one; several
-    keypoints of one annotation have none.
+    one with an outline alone at its centroid. Outlines are polygons; run lengths become rectangles of their pixels. The
+    boxes of an image are returned only if every target has one; several keypoints of one annotation have none.
 
     Returns:
       Points, boxes (int64 if they are whole numbers), areas and polygons of each image, in the order of the file, with
@@ -133,17 +131,18 @@ def read_coco_labels(path: str | os.PathLike) -> list[ImageLabels]:
         the file and the entry.
     """
     content = coco.load_coco(path)
+    coco.check_scoreless(content)
     targets: dict[str, list[_Target]] = {name: [] for name in content.files}
     for number, entry in enumerate(content.annotations):
-        where = f"{content.path}: annotations[{number}]"
-        name = content.name_of(number)
-        size = content.sizes[name]
-        box = _coco_box(entry, size, where) if entry.get("bbox") else None
-        polygons = _coco_polygons(entry, size, where)
+        where, name = f"{content.path}: annotations[{number}]", content.name_of(number)
+        size, area = content.sizes[name], entry.get("area")
+        box = coco.coco_box(entry, where)
+        if box is not None:
+            box = checked_boxes(box, size, where)
+        polygons = coco.coco_outline(entry, size, where)
         bare = not entry.get("keypoints") and (box is not None or polygons)
         points = [] if bare else coco.coco_keypoints(entry, where)
-        coco.check_points(np.reshape(points, (-1, 2)), size, where)
-        area = entry.get("area")
+        check_points(np.reshape(points, (-1, 2)), size, where)
         if len(points) > 1:  # the box is around all of them
             targets[name] += [_Target(point) for point in points]
         elif points:
@@ -181,45 +180,7 @@ def _labels(targets: Sequence[_Target]) -> Labels:
 
 def _outlined(polygons: tuple[np.ndarray, ...], size: tuple[int, int], area: Any = None) -> _Target:
     """Returns the target that polygons surround; its point is the centroid of its pixels."""
-    rows, columns = np.nonzero(fill_polygons(polygons, size))
-    return _Target((columns.mean(), rows.mean()), _near_whole(polygon_box(polygons)), polygons, area)
-
-
-def _checked_polygon(corners: Any, size: tuple[int, int], where: str) -> np.ndarray:
-    """Checks that corners [N, 2] are a polygon in an image of `size`, and returns them clipped to it.
-
-    Corners may lie up to a pixel outside, because programs let their users draw to the last pixel and beyond.
-    """
-    corners = np.array(corners, np.float64).reshape(-1, 2)
-    height, width = size
-    if len(corners) < 3 or not np.isfinite(corners).all():
-        raise UserError(f"{where}: a polygon of three corners or more is wanted, with finite numbers")
-    if (corners < -1).any() or (corners > [width + 1, height + 1]).any():
-        raise UserError(f"{where}: the polygon reaches outside the image of {width}x{height} pixels")
-    return np.clip(corners, 0, [width, height])
-
-
-def _coco_polygons(entry: dict, size: tuple[int, int], where: str) -> tuple[np.ndarray, ...]:
-    found = entry.get("segmentation")
-    if not found or not isinstance(found, list):
-        # Run lengths, which COCO has for crowds, are a dict; without a box or point, the entry says nothing else.
-        if isinstance(found, dict) and not entry.get("bbox") and not entry.get("keypoints"):
-            raise UserError(f"{where}: its only outline is run-length encoded, and polygons or a bbox are wanted")
-        return ()
-    try:
-        return tuple(_checked_polygon(corners, size, where) for corners in found)
-    except UserError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: segmentation must be lists of x, y ({error})") from error
-
-
-def _coco_box(entry: dict, size: tuple[int, int], where: str) -> np.ndarray:
-    try:
-        x, y, width, height = (float(value) for value in entry["bbox"])
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where}: bbox must be x, y, width, height, got {entry['bbox']!r}") from error
-    return checked_boxes(np.array([[x, y, x + width, y + height]]), size, where)
+    return _Target(polygon_centroid(polygons, size), _near_whole(polygon_box(polygons)), polygons, area)
 
 
 def whole_boxes(boxes: np.ndarray) -> np.ndarray:
@@ -270,27 +231,30 @@ def parse_yolo_labels(text: str, size: tuple[int, int], where: str | os.PathLike
     return _labels(_yolo_targets(text, size, where))
 
 
+def yolo_rows(text: str, where: str | os.PathLike) -> Iterator[tuple[str, list[float]]]:
+    """Yields "FILE, line N" and the numbers of each line of a YOLO file that is not blank; commas count as spaces.
+
+    Raises:
+      UserError: if a line has anything but finite numbers; the message names the file and the line.
+    """
+    for number, line in enumerate(text.splitlines(), 1):
+        place = f"{os.fspath(where)}, line {number}"
+        if fields := line.replace(",", " ").split():
+            yield place, [coco.finite_text(field, f"{place}: class, x, y, width, height and so on") for field in fields]
+
+
 def _yolo_targets(text: str, size: tuple[int, int], where: str | os.PathLike) -> list[_Target]:
     height, width = size
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
-        place = f"{os.fspath(where)}, line {number}"
-        fields = line.replace(",", " ").split()
-        if not fields:
-            continue
-        try:
-            values = [float(field) for field in fields]
-        except ValueError:
-            values = []
-        if not values or not all(map(math.isfinite, values)) or (len(values) not in (5, 6) and len(values) % 2 == 0):
-            values = []
-        if len(values) < 5:
+    for place, values in yolo_rows(text, where):
+        if len(values) < 5 or (len(values) > 6 and len(values) % 2 == 0):
             raise UserError(
-                f"{place}: class, x, y, width, height are wanted, or class and the corners of a polygon, got {line!r}"
+                f"{place}: class, x, y, width, height are wanted, or class and the corners of a polygon, got "
+                f"{len(values)} numbers"
             )
         if len(values) > 6:
             corners = np.reshape(values[1:], (-1, 2)) * [width, height]
-            found.append(_outlined((_near_whole(_checked_polygon(corners, size, place)),), size))
+            found.append(_outlined((_near_whole(checked_polygon(corners, size, place)),), size))
             continue
         x, y, w, h = (value * side for value, side in zip(values[1:5], (width, height) * 2, strict=True))
         box = _near_whole(checked_boxes(np.array([[x - w / 2, y - h / 2, x + w / 2, y + h / 2]]), size, place))
@@ -441,7 +405,7 @@ def parse_labelme(
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{place} needs points as x, y ({error!r})") from error
         if kind == "point" and len(corners) == 1:
-            coco.check_points(corners, size, place)
+            check_points(corners, size, place)
             targets.append(_Target(corners[0]))
             continue
         if kind == "rectangle" and len(corners) == 2:
@@ -454,7 +418,7 @@ def parse_labelme(
             raise UserError(
                 f"{place} is a {kind} of {len(corners)} points; polygon, rectangle, circle and point are wanted"
             )
-        targets.append(_outlined((_checked_polygon(corners, size, place),), size))
+        targets.append(_outlined((checked_polygon(corners, size, place),), size))
     return ImageLabels(name, _labels(targets), size, file if stem(file) == name else None)
 
 
@@ -488,17 +452,11 @@ def read_annotation(
         return parse_labelme(data, name, path, size)
     if size is None:
         raise UserError(f"{os.fspath(path)}: YOLO's numbers are shares of the image; give its folder (--images)")
-    return ImageLabels(name, parse_yolo_labels(decode_text(data, path), size, path), size)
-
-
-def image_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Returns (height, width) of an image file, from its header where possible.
-
-    Raises:
-      MissingFileError: if there is no such file.
-      UserError: if it cannot be read.
-    """
-    return header_size(path) or read_image(path).shape
+    text = decode_text(data, path)
+    labels = parse_yolo_labels(text, size, path)
+    if any(len(values) == 6 for _, values in yolo_rows(text, path)):
+        note("confidences are left out: labels have none; irjax evaluate --predictions reads them", path)
+    return ImageLabels(name, labels, size)
 
 
 # --- helpers of the writers -------------------------------------------------------------------------------------------

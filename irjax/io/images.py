@@ -84,7 +84,9 @@ class Depth:
         if self.range:
             return self.range[0], self.range[1]
         if self.stretch:
-            low, high = np.percentile(values, _PERCENTILES if self.stretch == "percentile" else (0, 100))
+            # As doubles: NumPy takes the difference of two values in their own type, where it may not fit.
+            shares = _PERCENTILES if self.stretch == "percentile" else (0, 100)
+            low, high = np.percentile(values.astype(np.float64), shares)
             return float(low), float(high)
         return 0.0, float(2**self.bits - 1 if self.bits else np.iinfo(values.dtype).max)
 
@@ -112,7 +114,9 @@ class Depth:
             raise UserError(f"{os.fspath(where)}: the value {values.max()} does not fit into {self.bits} bits")
         if high == low:  # a constant image
             return np.zeros(values.shape, np.uint16)
-        unit = (values.astype(np.float64) - low) / (high - low)
+        scale = 1.0 if high - low < np.inf else 0.5  # of limits whose difference is no double
+        with np.errstate(over="ignore"):  # what is far outside is clipped
+            unit = (values.astype(np.float64) * scale - low * scale) / (high * scale - low * scale)
         return np.rint(np.clip(unit, 0, 1) * _WHITE).astype(np.uint16)
 
     def describe(self) -> str:
@@ -142,17 +146,6 @@ def check_depth(highest: int, where: str) -> None:
         )
 
 
-def read_bytes(path: str | os.PathLike) -> bytes:
-    """Reads the content of a file.
-
-    Raises:
-      MissingFileError: if there is no such file.
-      FileError: if it cannot be read; the message names it.
-    """
-    with reading(path):
-        return pathlib.Path(path).read_bytes()
-
-
 @dataclasses.dataclass(frozen=True)
 class Frame:
     """One image of a file that holds several: a TIFF, GIF, WebP, NumPy, MATLAB or video file.
@@ -174,44 +167,33 @@ class Frame:
         return f"{self.path}, page {self.page + 1}" if self.page >= 0 else self.path
 
 
-def frame_count(path: str | os.PathLike, key: str | None = None) -> int:
-    """Returns the number of images in a file; 1 for one that cannot be read, so that reading it says why.
+def path_or_frame(path: str | os.PathLike | Frame) -> str | Frame:
+    """Returns a file as sources name it: its path as text, or the frame."""
+    return path if isinstance(path, Frame) else os.fspath(path)
 
-    Args:
-      path: the file; a video is decoded, of other files the header is read.
-      key: name of the variable in a MATLAB file; None for the only array.
+
+def read_bytes(path: str | os.PathLike | Frame) -> bytes:
+    """Reads the content of a file; that of frames once for all of them.
+
+    Raises:
+      MissingFileError: if there is no such file.
+      FileError: if it cannot be read; the message names it.
     """
-    from PIL import Image
-
-    suffix = pathlib.Path(path).suffix.lower()
-    try:
-        if is_video(path):
-            return max(video.frame_count(path), 1)
-        if suffix == ".mat":
-            return matlab.frame_count(path, key, MIN_SIDE)
-        if suffix in (".tif", ".tiff"):
-            import tifffile
-
-            with tifffile.TiffFile(path) as file:
-                if len(file.pages) == 1:
-                    return 1
-                first = cast("tifffile.TiffPage", file.pages[0]).shape
-                return sum(page.shape == first for page in file.pages)  # thumbnails are smaller
-        if suffix in (".gif", ".webp") or (suffix == ".png" and _is_animated_png(path)):
-            with Image.open(path) as image:
-                return getattr(image, "n_frames", 1)
-        if suffix == ".npy":
-            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-            return shape[0] if len(shape) == 3 and shape[2] not in (1, 3, 4) else 1
-    except Exception:  # the libraries raise exceptions of many types for a damaged file
-        return 1
-    return 1
+    with reading(path):
+        if not isinstance(path, Frame):
+            return pathlib.Path(path).read_bytes()
+        state = os.stat(path)
+        return _bytes_of_frames(path.path, state.st_mtime_ns, state.st_size)
 
 
-def _is_animated_png(path: str | os.PathLike) -> bool:
-    """Returns whether a PNG file may have several frames, without opening it as an image."""
-    with open(path, "rb") as file:
-        return b"acTL" in file.read(1024)
+@functools.lru_cache(maxsize=1)
+def _bytes_of_frames(path: str, changed: int, size: int) -> bytes:
+    return pathlib.Path(path).read_bytes()
+
+
+def is_tiff(data: bytes) -> bool:
+    """Returns whether a file begins as a TIFF file does."""
+    return data[:4] in _TIFF
 
 
 def read_image(path: str | os.PathLike | Frame, depth: Depth = AS_STORED) -> np.ndarray:
@@ -252,12 +234,7 @@ def _read(path: str | os.PathLike | Frame, indices: bool) -> tuple[bytes, np.nda
     frame = path if isinstance(path, Frame) else Frame(os.fspath(path))
     if is_video(frame):
         return b"", video.read_frame(frame.path, frame.page)
-    if frame is path:
-        with reading(path):
-            state = os.stat(path)
-        data = _bytes_of_frames(frame.path, state.st_mtime_ns, state.st_size)
-    else:
-        data = read_bytes(path)
+    data = read_bytes(path)
     if not frame.path.lower().endswith(".mat"):
         return data, decode(data, str(path), indices=indices, page=frame.page)
     try:
@@ -267,11 +244,6 @@ def _read(path: str | os.PathLike | Frame, indices: bool) -> tuple[bytes, np.nda
     except Exception as error:  # the libraries raise exceptions of many types for a damaged file
         raise _unreadable(str(path), error) from error
     return data, _checked(values, str(path))
-
-
-@functools.lru_cache(maxsize=1)  # one read for all pages
-def _bytes_of_frames(path: str, changed: int, size: int) -> bytes:
-    return read_bytes(path)
 
 
 def decode_image(data: bytes, where: str | os.PathLike, depth: Depth = AS_STORED) -> np.ndarray:
@@ -307,7 +279,7 @@ def _filled(values: np.ndarray, data: bytes, where: str | os.PathLike) -> np.nda
 
 def _no_data(data: bytes) -> float | None:
     """Returns the value that GDAL's tag of a TIFF file declares to be no data, if it has that tag."""
-    if data[:4] not in _TIFF:
+    if not is_tiff(data):
         return None
     import tifffile
 
@@ -335,28 +307,6 @@ def to_gray(values: np.ndarray) -> np.ndarray:
     return (np.rint(luma) if np.issubdtype(values.dtype, np.integer) else luma).astype(values.dtype)
 
 
-def image_depth(path: str | os.PathLike) -> int:
-    """Returns the bits per stored sample, 8 or 16, from the file's header where possible.
-
-    Raises:
-      MissingFileError: if there is no such file.
-      UserError: if the file is not an image.
-    """
-    from PIL import Image
-
-    if is_video(path):
-        return 16 if video.is_deep(path) else 8
-    with reading(path), open(path, "rb") as file:
-        head = file.read(26)
-        if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) >= 25:
-            return 16 if head[24] == 16 else 8
-        file.seek(0)
-        with contextlib.suppress(Exception), Image.open(file) as image:  # damaged files raise many types
-            bits = getattr(image, "tag_v2", {}).get(258, (8,))
-            return 16 if max(bits) > 8 or image.mode.startswith("I") else 8
-    return 16 if read_stored(path).dtype.itemsize > 1 else 8
-
-
 def decode(data: bytes, where: str | os.PathLike, *, indices: bool = False, page: int = 0) -> np.ndarray:
     """Decodes the stored samples: [H, W] or [H, W, C] of the file's numeric type; `where` names the file in errors.
 
@@ -364,14 +314,14 @@ def decode(data: bytes, where: str | os.PathLike, *, indices: bool = False, page
     indices [H, W] instead of colours.
     """
     try:
-        tiff, array = data[:4] in _TIFF, data[:6] == b"\x93NUMPY"
+        tiff, array = is_tiff(data), data[:6] == b"\x93NUMPY"
         if array:
             values = _decode_npy(data, page)
         else:
             values = _decode_tiff(data, indices, page) if tiff else _decode_pillow(data, indices, page)
-        if not tiff and not array and (turn := orientation(data)) != 1:
+        if (turn := orientation(data, page)) != 1:
             note("turned as the EXIF orientation says", where)
-            values = np.ascontiguousarray(_TURNS[turn](values))
+            values = values if tiff else np.ascontiguousarray(_TURNS[turn](values))
     except Exception as error:  # both libraries raise exceptions of many types for a damaged file
         raise _unreadable(where, error) from error
     return _checked(values, where)
@@ -423,16 +373,21 @@ def _decode_pillow(data: bytes, indices: bool, page: int = 0) -> np.ndarray:
         return np.asarray(image) if indices and image.mode == "P" and np.ptp(colours, axis=2).any() else colours
 
 
-def orientation(data: bytes) -> int:
+def orientation(data: bytes, page: int = 0) -> int:
     """Returns the EXIF orientation of an image, 1 to 8, from the bytes of its file; 1 where it says none."""
     from PIL import Image
 
-    if not any(mark in data for mark in (b"Exif", b"eXIf", b"EXIF")):  # Pillow decodes a whole PNG to look for it
-        return 1
-    with contextlib.suppress(Exception), Image.open(io.BytesIO(data)) as image:  # damaged files raise many types
-        found = image.getexif().get(_ORIENTATION, 1)
-        return found if found in _TURNS else 1
-    return 1
+    found = 1
+    with contextlib.suppress(Exception):  # damaged files raise many types
+        if is_tiff(data):
+            import tifffile
+
+            with tifffile.TiffFile(io.BytesIO(data)) as file:
+                found = cast("tifffile.TiffPage", file.pages[page]).tags.valueof(_ORIENTATION, 1)
+        elif any(mark in data for mark in (b"Exif", b"eXIf", b"EXIF")):  # Pillow decodes a whole PNG to look for it
+            with Image.open(io.BytesIO(data)) as image:
+                found = image.getexif().get(_ORIENTATION, 1)
+    return found if found in _TURNS else 1
 
 
 def _png_raw_mode(image) -> str | None:
@@ -444,9 +399,9 @@ def _png_raw_mode(image) -> str | None:
 
 
 def _decode_tiff(data: bytes, indices: bool, number: int) -> np.ndarray:
-    """Decodes one page.
+    """Decodes one page, and turns it as its orientation says.
 
-    tifffile keeps every depth; Pillow is used for palettes and where tifffile lacks a codec.
+    tifffile keeps every depth; Pillow, which turns it itself, is used for palettes and where tifffile lacks a codec.
     """
     import tifffile
 
@@ -454,7 +409,9 @@ def _decode_tiff(data: bytes, indices: bool, number: int) -> np.ndarray:
         page = cast("tifffile.TiffPage", file.pages[number])  # a page, not a frame: nothing is read by keyframes
         if page.photometric != tifffile.PHOTOMETRIC.PALETTE:
             try:
-                return _tiff_samples(page, indices)
+                samples = _tiff_samples(page, indices)
+                turn = _TURNS.get(orientation(data, number))
+                return samples if turn is None else np.ascontiguousarray(turn(samples))
             except ValueError as error:
                 if page.bitspersample > 8 and page.samplesperpixel > 1:
                     raise UserError(f"{error}, and Pillow would halve the depth of a 16-bit colour file") from error

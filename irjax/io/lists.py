@@ -74,12 +74,6 @@ def path_parts(text: str) -> tuple[str, ...]:
     return tuple(part for part in names.posix(text.strip()).split("/") if part not in ("", ".", ".."))
 
 
-def image_stem(name: str) -> str:
-    """Removes the ending of an image file; other dots belong to the name."""
-    stem, dot, ending = name.rpartition(".")
-    return stem if dot and f".{ending.lower()}" in IMAGE_SUFFIXES else name
-
-
 # --- which file a path means ------------------------------------------------------------------------------------------
 
 
@@ -119,19 +113,20 @@ class Resolver:
         """
         *folders, file = path_parts(text) or ("",)
         # A name such as a.tif of a file a.tif.png looks like a file itself.
-        for last in dict.fromkeys((image_stem(file), file)):
-            path = "/".join((*folders, last))
-            for candidate in dict.fromkeys((path, names.without_container(path))):
-                if (name := self._find(tuple(candidate.split("/")), text)) is not None:
-                    return name
+        paths = ["/".join((*folders, last)) for last in dict.fromkeys((names.without_ending(file), file))]
+        for forms in (paths, [names.without_container(path) for path in paths]):
+            whole = [form for form in forms if form in self._parts]
+            found = whole or [name for form in forms if (name := self._find(tuple(form.split("/")), text)) is not None]
+            if len(set(found)) > 1:
+                raise UserError(f"{text} could mean {' or '.join(found)}")
+            if found:
+                return found[0]
         return None
 
     def __contains__(self, name: str) -> bool:
         return name in self._parts
 
     def _find(self, parts: tuple[str, ...], text: str) -> str | None:
-        if (whole := "/".join(parts)) in self._parts:
-            return whole
         key = tuple(map(_fold, parts))
         found = [name for name in self._by_stem.get(key[-1], []) if _same_end(key, map(_fold, self._parts[name]))]
         found = [name for name in found if _same_end(parts, self._parts[name])] or found
@@ -231,8 +226,9 @@ def decode_text(data: bytes, where: str | os.PathLike) -> str:
     encoding = "utf-8-sig"
     if data.startswith(_BOMS):
         encoding = "utf-16"
-    elif b"\0" in data[:2]:  # UTF-16 of ASCII characters without its mark
-        encoding = "utf-16-be" if data[0] == 0 else "utf-16-le"
+    elif b"\0" in data:  # UTF-16 without its mark: in the right order it has ends of lines and other plain characters
+        either = {order: data.decode(order, errors="replace") for order in ("utf-16-le", "utf-16-be")}
+        encoding = max(either, key=lambda order: (either[order].count("\n"), sum(map(str.isascii, either[order]))))
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -269,7 +265,7 @@ def read_list(path: str | os.PathLike, images: Resolver, masks: Resolver | None 
                 raise UserError(f"no image is called {line}")
         except UserError as error:
             *folders, file = path_parts(line) or (line,)
-            listed.append("/".join((*folders, image_stem(file))))
+            listed.append("/".join((*folders, names.without_ending(file))))
             problems.setdefault(listed[-1], f"{os.fspath(path)}, line {number}: {error}")
             continue
         listed.extend(name for name, _ in found)
@@ -280,9 +276,9 @@ def read_list(path: str | os.PathLike, images: Resolver, masks: Resolver | None 
 def _meaning(line: str, images: Resolver, masks: Resolver | None) -> list[tuple[str, str | None]] | None:
     """Returns the images of a line, each with its mask if the line names one; None if it means nothing."""
     gaps = [(line[: gap.start()], line[gap.end() :]) for gap in _BETWEEN.finditer(line)]
-    gaps = [] if line in images or image_stem(line) in images else gaps
+    gaps = [] if line in images or names.without_ending(line) in images else gaps
     # Two files have two endings; what follows the first is no folder of the second.
-    if not any(image_stem(left) != left for left, _ in gaps) and (whole := images(line)) is not None:
+    if not any(names.without_ending(left) != left for left, _ in gaps) and (whole := images(line)) is not None:
         return [(whole, None)]
     fields = _BETWEEN.split(line)
     if len(fields) > 1 and all(len(path_parts(field)) == 1 for field in fields):
@@ -290,7 +286,7 @@ def _meaning(line: str, images: Resolver, masks: Resolver | None) -> list[tuple[
         if None not in several and len(set(several)) == len(fields):
             return [(name, None) for name in several if name is not None]
     for left, right in gaps:
-        image, mask = images(left), (masks or images)(names.without_ending(right))
+        image, mask = images(left), (masks or images)(right)
         if image is not None and mask is not None:
             if mask not in (image + suffix for suffix in MASK_SUFFIXES) and (other := _image_of(mask, images)):
                 raise UserError(f"{line} pairs {image} with the mask of {other}")

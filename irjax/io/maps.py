@@ -31,7 +31,8 @@ import numpy as np
 
 from irjax.errors import MissingFileError, UsageError, UserError, reading
 from irjax.io.files import atomic_path
-from irjax.io.images import decode_image, read_bytes
+from irjax.io.headers import header_size
+from irjax.io.images import decode, decode_image, read_bytes
 from irjax.io.matlab import read_mat
 from irjax.metrics import inputs
 
@@ -375,18 +376,6 @@ def _full(dtype: np.dtype) -> int:
     return 65535 if dtype == np.uint16 else 255
 
 
-def header_size(path: str | os.PathLike) -> tuple[int, int] | None:
-    """Returns (height, width) from the header of an image file; None for a file that Pillow cannot identify."""
-    from PIL import Image, UnidentifiedImageError
-
-    with reading(path):
-        try:
-            with Image.open(path) as image:
-                return image.size[1], image.size[0]
-        except (UnidentifiedImageError, SyntaxError, ValueError, Image.DecompressionBombError):
-            return None
-
-
 class _MapError(UserError):
     """Raised for a file whose content is not a map."""
 
@@ -400,7 +389,7 @@ def _read_picture(data: bytes, path: pathlib.Path, key: str | None) -> np.ndarra
         raise _MapError("not a readable map (no image format that Pillow knows)") from error
     with opened as image:
         if image.mode == "L":
-            return np.asarray(image)
+            return decode(data, path)
         if image.mode not in ("1", "I", "LA") and not image.mode.startswith("I;16"):
             colours = np.asarray(image.convert("RGB"))
             spread = _SPREAD if image.format in ("JPEG", "WEBP") else 0
@@ -416,8 +405,7 @@ def _read_tiff(data: bytes, path: pathlib.Path, key: str | None) -> np.ndarray:
         if len(file.pages) != 1:
             raise _MapError(f"{len(file.pages)} pages; one is wanted")
         if file.pages[0].dtype is None or file.pages[0].dtype.kind == "f":
-            values = file.pages[0].asarray()
-            return values.astype(values.dtype.newbyteorder("="))
+            return decode(data, path)
     return decode_image(data, path)
 
 
@@ -455,56 +443,6 @@ _READERS = {
     ".npz": _read_npz,
     ".mat": _read_mat,
 }
-
-
-def crop_padding(values: np.ndarray, size: tuple[int, int], place: str) -> np.ndarray:
-    """Cuts the image out of a map that a program padded.
-
-    Args:
-      values: [H, W].
-      size: (height, width) of the image. If it does not fit into the map, the program shrunk it until it did; if it
-        does, the program is taken to have left it as it was.
-      place: "corner" (top left) or "centre", where the image lies in the map.
-
-    Returns:
-      A view [h, w] of the map, with the size of the image or, if that was shrunk, with its aspect.
-    """
-    scale = min(1.0, values.shape[0] / size[0], values.shape[1] / size[1])
-    rows, columns = (max(1, round(side * scale)) for side in size)
-    top, left = ((values.shape[0] - rows) // 2, (values.shape[1] - columns) // 2) if place == "centre" else (0, 0)
-    return values[top : top + rows, left : left + columns]
-
-
-def same_aspect(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    """Returns whether (height, width) differ by one factor only, up to one pixel of `one`."""
-    factor = one[0] / other[0], one[1] / other[1]
-    return any(abs(one[0] - f * other[0]) <= 1 and abs(one[1] - f * other[1]) <= 1 for f in factor)
-
-
-def resize_bilinear(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes a map bilinearly without antialiasing, with pixel centres at half-integers and edges extended.
-
-    Args:
-      values: [H, W]; booleans count as 0 and 1.
-      height: new number of rows.
-      width: new number of columns.
-
-    Returns:
-      [height, width] floating, within the range of `values`.
-    """
-    values = np.asarray(values)
-    if not np.issubdtype(values.dtype, np.floating):
-        values = values.astype(np.float32)
-    limits = values.min(), values.max()
-    for axis, size in enumerate((height, width)):
-        length = values.shape[axis]
-        place = np.clip((np.arange(size) + 0.5) * (length / size) - 0.5, 0, length - 1)
-        first = np.minimum(place.astype(int), max(length - 2, 0))
-        second = np.minimum(first + 1, length - 1)
-        part = (place - first).astype(values.dtype).reshape([-1, 1] if axis == 0 else [1, -1])
-        low, high = np.take(values, first, axis), np.take(values, second, axis)
-        values = low + (high - low) * part
-    return np.clip(values, *limits)  # rounding errors may exceed the limits
 
 
 def write_map(path: pathlib.Path, probabilities: np.ndarray, threshold: float = 0.5) -> None:

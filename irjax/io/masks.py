@@ -4,7 +4,8 @@
 |---|---|
 | two, of a lossless file by itself or of the set | the upper one |
 | of the set 0, 1, ..., n without a gap, n at least 2 | above 0: numbers of instances |
-| others | above half of the set's highest: gray borders, as of JPEG files and of IRSTD-1K (METRICS, flaw 5) |
+| others | above half of the set's highest: gray borders, as of JPEG files and of IRSTD-1K (METRICS, flaw 5); where the
+lowest is above that, above the middle of the two |
 
 Levels are gray values; of a file with a palette of colours its indices; of colours the brightest channel, since with
 luma a red target (76 of 255) would fall below one half; of an image whose colours are constant its alpha.
@@ -20,7 +21,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from irjax.errors import UserError
+from irjax.errors import UserError, note
 from irjax.io.images import VIDEO_SUFFIXES, Frame, decode, read_stored
 
 _LOSSY = (".jpg", ".jpeg", ".webp", *VIDEO_SUFFIXES)
@@ -85,7 +86,8 @@ class MaskSet:
         for path in self.paths:
             with contextlib.suppress(UserError):  # whoever needs this file is told
                 found.update(_occurring(read_levels(path)))
-        return mask_rule(found, f"{self.paths[0]}" + (f" and {len(self.paths) - 1} more" if self.paths[1:] else ""))
+        more = f" and {len(self.paths) - 1} more" if self.paths[1:] else ""
+        return mask_rule(found, f"{self.paths[0]}{more}" if self.paths else "no mask files")
 
 
 def read_mask(path: str | os.PathLike) -> tuple[np.ndarray, str]:
@@ -106,7 +108,7 @@ def read_mask(path: str | os.PathLike) -> tuple[np.ndarray, str]:
 
 def decode_mask(data: bytes, where: str | os.PathLike) -> tuple[np.ndarray, str]:
     """Decodes one mask as `read_mask` does, from the bytes of a file; `where` names it in errors."""
-    return _by_itself(levels_of(decode(data, where, indices=True)), where)
+    return _by_itself(levels_of(decode(data, where, indices=True), where), where)
 
 
 def _by_itself(levels: np.ndarray, where: str | os.PathLike) -> tuple[np.ndarray, str]:
@@ -121,11 +123,27 @@ def read_levels(path: str | os.PathLike | Frame) -> np.ndarray:
       MissingFileError: if there is no such file.
       UserError: if it cannot be read; the message names the file.
     """
-    return levels_of(read_stored(path, indices=True))
+    return levels_of(read_stored(path, indices=True), str(path))
 
 
-def levels_of(values: np.ndarray) -> np.ndarray:
-    """Returns the levels [H, W] of stored values [H, W] or [H, W, C]; the 2nd or 4th channel is alpha."""
+def levels_of(values: np.ndarray, where: str | os.PathLike = "") -> np.ndarray:
+    """Returns the levels [H, W] of stored values [H, W] or [H, W, C]; the 2nd or 4th channel is alpha.
+
+    Levels that are not finite become nan, which no rule takes for target, with a `Note`.
+
+    Raises:
+      UserError: if none is finite; the message names the file, `where`.
+    """
+    levels = _one_channel(values)
+    if levels.dtype.kind != "f" or (finite := np.isfinite(levels)).all():
+        return levels
+    if not finite.any():
+        raise UserError(f"{os.fspath(where)}: no pixel of the mask has data")
+    note("pixels of masks without data are background", where)
+    return np.where(finite, levels, np.nan)
+
+
+def _one_channel(values: np.ndarray) -> np.ndarray:
     if values.ndim == 2:
         return values
     colours = values if values.shape[2] in (1, 3) else values[..., :-1]
@@ -143,10 +161,11 @@ def clear_rule(levels: np.ndarray) -> MaskRule | None:
 
 
 def _occurring(levels: np.ndarray) -> list[float]:
-    """Returns the levels that occur, in ascending order."""
+    """Returns the finite levels that occur, in ascending order."""
     if levels.dtype == np.uint8:
         return np.flatnonzero(np.bincount(levels.ravel(), minlength=256)).astype(float).tolist()
-    return np.unique(levels).astype(float).tolist()
+    found = np.unique(levels).astype(float)
+    return found[np.isfinite(found)].tolist()
 
 
 def mask_rule(levels: Iterable[float], where: str) -> MaskRule:
@@ -162,6 +181,8 @@ def mask_rule(levels: Iterable[float], where: str) -> MaskRule:
     found = sorted({float(level) for level in levels})
     if found == [0.0]:
         return MaskRule("all 0: no targets", 0.0)
+    if not found:
+        raise UserError(f"{where}: none of the masks can be read")
     if len(found) < 2:
         raise UserError(f"{where}: every pixel of the masks is {found[0]:g}; background and target must be two levels")
     if len(found) == 2:

@@ -39,7 +39,8 @@ MASK_FOLDERS = (
     "segmentationclass",
     "irstd1k_label",
 )
-_REFUSED = re.compile(r'[%<>:"|?*\\\x00-\x1f]|[. ]+(?=/|$)')
+# The last are how Python shows bytes of a file name that are no UTF-8.
+_REFUSED = re.compile(r'[%<>:"|?*\\\x00-\x1f\udc80-\udcff]|[. ]+(?=/|$)')
 
 
 def posix(name: str | os.PathLike) -> str:
@@ -49,7 +50,7 @@ def posix(name: str | os.PathLike) -> str:
 
 
 def without_ending(name: str) -> str:
-    """Removes the ending of an image, array or annotation file: ``a/Misc_1.png`` -> ``a/Misc_1``."""
+    """Removes the ending of an image, array or annotation file: ``a/Misc_1.png`` -> ``a/Misc_1``; other dots stay."""
     return _ENDINGS.sub("", name)
 
 
@@ -85,7 +86,7 @@ def image_names(files: Sequence[str | os.PathLike]) -> list[str]:
 
 def file_of(name: str) -> str:
     """Returns the path, without ending, of the file written for an image; ``/`` separates its folders."""
-    return _REFUSED.sub(lambda found: "".join(f"%{ord(char):02X}" for char in found[0]), name)
+    return _REFUSED.sub(lambda found: "".join(f"%{ord(char) & 0xFF:02X}" for char in found[0]), name)
 
 
 def name_of(file: str | os.PathLike) -> str:

@@ -20,7 +20,8 @@ Formats that are read, from any program:
   published SPIRE program (one annotation per image); but if all third values in the file are 0, 1 or 2, they are
   visibilities, and each visible point has score 1;
 - an annotation without "keypoints" has a "bbox" (x_min, y_min, width, height) and a "score", as detectors write them:
-  the point is the centre of the box;
+  the point is the centre of the box; one with a "segmentation" alone (polygons or run lengths) has the point at the
+  centroid of its pixels;
 - a CSV table with the columns name, x, y and score, as `irjax predict` writes it;
 - a folder of YOLO text files, one for each image with detections: class, centre and sides of the box divided by the
   image's width or height, and the confidence.
@@ -30,10 +31,7 @@ Every class is a target. A file in which nothing has a score is read with the sc
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
-import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -41,10 +39,15 @@ from typing import Any
 
 import numpy as np
 
-from irjax.errors import MissingFileError, UserError, check_folder, reading
-from irjax.io.files import write_json
+from irjax.errors import MissingFileError, UserError, reading
+from irjax.io import coco
+from irjax.io.formats import yolo_rows
+from irjax.io.images import read_bytes
+from irjax.io.lists import decode_text, files_among
+from irjax.io.points import read_table
 from irjax.metrics.inputs import PointPredictions
 from irjax.ops.boxes import box_centres
+from irjax.ops.polygons import polygon_centroid
 
 _NO_SCORES = "the predictions have no scores: each counts as 1"
 
@@ -85,7 +88,7 @@ def write_predictions(
     Raises:
       OSError: if the file cannot be written.
     """
-    write_coco(path, {name: _keypoints(prediction) for name, prediction in predictions.items()}, sizes)
+    coco.write_coco(path, {name: _keypoints(prediction) for name, prediction in predictions.items()}, sizes)
 
 
 def _keypoints(prediction: PointPredictions) -> list[dict[str, Any]]:
@@ -94,34 +97,6 @@ def _keypoints(prediction: PointPredictions) -> list[dict[str, Any]]:
         {"keypoints": [x, y, 2], "num_keypoints": 1, "score": score}
         for (x, y), score in zip(prediction.points.tolist(), prediction.scores.tolist(), strict=True)
     ]
-
-
-def write_coco(
-    path: str | os.PathLike,
-    annotations: Mapping[str, Sequence[Mapping[str, Any]]],
-    sizes: Mapping[str, tuple[int, int]] | None = None,
-) -> None:
-    """Writes a COCO file atomically; numbers images and annotations, and puts all annotations into one category.
-
-    Args:
-      path: path of the file.
-      annotations: {file name: COCO annotations without their ids}, in the order to write.
-      sizes: {file name: (height, width)} in pixels, for the images whose size is known.
-
-    Raises:
-      OSError: if the file cannot be written.
-    """
-    images: list[dict[str, Any]] = []
-    entries: list[dict[str, Any]] = []
-    for number, (name, own) in enumerate(annotations.items(), 1):
-        image = {"id": number, "file_name": name}
-        if sizes is not None and name in sizes:
-            image["height"], image["width"] = (int(side) for side in sizes[name])
-        images.append(image)
-        for entry in own:
-            entries.append({"id": len(entries) + 1, "image_id": number, "category_id": 1, **entry})
-    category = {"id": 1, "name": "target", "keypoints": ["centre"], "skeleton": []}
-    write_json(path, {"images": images, "annotations": entries, "categories": [category]}, indent=None)
 
 
 def read_predictions(path: str | os.PathLike, *, images: str | os.PathLike | None = None) -> PredictionFile:
@@ -146,18 +121,13 @@ def read_predictions(path: str | os.PathLike, *, images: str | os.PathLike | Non
         raise MissingFileError(f"no prediction file {path}")
     if path.suffix.lower() == ".csv":
         return _read_csv(path)
-    content, listed = _load_json(path), None
-    if images is not None:
-        content_of_images = _load_json(pathlib.Path(images))
-        listed = content_of_images.get("images") if isinstance(content_of_images, dict) else None
-        if not isinstance(listed, list):
-            raise UserError(f"{os.fspath(images)}: not a COCO file: a list named 'images' is wanted")
-        if isinstance(content, dict) and content.get("images") is not None:
-            raise UserError(f"{path}: the file lists its images itself, so {os.fspath(images)} is not needed")
-    try:
-        return _parse(path, content, listed)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
+    content = coco.load_coco(path, results=True)
+    if images is None:
+        return _read_coco(content, content)
+    if content.lists_images:
+        raise UserError(f"{path}: the file lists its images itself, so {os.fspath(images)} is not needed")
+    named = coco.load_coco_images(images)
+    return _read_coco(content, dataclasses.replace(named, path=path, annotations=content.annotations))
 
 
 def in_pixels(prediction: PointPredictions, size: tuple[int, int]) -> PointPredictions:
@@ -165,210 +135,82 @@ def in_pixels(prediction: PointPredictions, size: tuple[int, int]) -> PointPredi
     return PointPredictions(prediction.points * [size[1], size[0]] - 0.5, prediction.scores)
 
 
-def _load_json(path: pathlib.Path) -> Any:
-    with reading(path):
-        text = path.read_text(encoding="utf-8")
-    try:
-        # NaN and Infinity are not JSON, but Python accepts them; as nan, they are refused below.
-        return json.loads(text, parse_constant=lambda name: math.nan)
-    except (ValueError, RecursionError) as error:  # ValueError also for numbers with too many digits
-        raise UserError(f"{path}: not JSON: {error}") from error
-
-
 def _read_csv(path: pathlib.Path) -> PredictionFile:
-    found: dict[str, list[tuple[float, float]]] = {}
-    scores: dict[str, list[float]] = {}
-    try:
-        with reading(path), path.open(newline="", encoding="utf-8-sig") as file:
-            rows = csv.DictReader(file, skipinitialspace=True)
-            columns = [column.strip() for column in rows.fieldnames or ()]
-            if missing := [column for column in ("name", "x", "y") if column not in columns]:
-                raise UserError(f"{path}: columns name, x, y, score are wanted; {', '.join(missing)} not in {columns}")
-            rows.fieldnames = columns
-            wanted = [column for column in ("x", "y", "score") if column in columns]
-            for row in rows:
-                where, name = f"{path}, line {rows.line_num}", (row["name"] or "").strip()
-                values = _numbers([row[column] or "" for column in wanted])
-                if not name or values is None:
-                    raise UserError(
-                        f"{where}: a name and finite numbers {', '.join(wanted)} are wanted, got "
-                        f"{', '.join(str(row[column]) for column in ('name', *wanted))}"
-                    )
-                found.setdefault(name, []).append((values[0], values[1]))
-                scores.setdefault(name, []).append(values[2] if len(values) == 3 else 1.0)
-    except csv.Error as error:
-        raise UserError(f"{path}: not a csv file ({error})") from error
-    predictions = {name: PointPredictions(np.array(points), np.array(scores[name])) for name, points in found.items()}
-    return PredictionFile(path, predictions, {}, False, notes=() if len(wanted) == 3 else (_NO_SCORES,))
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    scored = True
+    for _, name, point, score in read_table(path):
+        found.setdefault(name, []).append((*point, 1.0 if score is None else score))
+        scored = score is not None
+    return PredictionFile(path, _points(found), {}, False, notes=() if scored else (_NO_SCORES,))
 
 
 def _read_yolo(folder: pathlib.Path) -> PredictionFile:
-    with reading(check_folder(folder)):
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".txt" and path.name[0] != ".")
-    predictions: dict[str, PointPredictions] = {}
+    found: dict[str, list[tuple[float, float, float]]] = {}
     lengths: dict[int, str] = {}
+    with reading(folder):
+        paths = files_among(folder.iterdir(), (".txt",))
     for path in paths:
-        with reading(path):
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        rows = []
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            values, where = _numbers(line.split()), f"{path}, line {number}"
-            if values is None or len(values) not in (5, 6):
-                raise UserError(f"{where}: class, x, y, width, height, confidence are wanted, got {_short(line)}")
+        found[path.name] = []
+        for where, values in yolo_rows(decode_text(read_bytes(path), path), path):
+            line = " ".join(f"{value:g}" for value in values)
+            if len(values) not in (5, 6):
+                raise UserError(f"{where}: class, x, y, width, height, confidence are wanted, got {coco.short(line)}")
             if not all(-1e-3 <= value <= 1 + 1e-3 for value in values[1:3]):
-                raise UserError(f"{where}: x and y must be fractions of the image's sides, got {_short(line)}")
+                raise UserError(f"{where}: x and y must be fractions of the image's sides, got {coco.short(line)}")
             lengths.setdefault(len(values), where)
-            rows.append((*values[1:3], values[5] if len(values) == 6 else 1.0))
-        array = np.array(rows, np.float64).reshape(-1, 3)
-        predictions[path.name] = PointPredictions(array[:, :2], array[:, 2])
+            found[path.name].append((values[1], values[2], values[5] if len(values) == 6 else 1.0))
     if len(lengths) > 1:
         raise UserError(f"{lengths[5]}: the box has no confidence, and others have one")
-    return PredictionFile(folder, predictions, {}, False, True, (_NO_SCORES,) if 5 in lengths else ())
+    return PredictionFile(folder, _points(found), {}, False, True, (_NO_SCORES,) if 5 in lengths else ())
 
 
-def _numbers(texts: Sequence[str]) -> list[float] | None:
-    """Returns the finite numbers of texts, or None if one is none."""
-    try:
-        values = [float(text) for text in texts]
-    except ValueError:
-        return None
-    return values if all(map(math.isfinite, values)) else None
-
-
-def _parse(path: pathlib.Path, content: Any, listed_elsewhere: list | None) -> PredictionFile:
-    if isinstance(content, dict):
-        present = [name for name in ("annotations", "predictions", "results") if isinstance(content.get(name), list)]
-        if not present:
-            raise UserError(
-                "not COCO keypoints: wanted a list of annotations, or an object with a list called 'annotations'; "
-                f"got an object with {', '.join(map(repr, list(content)[:6])) or 'nothing'}"
-            )
-        entries, listed = content[present[0]], content.get("images")
-    else:
-        entries, listed = content, None
-    if not isinstance(entries, list):
-        raise UserError(f"not COCO keypoints: wanted a list or an object, got {type(entries).__name__}")
-    names, sizes = _read_images(listed if listed_elsewhere is None else listed_elsewhere)
-    triples: dict[str, list[tuple[float, float, float, float | None]]] = {}
-    if listed is not None:
-        triples = {name: [] for name in names.values()}
-    known = set(names.values()) if names or listed is not None else None
-    boxes: dict[bool, str] = {}  # whether boxes have a score, and where
-    for number, entry in enumerate(entries):
-        name, points = _read_entry(entry, f"annotation {number}", names, known)
-        if points and _is_box(entry):
-            scored = points[0][3] is not None
-            boxes.setdefault(scored, f"annotation {number} ({name})")
-            points = points if scored else [(x, y, third, 1.0) for x, y, third, _ in points]
-        triples.setdefault(name, []).extend(points)
+def _read_coco(content: coco.CocoFile, named: coco.CocoFile) -> PredictionFile:
+    """Returns the points of a file; `named` has its annotations, and the images that their ids mean."""
+    points: dict[str, list[tuple[float, float, float, float | None]]] = {}
+    if content.lists_images:
+        points = {file: [] for file in content.files.values()}
+    boxes: dict[bool, str] = {}  # whether targets that are no keypoints have a score, and where
+    for number, entry in enumerate(named.annotations):
+        file = named.file_of(number)
+        where = f"{content.path}: annotations[{number}] ({file})"
+        score = None if entry.get("score") is None else coco.finite(entry["score"], f"{where}: score")
+        if entry.get("keypoints") or not (entry.get("bbox") or entry.get("segmentation")):
+            found = [(*triple, score) for triple in coco.coco_triples(entry, where)]
+        else:
+            boxes.setdefault(score is not None, where)
+            found = [(*_middle(entry, where), 2.0, 1.0 if score is None else score)]
+        points.setdefault(file, []).extend(found)
     if len(boxes) > 1:
-        raise UserError(f"{boxes[False]}: the box has no score, and others have one")
-    return PredictionFile(
-        path, _scored(triples), sizes, listed is not None, notes=(_NO_SCORES,) if False in boxes else ()
-    )
+        raise UserError(f"{boxes[False]}: the target has no score, and others have one")
+    sizes = {named.files[name]: size for name, size in named.sizes.items()}
+    notes = (_NO_SCORES,) if False in boxes else ()
+    return PredictionFile(content.path, _points(_scored(points)), sizes, content.lists_images, notes=notes)
 
 
-def _read_images(listed: Any) -> tuple[dict[str, str], dict[str, tuple[int, int]]]:
-    """Returns {id as text: name} and {name: (height, width)}."""
-    names: dict[str, str] = {}
-    sizes: dict[str, tuple[int, int]] = {}
-    seen: set[str] = set()
-    if listed is None:
-        return names, sizes
-    if not isinstance(listed, list):
-        raise UserError(f"'images' must be a list, got {type(listed).__name__}")
-    for number, image in enumerate(listed):
-        if not isinstance(image, dict) or not isinstance(image.get("id"), int | str):
-            raise UserError(f"image {number}: wanted an object with an 'id' (number or text), got {_short(image)}")
-        key, name = str(image["id"]), str(image.get("file_name", image["id"]))
-        if key in names:
-            raise UserError(f"image {number}: id {key!r} is listed twice")
-        if name in seen:
-            raise UserError(f"image {number}: {name!r} is listed twice")
-        names[key] = name
-        seen.add(name)
-        height, width = image.get("height"), image.get("width")
-        if isinstance(height, int) and height > 0 and isinstance(width, int) and width > 0:
-            sizes[name] = (height, width)
-    return names, sizes
+def _middle(entry: Mapping[str, Any], where: str) -> tuple[float, float]:
+    """Returns the centre of a box, else the centroid of an outline; it may lie outside the image."""
+    box = coco.coco_box(entry, where)
+    if box is None:
+        return polygon_centroid(coco.coco_outline(entry, None, where))
+    x, y = box_centres(box)[0].tolist()
+    return x, y
 
 
-def _read_entry(
-    entry: Any, where: str, names: Mapping[str, str], known: set[str] | None
-) -> tuple[str, list[tuple[float, float, float, float | None]]]:
-    """Returns the image name of an annotation and its points (x, y, third value, score of the annotation or None)."""
-    if not isinstance(entry, dict) or not (_is_box(entry) or "keypoints" in entry):
-        raise UserError(
-            f"{where}: not COCO keypoints or boxes: wanted an object with 'keypoints' or 'bbox', got {_short(entry)}"
-        )
-    identity = entry.get("image_id", entry.get("file_name"))
-    if not isinstance(identity, int | str):
-        raise UserError(f"{where}: wanted an 'image_id' or 'file_name', got {_short(entry)}")
-    name = names.get(str(identity))
-    if name is None:
-        name = str(entry.get("file_name", identity))
-        if known is not None and name not in known:
-            raise UserError(f"{where}: image {identity!r} is not among the file's 'images'")
-    score = None if entry.get("score") is None else _finite(entry["score"], f"{where} ({name}): score")
-    if _is_box(entry):
-        x, y = _box_centre(entry["bbox"], f"{where} ({name}): bbox")
-        return name, [(x, y, 2.0, score)]
-    keypoints = entry["keypoints"]
-    if not isinstance(keypoints, list) or len(keypoints) % 3:
-        size = f"{len(keypoints)} values" if isinstance(keypoints, list) else type(keypoints).__name__
-        raise UserError(f"{where} ({name}): 'keypoints' must be a flat list of x, y, v triples, got {size}")
-    numbers = [_finite(value, f"{where} ({name}): keypoints") for value in keypoints]
-    triples = zip(numbers[0::3], numbers[1::3], numbers[2::3], strict=True)
-    return name, [(x, y, third, score) for x, y, third in triples]
-
-
-def _is_box(entry: Mapping[str, Any]) -> bool:
-    return bool(entry.get("bbox")) and not entry.get("keypoints")
-
-
-def _box_centre(box: Any, where: str) -> tuple[float, float]:
-    if not isinstance(box, list) or len(box) != 4:
-        raise UserError(f"{where} must be x, y, width, height, got {_short(box)}")
-    x, y, width, height = (_finite(value, where) for value in box)
-    if width < 0 or height < 0:
-        raise UserError(f"{where} must have sides of at least 0, got {_short(box)}")
-    centre = box_centres(np.array([[x, y, x + width, y + height]]))[0]
-    return float(centre[0]), float(centre[1])
-
-
-def _scored(triples: Mapping[str, list[tuple[float, float, float, float | None]]]) -> dict[str, PointPredictions]:
-    bare = [third for points in triples.values() for _, _, third, score in points if score is None]
-    flags = all(third in (0, 1, 2) for third in bare)
-    predictions = {}
-    for name, points in triples.items():
-        kept = []
-        for x, y, third, score in points:
+def _scored(
+    points: Mapping[str, list[tuple[float, float, float, float | None]]],
+) -> dict[str, list[tuple[float, float, float]]]:
+    """Returns (x, y, score) of (x, y, third value, score or None), by the rules of this module's docstring."""
+    flags = all(third in (0, 1, 2) for own in points.values() for _, _, third, score in own if score is None)
+    scored: dict[str, list[tuple[float, float, float]]] = {name: [] for name in points}
+    for name, own in points.items():
+        for x, y, third, score in own:
             if score is not None:
-                if (x, y, third) != (0, 0, 0):
-                    kept.append((x, y, score))
-            elif not flags:
-                kept.append((x, y, third))
-            elif third:
-                kept.append((x, y, 1.0))
-        array = np.array(kept, np.float64).reshape(-1, 3)
-        predictions[name] = PointPredictions(array[:, :2], array[:, 2])
-    return predictions
+                scored[name] += [(x, y, score)] if (x, y, third) != (0, 0, 0) else []
+            elif third or not flags:
+                scored[name].append((x, y, 1.0 if flags else third))
+    return scored
 
 
-def _finite(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UserError(f"{where} must be numbers, got {_short(value)}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise UserError(f"{where} must be finite, got {_short(value)}")
-    return number
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _points(found: Mapping[str, Sequence[tuple[float, float, float]]]) -> dict[str, PointPredictions]:
+    arrays = {name: np.array(own, np.float64).reshape(-1, 3) for name, own in found.items()}
+    return {name: PointPredictions(array[:, :2], array[:, 2]) for name, array in arrays.items()}

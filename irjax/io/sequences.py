@@ -22,7 +22,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from irjax.errors import MissingPackageError, UserError, note
 from irjax.io import video
-from irjax.io.images import IMAGE_SUFFIXES, Frame, frame_count
+from irjax.io.headers import frame_count
+from irjax.io.images import IMAGE_SUFFIXES, Frame
 from irjax.io.lists import index_files
 from irjax.io.names import name_list, without_container, without_ending
 

@@ -7,18 +7,20 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from irjax.errors import FileError, MissingFileError, UsageError, UserError, check_folder, note, reading, writing
 from irjax.io import formats
 from irjax.io.files import whole_folder
-from irjax.io.images import IMAGE_SUFFIXES, Frame
+from irjax.io.headers import image_size
+from irjax.io.images import AS_STORED, IMAGE_SUFFIXES, Depth, Frame, path_or_frame
 from irjax.io.lists import NO_LABELS, index_files, read_each
 from irjax.io.masks import MaskSet
 from irjax.io.names import core, file_of, name_list
 from irjax.io.sequences import file_name, index_images
-from irjax.labels.targets import POINT_RULES, label_mask, name_rng, target_mask
+from irjax.labels.targets import POINT_RULES, inverted_masks, label_mask, name_rng, target_mask
 from irjax.ops.regions import find_regions
 from irjax.types import ImageLabels, Labels
 
@@ -53,6 +55,62 @@ class Conversion:
     skipped: tuple[str, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class LabelOptions:
+    """How annotations are read.
+
+    Attributes:
+      split: split of a data set.
+      layout: layout of a data set.
+      points: rule that gives the point of each target of a mask, see `irjax.labels.label_mask`.
+      seed: seed of points that are drawn; the points of an image depend only on the seed and its name.
+      connectivity: connectivity of the targets of a mask, 8 or 4.
+      images: folder of the images that "yolo" and "points" annotate, since these formats do not state image sizes, and
+        for files of "voc" and "labelme" that state none. All of its images are read, except with "voc"; those without
+        annotation have no targets. Of a data set, the folder of its images, in place of a layout.
+      masks: of a data set, the folder of its masks; goes with `images` (see `irjax.data.open_source`).
+      box_convention: for kind "voc", "voc" or "sirst_v2"; see `irjax.labels.parse_voc`.
+      skip_bad: leave out images whose files cannot be read, do not fit each other or are missing, with a note.
+      depth: which stored values of a data set's images are black and white.
+    """
+
+    split: str = "all"
+    layout: str = "auto"
+    points: str = "centroid"
+    seed: int = 0
+    connectivity: int = 8
+    images: str | os.PathLike | None = None
+    masks: str | os.PathLike | None = None
+    box_convention: str = "voc"
+    skip_bad: bool = False
+    depth: Depth = AS_STORED
+
+    def check(self, source: pathlib.Path, kind: str) -> None:
+        """Refuses options that a source of this kind does not have; raises UserError."""
+        if kind not in KINDS:
+            raise UsageError(f"the source must be one of {', '.join(KINDS)}, got {kind!r}")
+        if self.points not in POINT_RULES:
+            raise UsageError(f"points must be one of {', '.join(POINT_RULES)}, got {self.points!r}")
+        if self.points != "centroid" and kind not in ("masks", "dataset"):
+            raise UserError(f"points={self.points!r} are drawn inside masks, and {source} ({kind}) has none")
+        if self.images is not None and kind not in (*_WITH_IMAGES, "dataset"):
+            takers = ", ".join(_WITH_IMAGES)
+            raise UserError(f"images are wanted for {takers} and dataset only; {source} ({kind}) states their sizes")
+        if self.masks is not None and kind != "dataset":
+            raise UserError(f"a folder of masks goes with one of images and a data set, and {source} is {kind}")
+        if self.depth != AS_STORED and kind != "dataset":
+            raise UserError(f"{self.depth.describe()}: that is for the images of a data set, and {source} is {kind}")
+        if self.box_convention != "voc" and kind != "voc":
+            raise UserError(f"a box convention is for voc, and {source} is {kind}")
+        if self.skip_bad and kind in ("coco", "points"):
+            raise UserError(f"{source} ({kind}) is one file, of which no image is left out")
+
+    def label(self, name: str, mask: np.ndarray) -> Labels:
+        """Returns the targets of the mask of an image."""
+        rng = None if self.points == "centroid" else name_rng(self.seed, name)
+        return label_mask(mask, self.connectivity, points=self.points, rng=rng)
+
+
 def convert(
     source: str | os.PathLike,
     out: str | os.PathLike,
@@ -60,7 +118,7 @@ def convert(
     to: str,
     kind: str = "auto",
     radius: float | None = None,
-    **options,
+    **options: Any,
 ) -> Conversion:
     """Converts annotations. Everything is read and checked before anything is written.
 
@@ -73,7 +131,7 @@ def convert(
       radius: for "masks", mark the points by discs of this radius in pixels; 0 marks one pixel for each target. None
         fills the polygons and boxes of the source (`irjax.ops.polygons.fill_polygons`), and marks one pixel for targets
         that have neither, or whose boxes are those of masks.
-      **options: options of `read_labels`.
+      **options: fields of `LabelOptions`.
 
     Returns:
       Counts, the rules that made masks binary, and what the output format could not represent.
@@ -89,7 +147,9 @@ def convert(
         raise UsageError(f"a radius is for masks, not for {to}")
     if kind == "auto":
         kind = "dataset" if options.get("masks") is not None else find_kind(source)
-    images, skipped = _read(source, kind, **options)
+    images, skipped = _read(pathlib.Path(source), kind, LabelOptions(**options))
+    if said := inverted_masks((image.labels, image.size) for image in images if kind in ("masks", "dataset")):
+        note(said, source)
     if radius is None and kind in ("masks", "dataset") and any(image.labels.areas is not None for image in images):
         radius = 0.0  # whoever has masks wants their points marked
     notes = write_labels(out, images, to, radius=radius)
@@ -140,36 +200,13 @@ def find_kind(source: str | os.PathLike) -> str:
     return next(iter(found))
 
 
-def read_labels(
-    source: str | os.PathLike,
-    kind: str,
-    *,
-    split: str = "all",
-    layout: str = "auto",
-    points: str = "centroid",
-    seed: int = 0,
-    connectivity: int = 8,
-    images: str | os.PathLike | None = None,
-    masks: str | os.PathLike | None = None,
-    box_convention: str = "voc",
-    skip_bad: bool = False,
-) -> list[ImageLabels]:
+def read_labels(source: str | os.PathLike, kind: str, **options: Any) -> list[ImageLabels]:
     """Reads annotations.
 
     Args:
       source: the file or folder.
       kind: one of `KINDS`.
-      split: split of a data set.
-      layout: layout of a data set.
-      points: rule that gives the point of each target of a mask, see `irjax.labels.label_mask`.
-      seed: seed of points that are drawn; the points of an image depend only on the seed and its name.
-      connectivity: connectivity of the targets of a mask, 8 or 4.
-      images: folder of the images that "yolo" and "points" annotate, since these formats do not state image sizes, and
-        for files of "voc" and "labelme" that state none. All of its images are read, except with "voc"; those without
-        annotation have no targets. Of a data set, the folder of its images, in place of a layout.
-      masks: of a data set, the folder of its masks; goes with `images` (see `irjax.data.open_source`).
-      box_convention: for kind "voc", "voc" or "sirst_v2"; see `irjax.labels.parse_voc`.
-      skip_bad: leave out images whose files cannot be read, do not fit each other or are missing, with a note.
+      **options: fields of `LabelOptions`.
 
     Returns:
       The targets of each image.
@@ -178,75 +215,28 @@ def read_labels(
       MissingFileError: if there is no such file or folder.
       UserError: if an argument or a file is invalid; the message names it.
     """
-    return _read(
-        source,
-        kind,
-        split=split,
-        layout=layout,
-        points=points,
-        seed=seed,
-        connectivity=connectivity,
-        images=images,
-        masks=masks,
-        box_convention=box_convention,
-        skip_bad=skip_bad,
-    )[0]
+    return _read(pathlib.Path(source), kind, LabelOptions(**options))[0]
 
 
-def _read(
-    source: str | os.PathLike,
-    kind: str,
-    *,
-    split: str = "all",
-    layout: str = "auto",
-    points: str = "centroid",
-    seed: int = 0,
-    connectivity: int = 8,
-    images: str | os.PathLike | None = None,
-    masks: str | os.PathLike | None = None,
-    box_convention: str = "voc",
-    skip_bad: bool = False,
-) -> tuple[list[ImageLabels], list[str]]:
+def _read(source: pathlib.Path, kind: str, how: LabelOptions) -> tuple[list[ImageLabels], list[str]]:
     """Returns what `read_labels` does, and what was wrong with the images that are left out."""
-    if kind not in KINDS:
-        raise UsageError(f"the source must be one of {', '.join(KINDS)}, got {kind!r}")
-    if points not in POINT_RULES:
-        raise UsageError(f"points must be one of {', '.join(POINT_RULES)}, got {points!r}")
-    if points != "centroid" and kind not in ("masks", "dataset"):
-        raise UserError(f"points={points!r} are drawn inside masks, and {source} ({kind}) has none")
-    if images is not None and kind not in (*_WITH_IMAGES, "dataset"):
-        raise UserError(
-            f"images are wanted for {', '.join(_WITH_IMAGES)} and dataset only; {source} ({kind}) states their sizes"
-        )
-    if masks is not None and kind != "dataset":
-        raise UserError(f"a folder of masks goes with one of images and a data set, and {source} is {kind}")
-    if box_convention != "voc" and kind != "voc":
-        raise UserError(f"a box convention is for voc, and {source} is {kind}")
-    if skip_bad and kind in ("coco", "points"):
-        raise UserError(f"{source} ({kind}) is one file, of which no image is left out")
-    source = pathlib.Path(source)
+    how.check(source, kind)
     if not source.exists():
         raise MissingFileError(f"there is no file or folder {source}")
     if (kind in ("coco", "points")) != source.is_file():
         raise UserError(f"{source}: {kind} is a {'file' if kind in ('coco', 'points') else 'folder'}")
-
-    def label(name: str, mask: np.ndarray) -> Labels:
-        rng = None if points == "centroid" else name_rng(seed, name)
-        return label_mask(mask, connectivity, points=points, rng=rng)
-
     if kind == "coco":
         return formats.read_coco_labels(source), []
     if kind == "dataset":
-        needs = points != "centroid"
-        return _read_dataset(source, split, layout, label, needs_masks=needs, images=images, masks=masks, bad=skip_bad)
-    pictures = {} if images is None else _named(pathlib.Path(images), "masks", simplify=str)
+        return _read_dataset(source, how)
+    pictures = {} if how.images is None else _named(pathlib.Path(how.images), "masks", simplify=str)
     if kind == "points":
-        sizes = {name: formats.image_size(path) for name, path in pictures.items()} if pictures else None
+        sizes = {name: image_size(path) for name, path in pictures.items()} if pictures else None
         return [_with_file(image, pictures) for image in formats.read_points_labels(source, sizes)], []
     if kind == "masks":
-        found, skipped = _read_masks(source, label, skip_bad)
+        found, skipped = _read_masks(source, how)
     else:
-        found, skipped = _read_annotations(source, kind, pictures, box_convention, skip_bad)
+        found, skipped = _read_annotations(source, kind, pictures, how)
     if skipped:
         note(f"{len(skipped)} images are left out: {name_list(skipped)}", source)
     return [_with_file(image, pictures) for image in found], skipped
@@ -257,43 +247,35 @@ def _with_file(image: ImageLabels, pictures: Mapping[str, pathlib.Path | Frame])
     return image if path is None else dataclasses.replace(image, file_name=file_name(image.name, path))
 
 
-def _read_masks(folder: pathlib.Path, label: Callable, skip_bad: bool) -> tuple[list[ImageLabels], list[str]]:
+def _read_masks(folder: pathlib.Path, how: LabelOptions) -> tuple[list[ImageLabels], list[str]]:
     files = _named(folder, "masks")
-    masks = MaskSet(tuple(path if isinstance(path, Frame) else str(path) for path in files.values()))
+    masks = MaskSet(tuple(map(path_or_frame, files.values())))
 
     def read(name: str) -> ImageLabels:
         mask, rule = masks.read(files[name])
         file = pathlib.Path(name).name + pathlib.Path(files[name]).suffix
-        return ImageLabels(name, label(name, mask), mask.shape, file, rule.name)
+        return ImageLabels(name, how.label(name, mask), mask.shape, file, rule.name)
 
-    return read_each(files, read, skip_bad=skip_bad)
+    return read_each(files, read, skip_bad=how.skip_bad)
 
 
-def _read_dataset(
-    root: pathlib.Path,
-    split: str,
-    layout: str,
-    label: Callable,
-    *,
-    needs_masks: bool,
-    images: str | os.PathLike | None,
-    masks: str | os.PathLike | None,
-    bad: bool,
-) -> tuple[list[ImageLabels], list[str]]:
+def _read_dataset(root: pathlib.Path, how: LabelOptions) -> tuple[list[ImageLabels], list[str]]:
     from irjax.data import open_source
 
-    source = open_source(root, split, layout, images=images, masks=masks, skip_bad=bad)
+    source = open_source(
+        root, how.split, how.layout, images=how.images, masks=how.masks, skip_bad=how.skip_bad, depth=how.depth
+    )
     files = getattr(source, "images", None)
     boxes = getattr(source, "labels", None)
     found = []
     for index, name in enumerate(source.names):
         example, rule = source[index], None
         if example.mask is None:
-            if needs_masks:
+            if how.points != "centroid":
                 raise UserError(f"{root}: {name} has points and no mask to draw other points in")
             labels = Labels(example.points) if boxes is None else boxes[index]
         else:
-            labels = label(name, example.mask)
+            labels = how.label(name, example.mask)
             applied = source.mask_rule(index) if hasattr(source, "mask_rule") else None
             rule = applied.name if applied else None
         file = file_name(name, files[index]) if files is not None else None
@@ -302,7 +284,7 @@ def _read_dataset(
 
 
 def _read_annotations(
-    folder: pathlib.Path, kind: str, pictures: Mapping[str, pathlib.Path | Frame], convention: str, skip_bad: bool
+    folder: pathlib.Path, kind: str, pictures: Mapping[str, pathlib.Path | Frame], how: LabelOptions
 ) -> tuple[list[ImageLabels], list[str]]:
     """Reads a folder with a file for each image."""
     if kind == "yolo" and not pictures:
@@ -313,12 +295,12 @@ def _read_annotations(
     def read(name: str) -> ImageLabels:
         if pictures and name not in pictures:
             raise UserError(f"{paths[name]}: there is no image of that name")
-        size = formats.image_size(pictures[name]) if pictures else None
+        size = image_size(pictures[name]) if pictures else None
         if name not in paths:
             return ImageLabels(name, Labels(np.zeros((0, 2), np.float32), np.zeros((0, 4), np.int64)), size)
-        return formats.read_annotation(paths[name], kind, name, size, convention)
+        return formats.read_annotation(paths[name], kind, name, size, how.box_convention)
 
-    return read_each(names, read, skip_bad=skip_bad)
+    return read_each(names, read, skip_bad=how.skip_bad)
 
 
 def _files(folder: pathlib.Path, kind: str, *, nested: bool = True) -> dict[str, pathlib.Path]:

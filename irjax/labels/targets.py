@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 
 from irjax.errors import UsageError, UserError
-from irjax.io.coco import check_points
+from irjax.io.points import check_points
 from irjax.ops.polygons import box_polygon, fill_polygons
 from irjax.ops.regions import Regions, find_regions
 from irjax.types import Labels
@@ -112,6 +113,22 @@ def _coarse_weights(points: np.ndarray, owner: np.ndarray, regions: Regions) -> 
     mirrored = low > 0
     low, high = np.where(mirrored, -high, low), np.where(mirrored, -low, high)
     return np.prod(ndtr(high) - ndtr(low), axis=1)
+
+
+def inverted_masks(images: Iterable[tuple[Labels, tuple[int, int] | None]]) -> str:
+    """Returns what to say of masks whose targets cover more than half of their pixels, as small ones never do.
+
+    Args:
+      images: the targets of each mask, and its (height, width); those without areas do not count.
+    """
+    areas = [(int(found.areas.sum()), size[0] * size[1]) for found, size in images if found.areas is not None and size]
+    target, pixels = (sum(column) for column in zip(*areas, strict=True)) if areas else (0, 0)
+    if 2 * target <= pixels:
+        return ""
+    return (
+        f"targets cover {target} of the {pixels} pixels of {len(areas)} masks ({target / pixels:.0%}): the upper level "
+        "is the target, and here it may be the background; if so, invert the mask files first"
+    )
 
 
 def name_rng(seed: int, name: str) -> np.random.Generator:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from irjax.errors import UsageError
 from irjax.metrics.inputs import check_sizes
 from irjax.ops.regions import find_regions
 
-MARGIN = 20  # pixels around the box of a target that are its neighbourhood
+MARGIN = 20  # pixels around the box of a target that are its neighbourhood, unless another width is said
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Clutter:
     bsf: float
 
 
-def clutter(image: np.ndarray, response: np.ndarray, mask: np.ndarray) -> list[Clutter]:
+def clutter(image: np.ndarray, response: np.ndarray, mask: np.ndarray, *, margin: int = MARGIN) -> list[Clutter]:
     """Measures how much a response raises each target over its background.
 
     With mean m and standard deviation s over the pixels of a target (t) or of its background (b), in the image (in) and
@@ -42,31 +43,41 @@ def clutter(image: np.ndarray, response: np.ndarray, mask: np.ndarray) -> list[C
 
         SCR = |m_t - m_b| / s_b,    SCR gain = SCR_out / SCR_in,    BSF = s_b,in / s_b,out.
 
-    The background of a target are the pixels of no target within `MARGIN` of its bounding box. Image and response are
+    The background of a target are the pixels of no target within `margin` of its bounding box. Image and response are
     each stretched to [0, 1] first; the BSF depends on that, the gain does not. A gain or factor of infinity says that
     the background of the response is flat.
 
+    Note:
+      Published programs agree on the ratios, not on the background, so figures of papers are only comparable with
+      their own: github.com/fengyiwu98/TensorISTD (utils/measure_calculator.m) takes the 21x21 pixels about a target
+      without the inner 5x5, and the target's maximum for its mean; github.com/hahamyt/ISTD (scrg_bsf_cg.m) the whole
+      image without the target. A box widened by d on each side, as here, is the neighbourhood of Gao et al.; their
+      width could not be looked up, and 20 is irjax's choice.
+
     References:
       Gao et al., Infrared Patch-Image Model for Small Target Detection in a Single Image, IEEE TIP 22(12), 2013, for
-      the neighbourhood; Moradi et al., arXiv:2301.03796, for what both figures can and cannot say.
+      the ratios and the neighbourhood; Moradi et al., arXiv:2301.03796, for what both figures can and cannot say.
 
     Args:
       image: [H, W], any real dtype.
       response: [H, W], any real dtype.
       mask: [H, W] bool, the true targets.
+      margin: width of the background around a target's box in pixels, at least 1.
 
     Returns:
       One record for each 8-connected target, in raster order.
 
     Raises:
-      UserError: if sizes differ.
+      UserError: if sizes differ, or the margin is below 1.
     """
+    if margin < 1:
+        raise UsageError(f"the margin of a target's background must be at least 1 pixel, got {margin}")
     check_sizes(response.shape, mask.shape)
     check_sizes(image.shape, mask.shape)
     before, after = _stretched(image), _stretched(response)
     regions, found = find_regions(mask), []
     for number, ((x, y), (left, top, right, bottom)) in enumerate(zip(regions.centroids, regions.boxes, strict=True)):
-        window = np.s_[max(top - MARGIN, 0) : bottom + MARGIN, max(left - MARGIN, 0) : right + MARGIN]
+        window = np.s_[max(top - margin, 0) : bottom + margin, max(left - margin, 0) : right + margin]
         labels = regions.labels[window]
         (scr_in, spread_in), (scr_out, spread_out) = (
             _contrast(values[window], labels == number + 1, labels == 0) for values in (before, after)

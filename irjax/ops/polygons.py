@@ -3,9 +3,13 @@ from (i, j) to (i + 1, j + 1)."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from irjax.errors import UserError
 
 
 def fill_polygons(polygons: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
@@ -53,3 +57,50 @@ def box_polygon(box: np.ndarray) -> np.ndarray:
     """Returns the corners [4, 2] of a box (x_min, y_min, x_max, y_max)."""
     left, top, right, bottom = np.asarray(box, np.float64)
     return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+
+
+def polygon_centroid(polygons: Sequence[np.ndarray], shape: tuple[int, int] | None = None) -> tuple[float, float]:
+    """Returns the centroid (x, y) of the pixels of one target, by `fill_polygons`; without `shape`, of any image."""
+    if shape is None:
+        width, height = np.ceil(np.concatenate(polygons).max(axis=0)).astype(int).clip(min=1).tolist()
+        shape = height, width
+    rows, columns = np.nonzero(fill_polygons(polygons, shape))
+    return float(columns.mean()), float(rows.mean())
+
+
+def mask_polygons(mask: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Returns rectangles [4, 2] of exactly the pixels of a mask [H, W], holes included; `fill_polygons` undoes it."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    begun: dict[tuple[int, int], int] = {}  # the run of pixels in a row -> the first row that has it
+    boxes = []
+    for y in range(rows[0], rows[-1] + 2) if rows.size else ():
+        row = mask[y] if y < len(mask) else np.zeros(mask.shape[1], np.bool_)
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], row, [0]]).astype(np.int8))).tolist()
+        runs = dict.fromkeys(zip(edges[::2], edges[1::2], strict=True), y)
+        boxes += [(run[0], begun.pop(run), run[1], y) for run in list(begun) if run not in runs]
+        begun = runs | begun
+    return tuple(box_polygon(np.array(box)) for box in boxes)
+
+
+def checked_polygon(corners: Any, size: tuple[int, int] | None, where: str | os.PathLike) -> np.ndarray:
+    """Checks that corners [N, 2] are a polygon in an image, and returns them clipped to it.
+
+    Corners may lie up to a pixel outside, because programs let their users draw to the last pixel and beyond.
+
+    Args:
+      corners: x and y of each corner, flat or not.
+      size: (height, width) of the image; None if it is not known, and nothing is clipped.
+      where: path of the file, for error messages.
+
+    Raises:
+      UserError: if there are fewer than three corners, or one is not finite or outside; the message names the file.
+    """
+    corners = np.array(corners, np.float64).reshape(-1, 2)
+    if len(corners) < 3 or not np.isfinite(corners).all():
+        raise UserError(f"{os.fspath(where)}: a polygon of three corners or more is wanted, with finite numbers")
+    if size is None:
+        return corners
+    height, width = size
+    if (corners < -1).any() or (corners > [width + 1, height + 1]).any():
+        raise UserError(f"{os.fspath(where)}: the polygon reaches outside the image of {width}x{height} pixels")
+    return np.clip(corners, 0, [width, height])

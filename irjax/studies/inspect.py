@@ -4,11 +4,11 @@ Every file is opened. A file that cannot be read is listed, and the others are s
 as published, without the validation split that irjax would draw.
 
 - Area, box and centroid of a target: an 8-connected region of the binary mask.
-- Contrast: mean of the target's pixels minus mean of its background, as a fraction of full scale (255, or 65535 for
-  16-bit images); negative for targets darker than their background.
+- Contrast: mean of the target's pixels minus mean of its background, as a fraction of white (255; of 16-bit images what
+  the depth says); negative for targets darker than their background.
 - SCR, signal-to-clutter ratio: |mean of the target - mean of its background| / standard deviation of its background.
 - Background of a target: its box and 20 px around it on each side, clipped to the image, without the pixels of any
-  target. The formula and the 20 px are those of Gao et al., TIP 2013 (IPI).
+  target. `irjax.metrics.clutter` says what is known of the formula and of the 20 px.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ import numpy as np
 from irjax.data import folders, layouts
 from irjax.errors import UsageError, UserError
 from irjax.io import images
-from irjax.io.images import AS_STORED, Depth, Frame
+from irjax.io.headers import image_depth
+from irjax.io.images import AS_STORED, Depth, Frame, path_or_frame
 from irjax.io.masks import MaskSet, read_levels
-from irjax.labels.targets import label_mask
+from irjax.labels.targets import inverted_masks, label_mask
 from irjax.ops.regions import find_regions
 from irjax.types import Labels
 
@@ -49,7 +50,7 @@ class ImageRecord:
       path: path of the image, or its frame of a file with several.
       mask_path: path of the mask, or its frame; None if there is none.
       size: (height, width) in pixels.
-      bits: bits of a stored sample, 8 or 16.
+      bits: bits of a stored sample, 8 or 16, whatever part of them is used.
       digest: SHA-256 of the decoded image: equal for equal pixels, independent of the file format.
       brightness: mean of the image, as a fraction of full scale.
       thumbnail: [1024] float32, the image at 32x32 minus its mean, normalised to length 1; zeros for a flat image.
@@ -101,11 +102,12 @@ KINDS = {
     "duplicate_within": "sets of images have the same pixels",
     "gray_mask": "masks are not binary: the threshold decides (above half of the highest level)",
     "empty_mask": "masks have no target",
+    "inverted_masks": "data sets have masks that are mostly target",
     "connectivity": "masks have more targets when 4-connected than when 8-connected",
     "related_splits": "pairs of splits of different families share images",
     "unlisted": "images are in no split",
 }
-NOTES = ("empty_mask", "connectivity", "related_splits", "unlisted")  # these are not defects
+NOTES = ("empty_mask", "inverted_masks", "connectivity", "related_splits", "unlisted")  # these are not defects
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +159,8 @@ def inspect_folder(
       split: only this split; all published ones by default.
       near: also look for near duplicates between training and held-out splits: images whose correlation at 32x32 is
         above this. `NEAR` is .99.
-      depth: which stored values of the images are black and white.
+      depth: which stored values of the images are black and white; by default, of 16-bit images those that the data set
+        tells (`irjax.data.layouts.depth_of_set`).
       image_folder: folder of the images, in place of a layout; goes with `mask_folder`.
       mask_folder: folder of the masks.
 
@@ -171,17 +174,24 @@ def inspect_folder(
     root = pathlib.Path(root)
     if near is not None and not 0 < near < 1:
         raise UsageError(f"near duplicates are counted from a correlation between 0 and 1, got {near}")
-    layout, parts = layouts.published_parts(root, layout, image_folder, mask_folder)
+    how = layouts.FolderOptions(layout, images=image_folder, masks=mask_folder)
+    _, layout, parts = layouts.published_parts(root, how)
+    if depth == AS_STORED:
+        pictures = {path_or_frame(path): None for part in parts.values() for path in part.images.values()}
+        depth = layouts.depth_of_set(sorted(pictures, key=str))
     if split is not None:
         if split not in parts:
             raise UserError(f"{root} ({layout}) has no published split {split!r}; there are {', '.join(parts)}")
         parts = {split: parts[split]}
     found: dict[str, list[str]] = collections.defaultdict(list)
     known: dict[pathlib.Path | Frame, ImageRecord | None] = {}
-    every = {layouts.stored(path): None for part in parts.values() for path in (part.masks or {}).values()}
+    every = {path_or_frame(path): None for part in parts.values() for path in (part.masks or {}).values()}
     masks = MaskSet(tuple(sorted(every, key=str)))
     read = functools.partial(_read_one, root=root, depth=depth, masks=masks, found=found)
     splits = {name: _read_part(name, part, read, known, found) for name, part in parts.items()}
+    records = {record.path: record for part in splits.values() for record in part}.values()
+    if said := inverted_masks((record.labels, record.size) for record in records):
+        found["inverted_masks"].append(said)
     neighbours = _compare_splits(splits, near, found, root)
     _compare_sequences(parts, found, root)
     _find_duplicates(splits, found, root)
@@ -275,7 +285,7 @@ def _read_mask(path: str | Frame, root: pathlib.Path, masks: MaskSet, found: dic
     mask = rule.apply(levels)
     if rule.gray:
         changed = int(np.count_nonzero((levels > 0) & ~mask))
-        targets = f"{len(find_regions(levels))} targets above 0, {len(find_regions(mask))} {rule.name}"
+        targets = f"{len(find_regions(levels > 0))} targets above 0, {len(find_regions(mask))} {rule.name}"
         found["gray_mask"].append(f"{where}: {changed} px above 0 are no target; {targets}")
     if not mask.any():
         found["empty_mask"].append(where)
@@ -305,10 +315,10 @@ def measure(
     contrast, scr = (None, None) if labels.boxes is None else local_contrast(image, mask, labels)
     return ImageRecord(
         name=name,
-        path=path if isinstance(path, Frame) else str(path),
+        path=path_or_frame(path),
         mask_path=mask_path,
         size=image.shape,
-        bits=8 * image.dtype.itemsize,
+        bits=image_depth(path),
         digest=hashlib.sha256(kind + np.ascontiguousarray(image).tobytes()).hexdigest(),
         brightness=float(image.mean(dtype=np.float64) / full),
         thumbnail=_thumbnail(image),

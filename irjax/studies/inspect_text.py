@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from irjax.io.files import whole_folder, write_json
+from irjax.io.images import AS_STORED
 from irjax.reports.tables import plain_table
 from irjax.studies.inspect import BACKGROUND, KINDS, NOTES, SMALL_AREAS, ImageRecord, Inspection
 
@@ -74,6 +75,7 @@ def as_data(inspection: Inspection) -> dict[str, Any]:
     return {
         "root": inspection.root,
         "layout": inspection.layout,
+        "depth": inspection.depth.describe(),
         "formulas": FORMULAS,
         "splits": {name: summarise(records) for name, records in inspection.splits.items()},
         "near_duplicates_above": inspection.near,
@@ -118,6 +120,8 @@ def inspection_text(inspection: Inspection, *, lines: int = 5) -> str:
     text.append(_table(inspection))
     everything = summarise(inspection.records)
     text += ["", *_overall(everything)]
+    if "16" in everything["bits"] or inspection.depth != AS_STORED:
+        text.append(f"depth: {inspection.depth.describe()}")
     defects = [finding for finding in inspection.findings if finding.kind not in NOTES]
     text += ["", f"kinds of defects: {len(defects)}"]
     for level, chosen in (

@@ -41,8 +41,8 @@ def draw_kept_patches(
     data: str | os.PathLike,
     *,
     split: str | None = None,
-    layout: str = "auto",
     number: int = 8,
+    **folder: Any,
 ) -> list[pathlib.Path]:
     """Draws images with the patches that a network keeps at each of its stages, and its prediction.
 
@@ -51,8 +51,8 @@ def draw_kept_patches(
       model: anything that `irjax.load` accepts.
       data: folder of a data set.
       split: split of the data set; None for all of it.
-      layout: its layout (`irjax.data.open_source`).
       number: number of images, spread evenly over the split.
+      **folder: how the data set is read, its `layout`, `depth` and so on (`irjax.data.open_source`).
 
     Returns:
       The pictures.
@@ -63,7 +63,7 @@ def draw_kept_patches(
     """
     if number < 1:
         raise UsageError(f"--number must be at least 1, got {number}")
-    truths = open_truths(data, split, layout)
+    truths = open_truths(data, split, **folder)
     if truths.image(0) is None:
         raise UserError(f"{data} has masks but no images")
     detector = load(model)
@@ -93,8 +93,8 @@ def compare_masks(
     data: str | os.PathLike,
     *,
     split: str | None = None,
-    layout: str = "auto",
     seeds: int = 5,
+    **folder: Any,
 ) -> dict[str, dict[str, float]]:
     """Measures an ADSNet with the masks of prediction, with those of training, and with no patch dropped.
 
@@ -106,8 +106,8 @@ def compare_masks(
       model: an ADSNet, anything that `irjax.load` accepts.
       data: folder of a data set with masks.
       split: split of the data set; None for all of it.
-      layout: its layout (`irjax.data.open_source`).
       seeds: number of draws of the noise, at least 1.
+      **folder: how the data set is read, its `layout`, `depth` and so on (`irjax.data.open_source`).
 
     Returns:
       For each kind of mask ("ranked", "decided", "decided with noise 0", ..., "all kept") the result of
@@ -123,7 +123,7 @@ def compare_masks(
     detector = load(model)
     if not isinstance(detector.module, ADSNet) or set(detector.module.dropped) == {None}:
         raise UserError(f"{model} is no ADSNet that drops patches: {detector.config.method}")
-    source = open_source(data, "all" if split is None else split, layout)
+    source = open_source(data, "all" if split is None else split, **folder)
     network = detector.module
     noisy = _form_of(detector, network.clone(selection="decided"))
     found = {

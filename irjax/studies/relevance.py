@@ -61,8 +61,8 @@ def analyse_relevance(
     data: str | os.PathLike,
     *,
     split: str = "val",
-    layout: str = "auto",
     number: int = 8,
+    **folder: Any,
 ) -> dict[str, Any]:
     """Measures the coverage and recall of the K most relevant patches, and draws the network's inner maps.
 
@@ -75,8 +75,8 @@ def analyse_relevance(
       model: a Na-IRSTD, anything that `irjax.load` accepts.
       data: folder of a data set with masks.
       split: split of the data set.
-      layout: its layout (`irjax.data.open_source`).
       number: number of images to draw, spread evenly over the split.
+      **folder: how the data set is read, its `layout`, `depth` and so on (`irjax.data.open_source`).
 
     Returns:
       The content of selection.json: "images"; for "all" of them and those with "few" targets (at most 4): the number of
@@ -91,7 +91,7 @@ def analyse_relevance(
     detector = load(model)
     if not isinstance(detector.module, NaIRSTD) or detector.module.branch == "none":
         raise UserError(f"{model} selects no patches: {detector.config.method}, {dict(detector.config.model)}")
-    source = open_source(data, split, layout)
+    source = open_source(data, split, **folder)
     found = _measure(detector, source)
     out_dir = pathlib.Path(out_dir)
     write_json(out_dir / "selection.json", found)

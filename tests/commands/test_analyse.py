@@ -29,9 +29,9 @@ def test_scale_loss_passes_its_options_on(tmp_path, capsys):
     [
         (("--variants", "sls"), "error: variants must be different ones of variance, ratio"),
         (("--true-area", "-3"), "error: true_area must be positive"),
-        (("--true-area", "big"), "argument --true-area: invalid float value: 'big'"),
+        (("--true-area", "big"), "Error parsing --true-area: could not convert string to float: 'big'"),
         (("--shift", "0"), "error: shift must be positive"),
-        (("--axis", "cubic"), "argument --axis: invalid choice: 'cubic'"),
+        (("--axis", "cubic"), "invalid choice 'cubic' for argument '--axis'"),
     ],
 )
 def test_wrong_arguments(tmp_path, monkeypatch, arguments, message):

@@ -73,8 +73,8 @@ def test_every_option_reaches_the_library(tmp_path, masks, capsys):
     ("arguments", "message"),
     [
         (("absent", "--to", "coco", "--out", "a.json"), "there is no file or folder absent"),
-        (("masks", "--to", "kitti", "--out", "a"), "invalid choice: 'kitti'"),
-        (("masks", "--to", "coco"), "required: --out"),
+        (("masks", "--to", "kitti", "--out", "a"), "invalid choice 'kitti' for argument '--to'"),
+        (("masks", "--to", "coco"), "Missing from irjax labels: --out FILE_OR_DIR"),
         (("masks", "--to", "coco", "--out", "a.csv"), "a file must end in .json, got a.csv"),
         (("masks", "--to", "voc", "--out", "a.xml"), "a folder is written, and a.xml looks like a file"),
         (("masks", "--to", "points", "--out", "a.csv", "--points", "coarse", "--seed", "-1"), "must not be negative"),

@@ -67,7 +67,7 @@ def test_the_pages_method_goes_through_the_pages_commands(here, capsys):
     cli.main(["train", *shlex.split(line)])
     assert irjax.load(here / "tiny.safetensors").module.width == 4
     card = (here / "tiny.md").read_text()
-    assert "irjax train tiny --eval-only runs/tiny" in card and "DIR test" in card
+    assert "irjax train tiny_method:METHOD --eval-only runs/tiny" in card and "DIR test" in card
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from irjax import cli
 from irjax.detector.files import find_images, predict_files
 from irjax.errors import Note, UserError
 from irjax.io.files import whole_folder, write_text
-from irjax.io.images import Frame, frame_count, read_stored
+from irjax.io.headers import frame_count
+from irjax.io.images import Frame, read_stored
 from irjax.io.maps import find_maps, write_map
 from irjax.io.predictions import read_predictions
 from irjax.io.video import available, frame_rate, video_writer

@@ -354,7 +354,7 @@ def test_a_corrupt_file_in_the_middle_leaves_nothing(folders, processes):
     bad = folders / "maps/s4_pred.png"
     bad.write_bytes(bad.read_bytes()[:60])
     options = Options(out_dir=folders / "out", html=folders / "report.html", processes=processes)
-    with pytest.raises(ValueError, match=r"s4_pred\.png: not a readable map"):
+    with pytest.raises(ValueError, match=r"s4_pred\.png: not a readable image file"):
         evaluate_files(folders / "maps", folders / "truth", options=options, printer=quiet)
     assert not (folders / "out").exists() and not (folders / "report.html").exists()
 

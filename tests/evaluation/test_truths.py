@@ -1,11 +1,16 @@
+import functools
+import pathlib
 import pickle
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from irjax.data import open_source
-from irjax.evaluation.truths import MaskFiles, SourceTruths, as_truths, open_truths
+from irjax.evaluation.evaluate import Options, evaluate_files
+from irjax.evaluation.truths import MaskFiles, SourceTruths, as_truths, open_truths, split_images
+from irjax.io.images import Depth
 from irjax.metrics import PointTruth
 from irjax.types import Example
 
@@ -29,6 +34,8 @@ def test_a_folder_of_masks(tmp_path):
     assert truths.read(0).dtype == bool and not truths.read(1).any() and truths.size(0) == (20, 30)
     with pytest.raises(ValueError, match="a folder of masks, which has no split 'test'"):
         open_truths(tmp_path, "test")
+    with pytest.raises(ValueError, match="a folder of masks, without images of which white 4095 could be"):
+        open_truths(tmp_path, depth=Depth(bits=12))
 
 
 def test_gray_levels_reach_the_protocols(tmp_path):
@@ -94,3 +101,32 @@ def test_an_image_without_a_mask_has_no_targets(tmp_path):
     (tmp_path / "splits/val_full.txt").write_text("a\nb\n")
     truths = as_truths(open_source(tmp_path, "val_full"))
     assert truths.read(0).sum() == 4 and not truths.read(1).any() and truths.size(1) == (20, 30)
+
+
+def test_the_depth_of_a_data_set_is_found_or_said(tmp_path):
+    """Images beside maps, and the files of a split, are read as training reads them."""
+    for name, white in (("a", 4000), ("b", 2000)):
+        save(tmp_path / f"images/{name}.png", MASK.astype(np.uint16) // 255 * white)
+        save(tmp_path / f"masks/{name}.png", MASK)
+    truths = pickle.loads(pickle.dumps(open_truths(tmp_path)))
+    assert truths.image(0).max() == round(4000 / 4095 * 65535) and truths.image(1).max() == round(2000 / 4095 * 65535)
+    said = Depth(range=(0, 2000))
+    assert open_truths(tmp_path, depth=said).image(1).max() == 65535
+    files, depth = split_images(tmp_path, "all")
+    assert [pathlib.Path(file).name for file in files] == ["a.png", "b.png"] and depth == Depth(bits=12)
+    assert split_images(tmp_path, "all", depth=said)[1] == said
+    with pytest.raises(ValueError, match="no split 'test'"):
+        split_images(tmp_path, "test")
+
+
+def test_signed_images_beside_maps_are_read_by_a_range(tmp_path):
+    values = MASK.astype(np.int16) - 200
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images/a.tif", values)
+    save(tmp_path / "masks/a.png", MASK)
+    save(tmp_path / "maps/a.png", MASK)
+    report = functools.partial(evaluate_files, tmp_path / "maps", tmp_path, printer=str)
+    with pytest.raises(ValueError, match="say which are black and white: --range LOW HIGH"):
+        report(options=Options(out_dir=tmp_path / "out"))
+    found = report(options=Options(out_dir=tmp_path / "out"), depth=Depth(range=(-200, 55)))
+    assert found["protocols"]["irjax"]["metrics"]["IoU"] == 1 and found["curves"]["scr_gain"]["targets"] == 1

@@ -268,7 +268,7 @@ def test_eval_only_and_shipped_weights(trained, tmp_path, capsys, monkeypatch):
         assert stages[0]["data"]["root"] == [root.name]
 
 
-def test_the_protocol_of_tiny_targets_takes_some_images(tmp_path):
+def test_the_subset_of_tiny_targets_takes_some_images(tmp_path):
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
     for name, side in (("tiny", 4), ("large", 5), ("none", 0)):
@@ -276,7 +276,7 @@ def test_the_protocol_of_tiny_targets_takes_some_images(tmp_path):
         mask[100 : 100 + 2 * side, 200 : 200 + 2 * side] = 255  # half as large at 256x256
         Image.fromarray(mask).save(tmp_path / "masks" / f"{name}.png")
         Image.fromarray(mask // 2 + 20).save(tmp_path / "images" / f"{name}.png")
-    arguments = ["--data.root", str(tmp_path), "--test", "all", "--protocol", "irstd-hard"]
+    arguments = ["--data.root", str(tmp_path), "--test", "all", "--subset", "irstd-hard"]
     source, what = command._test_source(mshnet.parse(arguments))
     assert source.names == ("tiny",) and source[0].image.shape == (256, 256)
     assert "the 1 images that irstd-hard takes of all of" in what

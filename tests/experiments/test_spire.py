@@ -216,7 +216,7 @@ def refusal(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         spire.main(arguments)
     text = capsys.readouterr().err.strip()
-    assert stop.value.code in (1, 2) and "Traceback" not in text
+    assert stop.value.code in (1, 2) and text.startswith("error: ") and "\n" not in text
     return text
 
 

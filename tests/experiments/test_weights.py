@@ -56,12 +56,15 @@ def test_an_accelerator_gets_whole_canvases_in_large_batches(name, monkeypatch):
         (["--narrow", "--initial", "shipped"], "--narrow starts from random weights"),
         (["--only", "hrpe"], "invalid choice: 'hrpe'"),
         (["--data.train", "a", "b"], "names 2 splits for 3 folders"),
+        (["--no-such-flag"], "unrecognized arguments: --no-such-flag; see python -m irjax.experiments.weights --help"),
     ],
 )
 def test_wrong_arguments(arguments, said, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         weights.main(["--data.root", "A", "B", "C", "--out", str(tmp_path / "out"), *arguments])
-    assert stop.value.code in (1, 2) and said in capsys.readouterr().err
+    assert stop.value.code in (1, 2)
+    line = capsys.readouterr().err
+    assert line.startswith("error: ") and said in line and line.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 

@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from irjax.errors import UserError
-from irjax.io.coco import load_coco, read_coco, read_points_csv
+from irjax.errors import Note, UserError
+from irjax.io.coco import load_coco, read_coco
+from irjax.io.points import read_points_csv
 
 
 def image(number, file, **more):
@@ -71,6 +72,21 @@ def test_bad_images(tmp_path, images, message):
         load_coco(path)
 
 
+def test_images_that_differ_in_their_ending_keep_it(tmp_path):
+    content = {"images": [image(1, "s/a.png"), image(2, "s/a.bmp"), image(3, "s/b.png")], "annotations": [point(2)]}
+    found = read_coco(write(tmp_path / "a.json", content))
+    assert found.names == ("a.png", "a.bmp", "b") and len(found.by_name["a.bmp"][0]) == 1
+
+
+def test_scores_are_no_labels_and_said(tmp_path):
+    content = {"images": [image(1, "a.png")], "annotations": [point(1, score=0.5), point(1)]}
+    with pytest.warns(Note, match=r"1 scores are left out: .*irjax evaluate --predictions reads them"):
+        assert len(read_coco(write(tmp_path / "a.json", content)).by_name["a"][0]) == 2
+    (tmp_path / "p.csv").write_text("name,x,y,score\na,3,4,0.5\n")
+    with pytest.warns(Note, match="1 scores are left out"):
+        read_points_csv(tmp_path / "p.csv")
+
+
 def test_a_labelme_file_is_recognised(tmp_path):
     with pytest.raises(UserError, match="a LabelMe file, not COCO; give the folder"):
         load_coco(write(tmp_path / "a.json", {"shapes": []}))
@@ -102,7 +118,7 @@ def test_results_of_programs(tmp_path):
 def test_numbers_that_are_not_finite(tmp_path):
     content = b'{"images": [{"id": 1, "file_name": "a", "height": 9, "width": 9}],'
     content += b'"annotations": [{"image_id": 1, "keypoints": [NaN, 2, 2]}]}'
-    with pytest.raises(UserError, match="not finite"):
+    with pytest.raises(UserError, match=r"annotations\[0\]: keypoints must be finite, got nan"):
         read_coco(write(tmp_path / "a.json", content))
 
 

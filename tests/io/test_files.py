@@ -11,11 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from irjax.errors import FileError, UsageError, UserError
+from irjax.errors import FileError, Note, UsageError, UserError
 from irjax.io import files
 from irjax.io.files import (
     WRITTEN,
     atomic_path,
+    check_replaceable,
     check_unclaimed,
     output_file,
     output_folder,
@@ -256,6 +257,84 @@ def test_a_damaged_list_is_an_error_that_names_it(tmp_path, text):
     (tmp_path / WRITTEN).write_text(text)
     with pytest.raises(FileError, match=WRITTEN):
         write(tmp_path, {"p.json": "1"})
+
+
+# --- folders of versions that left no list ----------------------------------------------------------------------------
+
+PREDICTED = ("predictions.json", "predictions.csv", "masks/a.png", "masks/seq/b.png", "overlays/0001_a.png")
+EVALUATED = ("evaluation.json", "evaluation.csv", "per_image.csv", "sweep.csv", "roc.png", "overlays/01_a.png")
+TESTED = ("predictions.json", "masks/a.png", "tophat.json", "points/evaluation.json", "points/pr.csv", *EVALUATED)
+
+
+def earlier(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("earlier")
+
+
+@pytest.mark.parametrize(
+    ("command", "old", "left"),
+    [
+        ("irjax predict", PREDICTED, ()),
+        ("irjax evaluate", EVALUATED, ()),
+        ("irjax evaluate", (*PREDICTED[:-1], *EVALUATED), PREDICTED[:-1]),  # what was scored stays beside its report
+        ("irjax evaluate", ("evaluation.json", "points/evaluation.json"), ("points/evaluation.json",)),
+        ("irjax compare", ("comparison.json", "comparison.csv", "per_image.csv"), ()),
+        ("irjax datasets inspect", ("inspect.json", "contact_sheet.png"), ()),
+        ("irjax analyse scale-loss", ("scale_loss.json", "scale_loss.svg", "scale_loss.csv"), ()),
+        ("irjax analyse relevance", ("selection.json", "selection.png", "01_a.png"), ()),
+        ("irjax analyse patches", ("masks.json", "01_a.png"), ()),
+    ],
+)
+def test_results_of_an_earlier_version_are_replaced_and_said(tmp_path, command, old, left):
+    earlier(tmp_path, *old, ".DS_Store")
+    number = len(old) - len(left)
+    with pytest.warns(Note, match=rf"{number} files that an earlier version of irjax wrote are replaced: "):
+        write(tmp_path, {"new.json": "new"}, command)
+    (tmp_path / ".DS_Store").unlink()
+    assert content(tmp_path) == {"new.json": "new", **dict.fromkeys(left, "earlier")}
+    write(tmp_path, {"new.json": "newer"}, command)  # and from then on as ever
+
+
+def test_the_folder_of_an_earlier_test_is_replaced_by_both_parts_of_a_new_one(tmp_path):
+    """`irjax.evaluation.detectors` writes the report while the predictions are unfinished."""
+    earlier(tmp_path, *TESTED)
+    entries = ("evaluation.json", "overlays", "roc.png")
+    check_replaceable(tmp_path, "irjax evaluate", entries)
+    with pytest.warns(Note, match="earlier version"), whole_folder(tmp_path, "irjax train") as new:
+        write_text(new / "predictions.json", "new")
+        write(tmp_path, {"evaluation.json": "new"}, "irjax evaluate", entries=entries)
+    assert content(tmp_path) == {
+        **dict.fromkeys(("predictions.json", "evaluation.json"), "new"),
+        **dict.fromkeys(("tophat.json", "points/evaluation.json", "points/pr.csv"), "earlier"),
+    }
+    with pytest.warns(Note, match="2 files that an earlier version"):
+        write(tmp_path / "points", {"evaluation.json": "new"}, "irjax evaluate")
+
+
+@pytest.mark.parametrize(
+    "mine",
+    ["notes.txt", "masks/notes.txt", "masks/deep/a.tif", "overlays/mine.png", "predictions.json.bak", "images/a.png"],
+)
+def test_anything_else_in_it_makes_the_folder_the_users(tmp_path, mine):
+    earlier(tmp_path, *PREDICTED, mine)
+    before = content(tmp_path)
+    with pytest.raises(UserError, match="not of an earlier irjax predict: .*give another folder"):
+        write(tmp_path, {"predictions.json": "new"}, "irjax predict")
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize("old", [("predictions.json",), ("masks/a.png",), ("masks/a.png", "predictions.csv")])
+def test_files_without_those_that_a_command_always_wrote_are_the_users(tmp_path, old):
+    earlier(tmp_path, *old)
+    with pytest.raises(UserError, match=f"holds {old[0]}"):
+        write(tmp_path, dict.fromkeys(old, "new"), "irjax predict")
+
+
+def test_predictions_are_not_replaced_beside_an_earlier_report_about_them(tmp_path):
+    earlier(tmp_path, *PREDICTED, *EVALUATED)
+    with pytest.raises(UserError, match=r"holds what irjax evaluate wrote \(evaluation\.csv\)"):
+        write(tmp_path, {"predictions.json": "new"}, "irjax predict", alone=True)
 
 
 _NAMES = st.sampled_from(["p", "q", "m/0", "m/1", "m/n/0", "o/0", "o/1"])

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from irjax.io.coco import read_coco
-from irjax.io.formats import image_size, read_annotation
+from irjax.io.formats import read_annotation
+from irjax.io.headers import image_size
 from irjax.io.predictions import read_predictions
 from irjax.labels import (
     ImageLabels,
@@ -244,13 +245,14 @@ def test_coco_polygons(tmp_path):
             {"segmentation": [outline]},
             {"segmentation": [outline], "bbox": [4, 7, 4, 2]},  # the box decides the point, as without outline
             {"segmentation": [[0, 0, 2, 0, 2, 1, 0, 1], [3, 0, 4, 0, 4, 1, 3, 1]], "area": 3},
-            {"segmentation": {"counts": [1, 2], "size": [10, 20]}, "bbox": [4, 7, 3, 2]},
+            {"segmentation": {"counts": [47, 2, 8, 2, 8, 2, 131], "size": [10, 20]}, "bbox": [4, 7, 3, 2]},
+            {"segmentation": {"counts": "_128000k3", "size": [10, 20]}},  # the same pixels
         ],
     )
     (found,) = read_coco_labels(path)
-    np.testing.assert_allclose(found.labels.points, [[5, 7.5], [5.5, 7.5], [4 / 3, 0], [5, 7.5]])
-    np.testing.assert_array_equal(found.labels.boxes, [[4, 7, 7, 9], [4, 7, 8, 9], [0, 0, 4, 1], [4, 7, 7, 9]])
-    assert [len(polygons) for polygons in found.labels.polygons] == [1, 1, 2, 0]
+    np.testing.assert_allclose(found.labels.points, [[5, 7.5], [5.5, 7.5], [4 / 3, 0], [5, 7.5], [5, 7.5]])
+    np.testing.assert_array_equal(found.labels.boxes, [[4, 7, 7, 9], [4, 7, 8, 9], [0, 0, 4, 1], *[[4, 7, 7, 9]] * 2])
+    assert [len(polygons) for polygons in found.labels.polygons] == [1, 1, 2, 1, 1]
     write_coco_labels(tmp_path / "b.json", [found])
     (again,) = read_coco_labels(tmp_path / "b.json")
     np.testing.assert_array_equal(again.labels.points, found.labels.points)
@@ -263,8 +265,12 @@ def test_coco_polygons(tmp_path):
     [
         (
             {"segmentation": {"counts": "ab", "size": [10, 20]}},
-            r"annotations\[0\]: its only outline is run-length encoded",
+            r"annotations\[0\]: segmentation: run lengths end within a number",
         ),
+        ({"segmentation": {"counts": [200], "size": [10, 20]}, "bbox": [1, 1, 2, 2]}, "segmentation has no pixel"),
+        ({"segmentation": {"counts": [0, 4], "size": [2, 2]}}, "is for 2x2 pixels, but the image has 20x10"),
+        ({"segmentation": {"counts": [0, 200]}}, "segmentation needs size as height, width, and counts"),
+        ({"segmentation": {"counts": 4, "size": [10, 20]}}, "segmentation needs size as height, width, and counts"),
         ({"segmentation": [[1, 2, 3, 4]]}, r"annotations\[0\]: a polygon of three corners"),
         ({"segmentation": [[1, 2, 3, 4, 30, 5]]}, "the polygon reaches outside the image of 20x10"),
         ({"segmentation": [[1, 2, 3, 4, 5]]}, "segmentation must be lists of x, y"),

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from irjax.errors import Note, UserError
 from irjax.io import images
+from irjax.io.headers import frame_count, image_depth
 from irjax.io.images import Depth
 from irjax.io.masks import read_mask
 
@@ -42,7 +43,7 @@ def test_8_bit_lossless_formats(tmp_path, ending, mode):
     path = tmp_path / f"a.{ending}"
     Image.fromarray(GRAY8).convert(mode).save(path)
     image = images.read_image(path)
-    assert image.dtype == np.uint8 and images.image_depth(path) == 8
+    assert image.dtype == np.uint8 and image_depth(path) == 8
     np.testing.assert_array_equal(image, GRAY8)
 
 
@@ -52,7 +53,7 @@ def test_jpeg_webp_rgba_and_palette(tmp_path):
     assert np.abs(images.read_image(tmp_path / "a.jpg").astype(int) - smooth).max() <= 4
     Image.fromarray(GRAY8).save(tmp_path / "a.webp", lossless=True)
     np.testing.assert_array_equal(images.read_image(tmp_path / "a.webp"), GRAY8)
-    assert images.image_depth(tmp_path / "a.webp") == 8
+    assert image_depth(tmp_path / "a.webp") == 8
     alpha = np.dstack([GRAY8, GRAY8, GRAY8, 255 - GRAY8])
     Image.fromarray(alpha).save(tmp_path / "b.png")
     np.testing.assert_array_equal(images.read_image(tmp_path / "b.png"), GRAY8)
@@ -74,7 +75,7 @@ def test_16_bit_png_keeps_its_depth(tmp_path, channels):
         values[..., -1] = 1234  # alpha
     png16(tmp_path / "a.png", values, channels)
     image = images.read_image(tmp_path / "a.png")
-    assert image.dtype == np.uint16 and images.image_depth(tmp_path / "a.png") == 16
+    assert image.dtype == np.uint16 and image_depth(tmp_path / "a.png") == 16
     np.testing.assert_array_equal(image, GRAY16)
 
 
@@ -89,7 +90,7 @@ def test_16_bit_tiff_keeps_its_depth(tmp_path, colour, options):
     values = np.moveaxis(values, -1, 0) if separate else values
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb" if colour else "minisblack", **options)
     image = images.read_image(tmp_path / "a.tif")
-    assert image.dtype == np.uint16 and image.dtype.isnative and images.image_depth(tmp_path / "a.tif") == 16
+    assert image.dtype == np.uint16 and image.dtype.isnative and image_depth(tmp_path / "a.tif") == 16
     np.testing.assert_array_equal(image, GRAY16)
 
 
@@ -254,7 +255,7 @@ def test_damaged_files_name_themselves_whatever_the_libraries_raise(tmp_path, en
         damaged = bytearray(whole[: rng.integers(1, len(whole) + 1)])
         damaged[rng.integers(min(len(damaged), 64))] = rng.integers(256)
         path.write_bytes(damaged)
-        for read in (images.read_image, read_mask, images.image_depth):
+        for read in (images.read_image, read_mask, image_depth):
             try:
                 read(path)
             except UserError as error:
@@ -291,7 +292,7 @@ def write_pages(path, pages):
 def test_every_page_is_an_image(tmp_path, ending):
     pages = np.stack([GRAY8, GRAY8[::-1], GRAY8[:, ::-1]])
     write_pages(tmp_path / f"a{ending}", pages)
-    assert images.frame_count(tmp_path / f"a{ending}") == 3
+    assert frame_count(tmp_path / f"a{ending}") == 3
     for number, page in enumerate(pages):
         found = images.read_image(images.Frame(str(tmp_path / f"a{ending}"), number))
         np.testing.assert_allclose(found, page, atol=1)
@@ -302,7 +303,7 @@ def test_other_files_are_one_image(tmp_path):
     Image.fromarray(GRAY8).save(tmp_path / "a.png")
     (tmp_path / "b.tif").write_bytes(b"damaged")
     np.save(tmp_path / "c.npy", GRAY16)
-    assert [images.frame_count(tmp_path / name) for name in ("a.png", "b.tif", "c.npy")] == [1, 1, 1]
+    assert [frame_count(tmp_path / name) for name in ("a.png", "b.tif", "c.npy")] == [1, 1, 1]
     np.testing.assert_array_equal(images.read_image(tmp_path / "c.npy"), GRAY16)
     with pytest.raises(UserError, match=r"d\.tif, page 2: image of 10x10"):
         write_pages(tmp_path / "d.tif", np.zeros((2, 10, 10), np.uint8))

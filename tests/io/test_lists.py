@@ -56,6 +56,16 @@ def test_case_decides_where_it_must(tmp_path):
         Resolver(["ab", "AB"])("Ab")
 
 
+def test_an_image_whose_name_ends_as_a_file_does(tmp_path):
+    find = Resolver(["a", "a.png", "b.tif", "x/c.png", "c"])
+    assert [find(text) for text in ("a.bmp", "a.png.png", "b.tif", "b.tif.png", "c.png", "x/c.png")] == [
+        *("a", "a.png", "b.tif", "b.tif", "c", "x/c.png")
+    ]
+    for text in ("a.png", "images/a.png"):
+        with pytest.raises(UserError, match=f"{text} could mean a or a.png"):
+            find(text)
+
+
 @pytest.mark.parametrize("between", [" ", "\t", ", ", ";", "   "])
 def test_pairs_of_image_and_mask(tmp_path, between):
     masks = Resolver(["a_1", "b_2_mask", "other", "with space"])

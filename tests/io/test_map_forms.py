@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from irjax.errors import UsageError, UserError
-from irjax.io.maps import ROUNDING, SCALES, MapFiles, crop_padding, find_maps, read_rule, same_aspect
+from irjax.io.maps import ROUNDING, SCALES, MapFiles, find_maps, read_rule
 
 LEVELS = np.zeros((20, 24), np.uint8)
 LEVELS[6:9, 10:13] = 255
@@ -150,26 +150,3 @@ def test_scaling_keeps_the_order_of_values(tmp_path_factory, values, scale):
     assert found.min() >= 0 and found.max() <= 1
     order = np.argsort(values, axis=None, kind="stable")
     assert (np.diff(found.reshape(-1)[order]) >= 0).all()
-
-
-@given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 40), st.integers(0, 40))
-def test_padding_is_cut_off(height, width, below, right):
-    image = np.arange(height * width).reshape(height, width)
-    corner = np.pad(image, ((0, below), (0, right)))
-    np.testing.assert_array_equal(crop_padding(corner, image.shape, "corner"), image)
-    centre = np.pad(image, ((below, below), (right, right)))
-    np.testing.assert_array_equal(crop_padding(centre, image.shape, "centre"), image)
-
-
-@given(st.integers(16, 2000), st.integers(16, 2000), st.integers(16, 512))
-def test_a_shrunk_image_in_its_padding_keeps_its_aspect(height, width, side):
-    found = crop_padding(np.zeros((side, side)), (height, width), "centre").shape
-    assert max(found) <= side and (found == (height, width) or max(found) == side)
-    assert same_aspect(found, (height, width))
-
-
-def test_aspects():
-    assert (
-        same_aspect((256, 256), (512, 512)) and same_aspect((20, 28), (40, 56)) and same_aspect((100, 133), (480, 640))
-    )
-    assert not same_aspect((256, 256), (480, 640)) and not same_aspect((256, 256), (256, 260))

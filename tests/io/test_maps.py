@@ -4,12 +4,10 @@ import numpy as np
 import pytest
 import scipy.io
 import tifffile
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
 from irjax.errors import UserError
-from irjax.io.maps import find_maps, map_file_shape, read_map, read_rule, resize_bilinear
+from irjax.io.maps import find_maps, map_file_shape, read_map, read_rule
 
 LEVELS = np.arange(20 * 24, dtype=np.uint8).reshape(20, 24)  # 0 to 255 and on
 FLOATS = np.linspace(0, 1, 20 * 24, dtype=np.float32).reshape(20, 24)
@@ -165,25 +163,6 @@ def test_folders_without_maps_and_with_mixed_ones(tmp_path):
     assert find_maps(tmp_path).names == ("a.png", "b.png")  # the log is not looked at
     with pytest.raises(ValueError, match=r"a key names an array in \.npz and \.mat files, and these are \.png"):
         find_maps(tmp_path, key="T")
-
-
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 20), st.integers(1, 20))
-def test_resizing_keeps_range_and_constants(height, width, rows, columns):
-    values = np.random.default_rng(height * 10 + width).random((height, width), np.float32)
-    found = resize_bilinear(values, rows, columns)
-    assert found.shape == (rows, columns) and found.dtype == np.float32
-    assert values.min() <= found.min() and found.max() <= values.max()
-    np.testing.assert_array_equal(resize_bilinear(values, height, width), values)
-
-
-def test_resizing_is_bilinear():
-    # Doubling puts samples at a quarter and three quarters between the old ones; the ends are repeated.
-    found = resize_bilinear(np.array([[0.0, 1.0]]), 1, 4)
-    np.testing.assert_allclose(found, [[0, 0.25, 0.75, 1]])
-    ramp = np.add.outer(np.arange(8.0), 2 * np.arange(8.0))
-    found = resize_bilinear(ramp, 4, 4)
-    np.testing.assert_allclose(found, np.add.outer(np.arange(0.5, 8, 2), 2 * np.arange(0.5, 8, 2)))
-    assert resize_bilinear(np.eye(4, dtype=bool), 8, 8).dtype == np.float32
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif", ".npy", ".npz", ".mat"])

@@ -7,8 +7,9 @@ import pytest
 import scipy.io
 
 from irjax.errors import MissingPackageError, UserError
-from irjax.io import images, matlab
-from irjax.io.images import Depth, Frame, frame_count, read_image
+from irjax.io import matlab
+from irjax.io.headers import frame_count, image_depth
+from irjax.io.images import Depth, Frame, read_image
 from irjax.io.maps import find_maps
 from irjax.io.masks import read_levels
 
@@ -42,7 +43,7 @@ def test_an_image_is_not_turned(tmp_path, write):
     write(tmp_path / "a.mat", img=image, fps=np.array([[25.0]]), centre=np.array([[3.0, 4.0]]))
     assert frame_count(tmp_path / "a.mat") == 1
     np.testing.assert_array_equal(read_image(tmp_path / "a.mat"), image)
-    assert images.image_depth(tmp_path / "a.mat") == 16
+    assert image_depth(tmp_path / "a.mat") == 16
 
 
 @pytest.mark.parametrize("write", [old, new])

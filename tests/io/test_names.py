@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irjax.io.names import file_of, flat, image_names, match_names, name_of, posix
+from irjax.io.coco import relative_names
+from irjax.io.images import IMAGE_SUFFIXES
+from irjax.io.lists import Resolver
+from irjax.io.names import file_of, flat, image_names, match_names, name_of, posix, without_ending
 
 PART = st.text(st.characters(exclude_characters="/\\", exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
 FILE = st.lists(PART, min_size=1, max_size=3).map("/".join).filter(lambda name: name == posix(name))
@@ -45,6 +48,15 @@ def test_ambiguity_is_refused():
 def test_names_are_paths_below_the_folder_without_ending():
     files = ["seq1\\0001.png", "seq1/0002.PNG", "a.png", "a.bmp", "v1.5", "./x/y.tif"]
     assert image_names(files) == ["seq1/0001", "seq1/0002", "a.png", "a.bmp", "v1.5", "x/y"]
+
+
+@pytest.mark.parametrize("ending", [*IMAGE_SUFFIXES, ".npz", ".mat", ".xml", ".txt", ".json"])
+def test_one_rule_of_endings_for_names_lists_and_annotations(ending):
+    for name in ("a.b", "seq/v1.5"):
+        assert without_ending(name + ending) == without_ending(name + ending.upper()) == without_ending(name) == name
+        assert image_names([name + ending]) == relative_names([name + ending, "z"])[:1] == [name]
+        assert Resolver([name])(name + ending) == name
+    assert without_ending(ending) == ending and without_ending(f"a/{ending}") == f"a/{ending}"
 
 
 @pytest.mark.parametrize(

@@ -78,29 +78,31 @@ def test_a_point_in_the_corner_is_kept_and_an_absent_one_is_not(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not JSON"),
-        ('[{"image_id": 1, "keypoints": [1, NaN, 2], "score": 1}]', r"annotation 0 \(1\): keypoints must be finite"),
+        ("{", "not a JSON file"),
+        ('[{"image_id": 1, "keypoints": [1, NaN, 2], "score": 1}]', r"\[0\] \(1\): keypoints must be finite"),
         ('[{"image_id": 1, "keypoints": [1, 1e999, 2], "score": 1}]', "must be finite"),
         ('[{"image_id": 1, "keypoints": [1, 2, 2], "score": Infinity}]', "score must be finite"),
         ([{"image_id": 1, "keypoints": [1, 10**400, 2], "score": 1}], "must be finite"),
         ([{"image_id": 1, "keypoints": [1, "2", 2], "score": 1}], "must be numbers, got '2'"),
+        ([{"image_id": 1, "keypoints": [1, None, 2], "score": 1}], "must be numbers, got None"),
         ([{"image_id": 1, "keypoints": [1, True, 2], "score": 1}], "must be numbers, got True"),
-        ([{"image_id": 1, "keypoints": [1, 2], "score": 1}], "triples, got 2 values"),
-        ([{"image_id": 1, "keypoints": 5, "score": 1}], "triples, got int"),
-        ([{"image_id": 1, "segmentation": [1, 2], "score": 1}], "annotation 0: not COCO keypoints or boxes.*segment"),
-        ([{"keypoints": [1, 2, 2], "score": 1}], "wanted an 'image_id' or 'file_name'"),
-        ([[1, 2]], "annotation 0: not COCO keypoints"),
-        ({"loss": 3}, "not COCO keypoints.*an object with 'loss'"),
-        ({}, "not COCO keypoints.*nothing"),
-        ("3", "not COCO keypoints.*int"),
-        ({"images": [{"id": 1}, {"id": "1"}], "annotations": []}, "id '1' is listed twice"),
+        ([{"image_id": 1, "keypoints": [1, 2], "score": 1}], r"triples, got \[1, 2\]"),
+        ([{"image_id": 1, "keypoints": 5, "score": 1}], "triples, got 5"),
+        ([{"image_id": 1, "segmentation": [1, 2], "score": 1}], r"annotations\[0\] .*segmentation must be"),
+        ([{"image_id": 1, "score": 1}], r"annotations\[0\] \(1\) needs keypoints .*got None"),
+        ([{"keypoints": [1, 2, 2], "score": 1}], "needs image_id or file_name"),
+        ([[1, 2]], r"annotations\[0\] needs image_id"),
+        ({"loss": 3}, "not a COCO file: a list of annotations, or an object with one is wanted"),
+        ({}, "not a COCO file"),
+        ("3", "not a COCO file"),
+        ({"images": [{"id": 1}, {"id": "1"}], "annotations": []}, "repeats the id 1"),
         (
             {"images": [{"id": 1, "file_name": "a"}, {"id": 2, "file_name": "a"}], "annotations": []},
-            "'a' is listed twice",
+            "repeats the id 2 or the file name a",
         ),
-        ({"images": [{"name": "a"}], "annotations": []}, "image 0: wanted an object with an 'id'"),
-        ({"images": 4, "annotations": []}, "'images' must be a list"),
-        ({"images": [{"id": 1}], "annotations": [{"image_id": 2, "keypoints": []}]}, "2 is not among the file's"),
+        ({"images": [{"name": "a"}], "annotations": []}, r"images\[0\] needs id"),
+        ({"images": 4, "annotations": []}, "not a COCO file"),
+        ({"images": [{"id": 1}], "annotations": [{"image_id": 2, "keypoints": []}]}, "2, which is not among"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_the_file(tmp_path, content, message):
@@ -109,11 +111,17 @@ def test_what_is_wrong_is_said_with_the_file(tmp_path, content, message):
         read_predictions(path)
 
 
+def test_images_of_one_stem_stay_two(tmp_path):
+    predictions = {"a.png": PointPredictions([(1, 2)], [0.5]), "a.bmp": PointPredictions([(3, 4)], [0.75])}
+    write_predictions(tmp_path / "p.json", predictions)
+    assert as_lists(read_predictions(tmp_path / "p.json")) == {"a.png": [(1, 2, 0.5)], "a.bmp": [(3, 4, 0.75)]}
+
+
 def test_no_file_and_no_text(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent.json"):
         read_predictions(tmp_path / "absent.json")
     (tmp_path / "image.json").write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(ValueError, match="image.json: not a text file in UTF-8"):
+    with pytest.raises(ValueError, match="image.json: not a JSON file"):
         read_predictions(tmp_path / "image.json")
 
 

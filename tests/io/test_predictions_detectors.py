@@ -45,7 +45,7 @@ def test_ids_of_boxes_by_the_file_of_the_truth(tmp_path):
     # The truth's images may be more than those of the split, so they say nothing of images without detections.
     assert rows(file) == {"a.png": [(11, 22, 0.9), (0, 0, 0.25)], "b.png": [(31, 2.5, 0.5)]}
     assert not file.lists_images
-    with pytest.raises(UserError, match=r"results\.json: annotation 0: image 9 is not among"):
+    with pytest.raises(UserError, match=r"results\.json: annotations\[0\] is for image 9, which is not among"):
         read_predictions(saved(tmp_path, [{**BOXES[0], "image_id": 9}]), images=truth)
     with pytest.raises(UserError, match=r"truth2\.json: not a COCO file"):
         read_predictions(saved(tmp_path, BOXES), images=saved(tmp_path, [], "truth2.json"))
@@ -64,7 +64,7 @@ def test_boxes_without_scores(tmp_path):
     file = read_predictions(saved(tmp_path, bare))
     assert [score for found in rows(file).values() for *_, score in found] == [1, 1, 1]
     assert file.notes == ("the predictions have no scores: each counts as 1",)
-    with pytest.raises(UserError, match=r"annotation 1 \(3\): the box has no score, and others have one"):
+    with pytest.raises(UserError, match=r"annotations\[1\] \(3\): the target has no score, and others have one"):
         read_predictions(saved(tmp_path, [BOXES[0], bare[1]]))
 
 
@@ -74,8 +74,24 @@ def test_boxes_without_scores(tmp_path):
      ([1, 2, float("nan"), 4], "finite")],
 )  # fmt: skip
 def test_boxes_that_are_none(tmp_path, box, message):
-    with pytest.raises(UserError, match=rf"results\.json: annotation 0 \(3\): bbox .*{message}"):
+    with pytest.raises(UserError, match=rf"results\.json: annotations\[0\] \(3\): bbox .*{message}"):
         read_predictions(saved(tmp_path, [{**BOXES[0], "bbox": box}]))
+
+
+# Three pixels by three from (4, 3) without their middle, as pycocotools 2.0.11 packs them, and the plain counts.
+RING = {"size": [12, 16], "counts": "c139NH082Y3"}
+RING_COUNTS = {"size": [12, 16], "counts": [51, 3, 9, 1, 1, 1, 9, 3, 114]}
+
+
+@pytest.mark.parametrize(
+    ("outline", "point"),
+    [([[4, 3, 8, 3, 8, 5, 4, 5]], (5.5, 3.5)), ([[4, 3, 5, 3, 5, 4, 4, 4], [6, 3, 7, 3, 7, 4, 6, 4]], (5, 3)),
+     (RING, (5, 4)), (RING_COUNTS, (5, 4))],
+)  # fmt: skip
+def test_outlines_are_points_at_the_centroids_of_their_pixels(tmp_path, outline, point):
+    entry = {"image_id": 3, "category_id": 1, "segmentation": outline, "score": 0.5}
+    assert rows(read_predictions(saved(tmp_path, [entry]))) == {"3": [(*point, 0.5)]}
+    assert rows(read_predictions(saved(tmp_path, [entry | {"bbox": [4, 3, 2, 2]}]))) == {"3": [(4.5, 3.5, 0.5)]}
 
 
 def test_csv_as_predict_writes_it(tmp_path):
@@ -92,12 +108,12 @@ def test_csv_as_predict_writes_it(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name,x,score\na,1,1\n", r"columns name, x, y, score are wanted; y not in"),
-        ("", "columns name, x, y, score are wanted"),
-        ("name,x,y,score\na,1,2,high\n", "line 2: .* are wanted, got a, 1, 2, high"),
-        ("name,x,y,score\na,1,2\n", "line 2: .* are wanted, got a, 1, 2, None"),
-        ("name,x,y,score\na,1,2,1\n,1,2,1\n", "line 3: "),
-        ("name,x,y,score\na,1,nan,1\n", "line 2: "),
+        ("name,x,score\na,1,1\n", r"columns name, x, y, and of predictions score, are wanted; y not among"),
+        ("", "columns name, x, y, and of predictions score, are wanted"),
+        ("name,x,y,score\na,1,2,high\n", "line 2: score must be numbers, got 'high'"),
+        ("name,x,y,score\na,1,2\n", "line 2: score must be numbers, got None"),
+        ("name,x,y,score\na,1,2,1\n,1,2,1\n", "line 3: a name is wanted"),
+        ("name,x,y,score\na,1,nan,1\n", "line 2: y must be finite, got nan"),
     ],
 )
 def test_csv_that_is_none(tmp_path, text, message):

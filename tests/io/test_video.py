@@ -9,7 +9,8 @@ from PIL import Image
 
 from irjax.errors import MissingPackageError, Note, UserError
 from irjax.io import images, sequences, video
-from irjax.io.images import Frame, frame_count, read_image
+from irjax.io.headers import frame_count, image_depth
+from irjax.io.images import Frame, read_image
 
 pytest.importorskip("imageio.v2", reason="needs imageio, of the extra video")
 ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="needs imageio-ffmpeg, of the extra video")
@@ -51,7 +52,7 @@ def test_lossy_formats(tmp_path, ending, codec):
 def test_more_than_8_bits_stay(tmp_path):
     deep = PIXELS.astype(np.uint16) * 257 + np.arange(64, dtype=np.uint16)
     path = encode(tmp_path / "deep.mkv", deep, "gray16le")
-    assert images.image_depth(path) == 16
+    assert image_depth(path) == 16
     np.testing.assert_array_equal(read_image(Frame(str(path), 3)), deep[3])
     ten = encode(tmp_path / "ten.mkv", PIXELS.astype(np.uint16) * 4, "gray10le")  # white of 10 bits becomes white
     np.testing.assert_allclose(read_image(ten), PIXELS[0] * (4 * 65535 / 1023), atol=64)

@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from irjax.data import open_source
 from irjax.errors import Note
+from irjax.io.images import Depth
 from irjax.labels import convert, find_kind, label_mask, read_labels, write_labels
 
 
@@ -245,6 +247,7 @@ def test_sizes_of_deep_images(tmp_path):
         ("voc", "new", {"kind": "kitti"}, "the source must be one of"),
         ("voc", "new", {"points": "middle"}, "points must be one of"),
         ("voc", "new", {"images": "images"}, "images are wanted for yolo, points, voc, labelme and dataset only"),
+        ("voc", "new", {"depth": Depth(bits=12)}, "white 4095: that is for the images of a data set, and .* is masks"),
         ("voc", "new", {"box_convention": "sirst_v2"}, "a box convention is for voc"),
         ("masks", "new", {"radius": -1}, "radius must not be negative"),
     ],
@@ -379,3 +382,47 @@ def test_bad_images_are_left_out_and_counted(tmp_path, masks, images, dataset):
     assert [image.name for image in found] == ["a", "c.d"]
     with pytest.raises(ValueError, match="is one file, of which no image is left out"):
         read_labels(tmp_path / "a.json", "coco", skip_bad=True)
+
+
+def test_confidences_are_left_out_and_said(tmp_path, images):
+    (tmp_path / "yolo").mkdir()
+    (tmp_path / "yolo/a.txt").write_text("0 0.125 0.25 0.0625 0.25 0.9\n")
+    with pytest.warns(Note, match=r"a\.txt: confidences are left out: .*irjax evaluate --predictions reads them"):
+        found = read_labels(tmp_path / "yolo", "yolo", images=images)
+    assert found[0].labels.boxes.tolist() == [[3, 3, 5, 9]]
+
+
+def test_outlines_of_run_lengths_become_masks_and_polygons(tmp_path):
+    ring = {"counts": "c139NH082Y3", "size": [12, 16]}  # 3 pixels by 3 from (4, 3) without their middle
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 12, "width": 16}],
+        "annotations": [{"image_id": 1, "segmentation": ring, "bbox": [4, 3, 3, 3]}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    convert(tmp_path / "a.json", tmp_path / "m", to="masks")
+    mask = read_mask_file(tmp_path / "m/a.png")
+    assert mask.sum() == 8 and mask[3:6, 4:7].sum() == 8 and not mask[4, 5]
+    convert(tmp_path / "a.json", tmp_path / "b.json", to="coco")
+    convert(tmp_path / "b.json", tmp_path / "again", to="masks")
+    np.testing.assert_array_equal(read_mask_file(tmp_path / "again/a.png"), mask)
+
+
+def test_masks_that_are_mostly_target_are_said_and_not_inverted(tmp_path):
+    for name in "ab":
+        save(tmp_path / f"m/{name}.png", 255 - MASKS["a"].astype(np.uint8) * 255)
+    said = r"m: targets cover 1474 of the 1536 pixels of 2 masks \(96%\).*invert the mask files first"
+    with pytest.warns(Note, match=said):
+        done = convert(tmp_path / "m", tmp_path / "p.csv", to="points")
+    assert done.targets == 2
+    save(tmp_path / "m/c.png", np.zeros((40, 40), np.uint8))  # less than half of all
+    convert(tmp_path / "m", tmp_path / "q.csv", to="points")
+
+
+def test_the_depth_of_a_data_set_reaches_its_images(tmp_path, dataset):
+    for name in ("a", "b"):
+        tifffile.imwrite(dataset / f"images/{name}.tif", np.full((24, 32), -5, np.int16))
+        (dataset / f"images/{name}.png").unlink()
+    with pytest.raises(ValueError, match="say which are black and white: --range LOW HIGH"):
+        read_labels(dataset, "dataset", split="trainval")
+    found = read_labels(dataset, "dataset", split="trainval", depth=Depth(range=(-10, 10)))
+    assert [image.size for image in found] == [(24, 32)] * 2

@@ -20,11 +20,12 @@ def test_an_image_is_no_better_than_itself_at_any_scale():
     assert [(row.x, row.y) for row in clutter(image, image, mask)] == [(117, 2.5), (40.5, 31)]
 
 
-def test_the_formula():
+@pytest.mark.parametrize("margin", [1, 8, MARGIN, 200])
+def test_the_formula(margin):
     image, mask = scene()
     response = np.maximum(image - 101, 0) ** 2
-    near, far = clutter(image, response, mask)[1], np.zeros_like(mask)
-    far[30 - MARGIN : 33 + MARGIN, 40 - MARGIN : 42 + MARGIN] = True
+    near, far = clutter(image, response, mask, margin=margin)[1], np.zeros_like(mask)
+    far[max(30 - margin, 0) : 33 + margin, max(40 - margin, 0) : 42 + margin] = True
     far &= ~mask
     expected, spreads = [], []
     for values in (image, response):
@@ -56,6 +57,8 @@ def test_flat_backgrounds_are_infinite_and_flat_images_undefined():
     assert clutter(image, image, mask & False) == []
     (row,) = clutter(image, image, mask | True)  # no background at all
     assert np.isnan(row.scr_gain) and np.isnan(row.bsf)
+    with pytest.raises(UserError, match="at least 1 pixel, got 0"):
+        clutter(image, image, mask, margin=0)
     with pytest.raises(UserError, match="90x119"):
         clutter(image, image[:, 1:], mask)
 

@@ -80,3 +80,10 @@ def test_captions_of_several_events():
     near = PointPredictions([(10, 10)])
     for inclusive, kind in ((True, events.HIT), (False, events.MISS)):
         assert events.find_events(near, np.array([(13.0, 10.0)]), 3.0, inclusive=inclusive)[0].kind is kind
+
+
+@pytest.mark.parametrize("name", ["a$\\x$b.png", "$", "a_1^2.png", "\udc80.png", "目标.png", "100%.png"])
+def test_names_of_any_letters_are_titles(tmp_path, name):
+    found = PointPredictions([(8, 8)], [0.9])
+    draw_overlay(tmp_path / "a.png", np.zeros((20, 24), np.uint8), found, title=name)
+    assert (tmp_path / "a.png").stat().st_size > 1000

@@ -7,6 +7,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from irjax.io.images import AS_STORED, Depth
 from irjax.labels import label_mask
 from irjax.studies import inspect_pictures
 from irjax.studies.inspect import inspect_folder, local_contrast
@@ -241,6 +242,51 @@ def test_empty_masks_and_connectivity_are_notes(sound):
     assert [finding["level"] for finding in data["findings"]] == ["note", "note"]
     assert data["splits"]["train"]["targets_4_connected"] == 2 and data["splits"]["train"]["targets"] == 1
     assert "kinds of defects: 0" in inspection_text(found)
+
+
+def test_masks_that_are_mostly_target_are_said_and_not_inverted(sound):
+    for name in "abcd":
+        edit(sound / f"masks/{name}.png", lambda values: 255 - values)
+    found = inspect_folder(sound)
+    (line,) = next(one.files for one in found.findings if one.kind == "inverted_masks")
+    assert (
+        line.startswith("targets cover 8918 of the 8960 pixels of 4 masks (100%)") and "invert the mask files" in line
+    )
+    assert "  note: 1 data sets have masks that are mostly target" in inspection_text(found)
+    assert sum(record.labels.areas.sum() for record in found.records) == 8918
+
+
+@pytest.mark.parametrize(("bits", "ending"), [(10, "png"), (12, "tif"), (14, "pgm"), (16, "png")])
+def test_the_bits_of_a_set_are_found_and_used(sound, bits, ending):
+    plain = as_data(inspect_folder(sound))["splits"]["train"]
+    white = 2**bits - 1
+    for name in "abcd":
+        values = np.array(Image.open(sound / f"images/{name}.png")).astype(np.uint16)
+        deep = np.rint(values / 230 * white).astype(np.uint16)
+        (sound / f"images/{name}.png").unlink()
+        Image.fromarray(deep).save(sound / f"images/{name}.{ending}")
+    found = inspect_folder(sound)
+    assert found.depth == (AS_STORED if bits == 16 else Depth(bits=bits))
+    data = as_data(found)
+    train = data["splits"]["train"]
+    assert train["bits"] == {"16": 2} and not data["findings"]
+    said = "white at the full scale of the file's type" if bits == 16 else f"white {white}"
+    assert data["depth"] == said and f"depth: {said}" in inspection_text(found)
+    for key in ("contrast", "brightness"):
+        assert train[key]["median"] == pytest.approx(plain[key]["median"] * 255 / 230, abs=2e-3)
+    assert train["scr"]["median"] == pytest.approx(plain["scr"]["median"], rel=1e-2)
+    # Loose: what the caller says comes first.
+    assert inspect_folder(sound, depth=Depth(bits=16)).depth == Depth(bits=16)
+
+
+def test_signed_images_are_inspected_by_a_range(sound):
+    for name in "abcd":
+        values = np.array(Image.open(sound / f"images/{name}.png")).astype(np.int16) - 100
+        tifffile.imwrite(sound / f"images/{name}.tif", values)
+        (sound / f"images/{name}.png").unlink()
+    assert len(findings(sound)["unreadable_image"]) == 4
+    found = inspect_folder(sound, depth=Depth(range=(-100, 155)))
+    assert not found.findings and len(found.records) == 4
 
 
 def test_points_and_their_sizes(tmp_path):
