@@ -21,7 +21,7 @@ DEFAULT_LIMIT = 32
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Predict:
-    """Detects targets in image files of any sizes (8- or 16-bit gray or colour PNG, TIFF, BMP, JPEG), and in videos.
+    """Detects targets in image files of any sizes and kinds (docs/formats.md), and in videos.
 
     Writes predictions.json (COCO keypoints), predictions.csv (name,x,y,score; pixels of the original image, centres at
     integers; of frames also sequence,frame), pictures, annotated videos and, of methods that predict them, masks. A

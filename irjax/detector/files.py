@@ -71,7 +71,7 @@ def find_images(
 
     Raises:
       MissingFileError: if a path does not exist.
-      UserError: if no path is given, or a folder holds no image file.
+      UserError: if no path is given, a folder holds no image file, or there is a key and no MATLAB file.
     """
     if not paths:
         raise UsageError("no image file or folder was given")
@@ -90,6 +90,8 @@ def find_images(
             for place, content in expand(pathlib.Path(file), absolute, key).items():
                 names.setdefault(place, posix(place[start:]))
                 files.setdefault(place, content)
+    if key and not any(place.lower().endswith(".mat") for place in files):
+        raise UsageError(f"--key {key} names a variable of .mat files, and none was given")
     chosen = list(names.values()) if len({*names.values()}) == len(names) else _names(list(files))
     return dict(zip(chosen, files.values(), strict=True))
 

@@ -220,10 +220,12 @@ def test_still_images_have_the_columns_that_they_always_had(tmp_path, images):
     assert table[0][4:] == ["sequence", "frame"] and [row[4:] for row in table[1:]] == [["in", n] for n in "012"]
 
 
-def test_variables_of_matlab_files(tmp_path):
+def test_variables_of_matlab_files(tmp_path, images):
     scipy.io.savemat(tmp_path / "two.mat", {"a": np.zeros((20, 24, 3)), "b": np.zeros((20, 24, 5), np.uint8)})
     assert list(find_images([tmp_path], key="b")) == [f"two_{page:04d}.mat" for page in range(1, 6)]
     assert list(find_images([tmp_path])) == ["two.mat"]
+    with pytest.raises(UserError, match=r"--key b names a variable of \.mat files, and none was given"):
+        find_images(images, key="b")
     with pytest.raises(UserError, match=r"two\.mat: 2 variables could be meant; it has a, b; say which with --key"):
         predict_files(detector(), find_images([tmp_path]), tmp_path / "out")
 
