@@ -225,7 +225,7 @@ def test_variables_of_matlab_files(tmp_path, images):
     assert list(find_images([tmp_path], key="b")) == [f"two_{page:04d}.mat" for page in range(1, 6)]
     assert list(find_images([tmp_path])) == ["two.mat"]
     with pytest.raises(UserError, match=r"--key b names a variable of \.mat files, and none was given"):
-        find_images(images, key="b")
+        find_images(images.values(), key="b")
     with pytest.raises(UserError, match=r"two\.mat: 2 variables could be meant; it has a, b; say which with --key"):
         predict_files(detector(), find_images([tmp_path]), tmp_path / "out")
 
