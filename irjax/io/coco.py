@@ -242,7 +242,12 @@ def read_coco(path: str | os.PathLike) -> CocoPoints:
 def check_scoreless(content: CocoFile) -> None:
     """Notes that scores of annotations are not kept by those who read them as labels."""
     if scored := sum(isinstance(entry, dict) and entry.get("score") is not None for entry in content.annotations):
-        note(f"{scored} scores are left out: labels have none; irjax evaluate --predictions reads them", content.path)
+        note_left_out(f"{scored} scores", content.path)
+
+
+def note_left_out(scores: str, path: str | os.PathLike) -> None:
+    """Notes that the scores of a file, in words, are not kept by those who read it as labels."""
+    note(f"{scores} are left out: labels have none; irjax evaluate --predictions reads them", path)
 
 
 # --- what an annotation holds -----------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from irjax.errors import UsageError, UserError, note
+from irjax.errors import UsageError, UserError
 from irjax.io import coco
 from irjax.io.files import write_text
 from irjax.io.images import read_bytes
@@ -455,7 +455,7 @@ def read_annotation(
     text = decode_text(data, path)
     labels = parse_yolo_labels(text, size, path)
     if any(len(values) == 6 for _, values in yolo_rows(text, path)):
-        note("confidences are left out: labels have none; irjax evaluate --predictions reads them", path)
+        coco.note_left_out("confidences", path)
     return ImageLabels(name, labels, size)
 
 

@@ -105,7 +105,7 @@ def frame_count(path: str | os.PathLike, key: str | None = None) -> int:
                 return getattr(image, "n_frames", 1)
         if suffix == ".npy":
             shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-            return shape[0] if len(shape) == 3 and shape[2] not in (1, 3, 4) else 1
+            return shape[0] if matlab.is_stack(shape) else 1
     except Exception:  # the libraries raise exceptions of many types for a damaged file
         return 1
     return 1

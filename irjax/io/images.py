@@ -314,14 +314,15 @@ def decode(data: bytes, where: str | os.PathLike, *, indices: bool = False, page
     indices [H, W] instead of colours.
     """
     try:
-        tiff, array = is_tiff(data), data[:6] == b"\x93NUMPY"
-        if array:
+        turn = orientation(data, page)
+        if data[:6] == b"\x93NUMPY":
             values = _decode_npy(data, page)
+        elif is_tiff(data):
+            values = _decode_tiff(data, indices, page, turn)
         else:
-            values = _decode_tiff(data, indices, page) if tiff else _decode_pillow(data, indices, page)
-        if (turn := orientation(data, page)) != 1:
+            values = _turned(_decode_pillow(data, indices, page), turn)
+        if turn != 1:
             note("turned as the EXIF orientation says", where)
-            values = values if tiff else np.ascontiguousarray(_TURNS[turn](values))
     except Exception as error:  # both libraries raise exceptions of many types for a damaged file
         raise _unreadable(where, error) from error
     return _checked(values, where)
@@ -345,7 +346,7 @@ def _unreadable(where: str | os.PathLike, error: Exception) -> UserError:
 
 def _decode_npy(data: bytes, page: int) -> np.ndarray:
     values = np.load(io.BytesIO(data), allow_pickle=False)
-    return values[page] if values.ndim == 3 and values.shape[2] not in (1, 3, 4) else values
+    return values[page] if matlab.is_stack(values.shape) else values
 
 
 def _decode_pillow(data: bytes, indices: bool, page: int = 0) -> np.ndarray:
@@ -398,8 +399,13 @@ def _png_raw_mode(image) -> str | None:
     return args if isinstance(args, str) else args[0]
 
 
-def _decode_tiff(data: bytes, indices: bool, number: int) -> np.ndarray:
-    """Decodes one page, and turns it as its orientation says.
+def _turned(values: np.ndarray, turn: int) -> np.ndarray:
+    """Returns pixels as the EXIF orientation `turn` shows them."""
+    return values if turn == 1 else np.ascontiguousarray(_TURNS[turn](values))
+
+
+def _decode_tiff(data: bytes, indices: bool, number: int, turn: int) -> np.ndarray:
+    """Decodes one page, and turns it as its orientation `turn` says.
 
     tifffile keeps every depth; Pillow, which turns it itself, is used for palettes and where tifffile lacks a codec.
     """
@@ -409,9 +415,7 @@ def _decode_tiff(data: bytes, indices: bool, number: int) -> np.ndarray:
         page = cast("tifffile.TiffPage", file.pages[number])  # a page, not a frame: nothing is read by keyframes
         if page.photometric != tifffile.PHOTOMETRIC.PALETTE:
             try:
-                samples = _tiff_samples(page, indices)
-                turn = _TURNS.get(orientation(data, number))
-                return samples if turn is None else np.ascontiguousarray(turn(samples))
+                return _turned(_tiff_samples(page, indices), turn)
             except ValueError as error:
                 if page.bitspersample > 8 and page.samplesperpixel > 1:
                     raise UserError(f"{error}, and Pillow would halve the depth of a 16-bit colour file") from error

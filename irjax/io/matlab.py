@@ -78,13 +78,18 @@ def frame_count(path: str | os.PathLike, key: str | None, least: int) -> int:
     return 1 if axis is None else shape[axis]
 
 
+def is_stack(shape: tuple[int, ...]) -> bool:
+    """Returns whether an array, of NumPy files too, holds several images: it is neither [H, W] nor [H, W, 1|3|4]."""
+    return len(shape) == 3 and shape[2] not in (1, 3, 4)
+
+
 def frame_axis(shape: tuple[int, ...], least: int) -> int | None:
     """Returns the axis along which the images of an array lie; None if it is one image [H, W] or [H, W, 1|3|4].
 
     It is the last, as in MATLAB's videos. It is the first if that has fewer than `least` elements, the smallest side of
     an image, or if the other two are equal: [5, 256, 320] and [100, 256, 256].
     """
-    if len(shape) != 3 or shape[2] in (1, 3, 4):
+    if not is_stack(shape):
         return None
     return 0 if shape[0] < least or shape[0] != shape[1] == shape[2] else 2
 

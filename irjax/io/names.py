@@ -18,8 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from irjax.errors import UserError
 from irjax.io.images import IMAGE_SUFFIXES
 
-_ARRAYS, _ANNOTATIONS = (".npz", ".mat"), (".xml", ".txt", ".json")
-_KNOWN = "|".join(ending[1:] for ending in dict.fromkeys((*IMAGE_SUFFIXES, *_ARRAYS, *_ANNOTATIONS)))
+_KNOWN = "|".join(ending[1:] for ending in (*IMAGE_SUFFIXES, ".npz", ".xml", ".txt", ".json"))
 _ENDINGS = re.compile(rf"(?<=[^/])\.({_KNOWN})$", re.IGNORECASE)
 _SUFFIXES = re.compile(r"_(pixels0|mask|gt|pred)$", re.IGNORECASE)
 _FRAME = re.compile(r"[/_]0*(\d+)$")  # a page is called NAME_0001, a frame in a folder NAME/00001

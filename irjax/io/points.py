@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from irjax.errors import UserError, note
+from irjax.errors import UserError
 from irjax.io import lists
-from irjax.io.coco import finite_text
+from irjax.io.coco import finite_text, note_left_out
 from irjax.io.images import read_bytes
 
 
@@ -70,7 +70,7 @@ def read_points_csv(path: str | os.PathLike, known: frozenset[str] | None = None
         found.setdefault(name, []).append(point)
         scored += score is not None
     if scored:
-        note(f"{scored} scores are left out: labels have none; irjax evaluate --predictions reads them", path)
+        note_left_out(f"{scored} scores", path)
     return {name: np.array(points, np.float32) for name, points in found.items()}
 
 

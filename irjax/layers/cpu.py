@@ -311,9 +311,6 @@ def materialize(x: jax.Array) -> jax.Array:
     return by_platform(x, cpu=copied, default=lambda value: value)
 
 
-materialize.defvjp(lambda x: (materialize(x), None), lambda _, grad: (materialize(grad),))
-
-
 @jax.custom_vjp
 def materialize_if_differentiated(x: jax.Array) -> jax.Array:
     """Is `materialize` where the gradient is computed, and else costs nothing.
@@ -323,4 +320,5 @@ def materialize_if_differentiated(x: jax.Array) -> jax.Array:
     return x
 
 
-materialize_if_differentiated.defvjp(lambda x: (materialize(x), None), lambda _, grad: (materialize(grad),))
+for _function in (materialize, materialize_if_differentiated):
+    _function.defvjp(lambda x: (materialize(x), None), lambda _, grad: (materialize(grad),))

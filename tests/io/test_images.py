@@ -1,5 +1,4 @@
 import struct
-import warnings
 import zlib
 
 import numpy as np
@@ -7,7 +6,7 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image
 
 from irjax.errors import Note, UserError
 from irjax.io import images
@@ -224,20 +223,6 @@ def test_pixels_without_data_get_the_median(tmp_path):
     tifffile.imwrite(tmp_path / "c.tif", np.full((16, 20), np.nan, np.float32))
     with pytest.raises(UserError, match=r"c\.tif: no pixel has data"):
         images.read_image(tmp_path / "c.tif", Depth(stretch="minmax"))
-
-
-@pytest.mark.parametrize("turn", range(1, 9))
-def test_pixels_are_turned_as_the_file_says(tmp_path, turn):
-    exif = Image.Exif()
-    exif[0x0112] = turn
-    Image.fromarray(GRAY8).save(tmp_path / "a.png", exif=exif)
-    with Image.open(tmp_path / "a.png") as image:
-        wanted = np.asarray(ImageOps.exif_transpose(image))
-    with warnings.catch_warnings(record=True) as noted:
-        warnings.simplefilter("always")
-        found = images.read_image(tmp_path / "a.png")
-    np.testing.assert_array_equal(found, wanted)
-    assert len(noted) == (turn != 1)
 
 
 def test_the_case_of_a_camera_of_12_bits(shared):
