@@ -99,11 +99,11 @@ def sirst() -> NaIrstdConfig:
     """
     return NaIrstdConfig(
         data=DataConfig(size=256, enlarge=False, slide=True, balance=True),
-        relevance=RelevanceConfig(steps=1500, eval_epochs=100, rate=2e-3),
+        relevance=RelevanceConfig(steps=750, eval_epochs=100, rate=2e-3),
         loss=LossConfig(cross_entropy="targets"),
         augment=AugmentConfig(crop=128, flips=True, rotations=True, gain=0.15, offset=0.05),
         optimizer=OptimizerConfig(name="muon", rate=2e-3, weight_decay=0.01, warmup_epochs=0.7, clip_norm=1.0),
-        loop=LoopConfig(steps=6000, batch_size=4, eval_epochs=6.3, averaging=0.998),
+        loop=LoopConfig(steps=3000, batch_size=8, eval_epochs=6.3, averaging=0.998),
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from irjax.errors import UserError
@@ -165,12 +165,10 @@ _ADAM_SIZE = 0.2  # root mean square of AdamW's updates (Liu et al., "Muon is Sc
 def _muon(rate: optax.Schedule, weight_decay: float, axis_name: str | None) -> optax.GradientTransformation:
     """Builds `optax.contrib.muon` with a cheaper orthogonalisation of its matrices; same updates and same state."""
 
-    def of_matrix(value: jax.Array) -> jax.Array:
-        matrix = value.reshape(-1, value.shape[-1])
-        return (orthogonalize(matrix) * _ADAM_SIZE * max(matrix.shape) ** 0.5).reshape(value.shape)
-
     def of_all(updates: Any, parameters: Any = None) -> Any:
-        return jax.tree.map(of_matrix, updates) if axis_name is None else shared(of_matrix, updates, axis_name)
+        return jax.tree.map(
+            lambda value: value * _ADAM_SIZE * _longer_side(value) ** 0.5, orthogonalize_all(updates, axis_name)
+        )
 
     def axes(updates: Any) -> Any:
         numbers = optax.contrib.MuonDimensionNumbers
@@ -186,34 +184,52 @@ def _muon(rate: optax.Schedule, weight_decay: float, axis_name: str | None) -> o
     return optax.partition({"muon": matrices, "adam": rest}, lambda values: jax.tree.map(_kind, values))
 
 
-def shared(function: Callable[[jax.Array], jax.Array], kernels: Any, axis_name: str) -> Any:
-    """Applies a function to each kernel; the devices of a mapped axis share the work and all obtain the same result.
+def _longer_side(kernel: jax.Array) -> int:
+    return max(kernel.size // kernel.shape[-1], kernel.shape[-1])
+
+
+def orthogonalize_all(kernels: Any, axis_name: str | None = None) -> Any:
+    """Orthogonalises kernels [..., n] as matrices [m, n]; see `orthogonalize`.
+
+    Matrices of one shape are stacked: they are compiled once.
 
     Args:
-      function: maps a kernel to an array of the same shape; its cost is assumed to grow like that of `orthogonalize`.
       kernels: a tree of arrays, equal on all devices.
-      axis_name: axis of the devices.
+      axis_name: axis of the mapped devices that share the matrices of each shape.
+
+    Returns:
+      A tree of arrays of the same shapes, equal on all devices.
     """
     leaves, structure = jax.tree.flatten(kernels)
-    costs = [leaf.size * min(leaf.shape[-1], leaf.size // leaf.shape[-1]) for leaf in leaves]
-    count = jax.lax.axis_size(axis_name)
-    owners, loads = [0] * len(leaves), [0] * count
-    for index in sorted(
-        range(len(leaves)), key=lambda index: -costs[index]
-    ):  # largest first, to the least loaded device
-        owners[index] = int(np.argmin(loads))
-        loads[owners[index]] += costs[index]
+    by_shape: dict[tuple[int, int], list[int]] = {}
+    for index, leaf in enumerate(leaves):
+        by_shape.setdefault((_longer_side(leaf), leaf.size // _longer_side(leaf)), []).append(index)
+    results = list(leaves)
+    for indices in by_shape.values():
+        matrices = [_upright(leaves[index]) for index in indices]
+        for index, matrix in zip(indices, _orthogonalize_stack(jnp.stack(matrices), axis_name), strict=False):
+            leaf = leaves[index]
+            turned = leaf.size // leaf.shape[-1] < leaf.shape[-1]
+            results[index] = (matrix.T if turned else matrix).reshape(leaf.shape)
+    return jax.tree.unflatten(structure, results)
 
-    def work_of(device: int) -> Callable[[list[jax.Array]], list[jax.Array]]:
-        return lambda values: [
-            function(value) if owner == device else jnp.zeros_like(value)
-            for value, owner in zip(values, owners, strict=True)
-        ]
 
-    parts = jax.lax.switch(jax.lax.axis_index(axis_name), [work_of(device) for device in range(count)], leaves)
-    return jax.tree.unflatten(
-        structure, jax.lax.psum(parts, axis_name)
-    )  # the sum of a value and zeros is exactly the value
+def _upright(kernel: jax.Array) -> jax.Array:
+    """Returns a kernel [..., n] as a matrix with at least as many rows as columns."""
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    return matrix.T if matrix.shape[0] < matrix.shape[1] else matrix
+
+
+def _orthogonalize_stack(stack: jax.Array, axis_name: str | None) -> jax.Array:
+    """Orthogonalises matrices [N, m, n]; returns at least N, those beyond N being zero."""
+    if axis_name is not None:
+        part = -(-len(stack) // jax.lax.axis_size(axis_name))
+        stack = jnp.pad(stack, ((0, part * jax.lax.axis_size(axis_name) - len(stack)), (0, 0), (0, 0)))
+        stack = jax.lax.dynamic_slice_in_dim(stack, jax.lax.axis_index(axis_name) * part, part)
+    # One after the other on a CPU, where a matrix fits in cache and fills the core; otherwise all at once.
+    one_by_one, at_once = functools.partial(jax.lax.map, orthogonalize), jax.vmap(orthogonalize)
+    stack = jax.lax.platform_dependent(stack, cpu=one_by_one, default=at_once)
+    return stack if axis_name is None else jax.lax.all_gather(stack, axis_name, tiled=True)
 
 
 def _kind(value: jax.Array) -> str:

@@ -1,5 +1,6 @@
 """Training steps as they are timed; the times are not tested."""
 
+import functools
 import pathlib
 import types
 
@@ -35,7 +36,9 @@ def test_what_cannot_be_timed_is_said():
     [("spire", "torch_hrpe.py", {}), ("mshnet", "torch_mshnet.py:OneScale", {"widths": (4, 8), "depths": (1, 1)})],
 )
 def test_training_beside_pytorch(method, twin, model, monkeypatch):
-    pytest.importorskip("torch", reason="compares with PyTorch (extra torch)")
+    torch = pytest.importorskip("torch", reason="compares with PyTorch (extra torch)")
+    if method == "spire":  # one network through PyTorch's own compiler, which takes a minute or two, is enough
+        monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
     monkeypatch.setattr(training_module, "_CHUNK", 1)
     monkeypatch.setattr(training_module, "_EXAMPLES", 2)
     make_torch = torch_class(str(pathlib.Path(__file__).parents[1] / "models" / twin), method)

@@ -1,4 +1,5 @@
 import dataclasses
+import re
 
 import chex
 import jax
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irjax.training.optimizers import OptimizerConfig, Plateau, orthogonalize, shared
+from irjax.training.optimizers import OptimizerConfig, Plateau, orthogonalize, orthogonalize_all
 
 
 def test_warm_up_and_cosine():
@@ -97,14 +98,12 @@ def test_devices_share_the_matrices_and_have_the_same_updates(count):
             np.testing.assert_allclose(one, wanted[name], rtol=1e-5, atol=1e-8)
 
 
-def test_each_kernel_is_computed_by_one_device_and_the_work_is_even():
-    kernels = [np.ones((16, 16), np.float32)] * 3 + [np.ones((2, 2), np.float32)] * 4
-    # What a device computes has its number, what it leaves to others is zero.
-    mark = lambda value: jnp.full_like(value, 1.0 + jax.lax.axis_index("devices"))  # noqa: E731
-    found = jax.pmap(lambda _: shared(mark, kernels, "devices"), "devices")(np.arange(3.0))
-    owners = [set(np.unique(one)) for one in found]
-    assert all(len(owner) == 1 for owner in owners)
-    assert set.union(*owners[:3]) == {1.0, 2.0, 3.0}
+@pytest.mark.parametrize(("devices", "each"), [(1, [4, 6]), (2, [2, 3]), (4, [1, 2])])
+def test_kernels_of_one_shape_are_stacked_and_devices_share_them_equally(devices, each):
+    kernels = [jnp.ones((16, 16))] * 6 + [jnp.ones((2, 1, 2, 8)), jnp.ones((8, 4))] * 2  # as matrices [4, 8] and [8, 4]
+    axis = "devices" if devices > 1 else None
+    program = jax.make_jaxpr(lambda values: orthogonalize_all(values, axis), axis_env=[("devices", devices)])(kernels)
+    assert sorted(int(number) for number in re.findall(r"\blength=(\d+)", str(program))) == each
 
 
 def test_without_a_number_of_steps_the_rate_stays():
