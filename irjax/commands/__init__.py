@@ -23,6 +23,7 @@ COMMANDS = {
     "datasets inspect": "list the contents of a folder and its defects; draw its targets",
     "labels": "convert annotations: masks, points, boxes and polygons; COCO, YOLO, VOC, LabelMe, CSV",
     "benchmark": "time a detector and compare it with the machine's peak",
+    "export": "write a detector as a program for other software",
     "models": "list the weights that ship with irjax and how they were made",
     "analyse": "analyse methods: scale losses, kept patches, relevance, ROC curves of several evaluations",
     "analyse scale-loss": "weight, loss and gradient of the scale losses against the predicted area",

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from irjax.errors import UserError
 from irjax.io.images import MIN_SIDE
 from irjax.methods.detector_config import DetectorConfig
+from irjax.ops import any_size, letterbox
 from irjax.ops.components import decode_mask
-from irjax.ops.letterbox import letterbox, letterbox_affine, unletterbox
 from irjax.ops.normalize import normalize, to_unit
 from irjax.ops.peaks import decode_heatmap
 from irjax.ops.windows import cut_windows, join_windows, overlap_of
@@ -63,6 +63,9 @@ def _run_windows(config: DetectorConfig, variables: Mapping[str, Any], images: A
     """
     height, width = images.shape[-2:]
     cell, overlap = cell_of(config), overlap_in(config)
+    if not any_size.is_known(height, width):
+        run = lambda windows: run_network(config, variables, windows)[0]  # noqa: E731
+        return any_size.map_windows(run, images, config.size, overlap, cell), cell == 1
     windows = cut_windows(images, config.size, overlap, cell)
     flat = windows.reshape(-1, *windows.shape[-2:])
     maps = jax.lax.map(lambda w: run_network(config, variables, w[None])[0][0], flat, batch_size=_WINDOWS)
@@ -105,6 +108,8 @@ def predict(
       masks [B, H, W], the target probabilities; points are then the centroids of their 8-connected regions above the
       threshold, and scores the highest probability of each region.
 
+    Sides may be symbolic dimensions of `jax.export`, of which it must be known that they are at least 16 pixels.
+
     Raises:
       UserError: at tracing, if the images have another rank or type, a side below 16 pixels, or none are given.
     """
@@ -117,21 +122,22 @@ def predict(
     if images.ndim != 3:
         raise UserError(f"images must be [B, H, W], [B, H, W, 1] or [H, W], got shape {images.shape}")
     batch, height, width = images.shape
-    if batch == 0 or min(height, width) < MIN_SIDE:
+    if batch == 0 or height < MIN_SIDE or width < MIN_SIDE:
         raise UserError(f"images must be at least one, of at least {MIN_SIDE}x{MIN_SIDE} pixels, got {images.shape}")
     threshold = config.threshold if threshold is None else threshold
+    ops = letterbox if any_size.is_known(height, width) else any_size
     if config.slide:
         output, is_mask = _run_windows(config, variables, images)
     else:
-        output, is_mask = run_network(config, variables, letterbox(images, config.size, config.enlarge))
+        output, is_mask = run_network(config, variables, ops.letterbox(images, config.size, config.enlarge))
     if is_mask:
-        maps = output if config.slide else unletterbox(output, height, width, config.enlarge)
+        maps = output if config.slide else ops.unletterbox(output, height, width, config.enlarge)
         maps = jnp.clip(maps, 0.0, 1.0)  # interpolation and averaging can leave [0, 1] by a rounding error
         return decode_mask(maps, threshold=threshold, max_detections=min(config.max_detections, height * width))
     found = decode_heatmaps(config, output, threshold)
     if config.slide:
         return found
-    scale, offset = letterbox_affine(height, width, config.size, config.enlarge)
+    scale, offset = ops.letterbox_affine(height, width, config.size, config.enlarge)
     return to_image(config, found, jnp.asarray(scale, jnp.float32), jnp.asarray(offset, jnp.float32))
 
 

@@ -262,7 +262,9 @@ def conv_of_rows(x: jax.Array, rows: jax.Array, kernel: jax.Array) -> jax.Array:
     size, side = kernel.shape[0], x.shape[2]
     shifted = [rows[:, :, i : i + side, j : j + side] for i in range(size) for j in range(size)]
     taps = jnp.stack(shifted, axis=-1).reshape(-1, size * size)
-    chunks = _chunks(taps.shape[0])
+    # In an exported program the batch has no size yet: the chunks are those of each image.
+    sites = taps.shape[0]
+    chunks = _chunks(sites) if isinstance(sites, int) else x.shape[0] * _chunks(rows.shape[1] * side**2)
     flat = kernel.reshape(-1, kernel.shape[-1])
     product = lambda rows: take_rows(x, rows).reshape(rows.shape[0], -1) @ flat  # noqa: E731
     if chunks == 1:

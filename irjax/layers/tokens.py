@@ -82,7 +82,8 @@ def _attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         shares = nn.softmax(_scored("...md,...nd->...mn", q, k)).astype(v.dtype)
         return jnp.einsum("...mn,...nd->...md", shares, v)
 
-    if q.size // q.shape[-1] * k.shape[-2] <= _IN_CACHE:
+    scores = q.size // q.shape[-1] * k.shape[-2]
+    if isinstance(scores, int) and scores <= _IN_CACHE:  # not known where a program is exported for any batch
         return whole(q, k, v)
     # One by one the scores stay in cache: a third of the time forward, two thirds of the time backward.
     return cpu.by_platform(q, k, v, cpu=functools.partial(cpu.one_by_one, whole), default=whole)

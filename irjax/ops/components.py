@@ -88,7 +88,7 @@ def _measure(
     p: jax.Array, labels: jax.Array, width: int, number: int
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Returns points [N, 2], scores [N], valid [N] and peak pixels [N] of an image's regions from p, labels [H W]."""
-    pixels = len(p)
+    pixels = p.shape[0]  # may be symbolic
     index = jnp.arange(pixels)
     peaks = jnp.full(pixels + 1, -1.0, p.dtype).at[labels].max(p)
     # The root of a region is the pixel that gave it its label.

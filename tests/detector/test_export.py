@@ -1,0 +1,144 @@
+"""Exported programs: of every method, for any number and size of images, in a process without irjax."""
+
+import functools
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from irjax import cli
+from irjax.detector import export, weights
+from irjax.detector.detector import Detector, DetectorConfig
+from irjax.types import Detections
+
+pytest.importorskip("flatbuffers", reason="exports programs (extra export)")
+
+_MASKS = {"size": 64, "threshold": 0.5, "max_detections": 4}
+CONFIGS = {
+    "spire": DetectorConfig(method="spire", model={"width": 32}, size=64, threshold=0.01, max_detections=4),
+    "spire windows": DetectorConfig(
+        method="spire", model={"width": 32}, size=64, threshold=0.01, max_detections=4, slide=True, enlarge=False
+    ),
+    "mshnet": DetectorConfig(method="mshnet", model={"widths": [4, 8, 8], "depths": [1, 1, 1]}, **_MASKS),
+    "mshnet windows": DetectorConfig(
+        method="mshnet", model={"widths": [4, 8, 8], "depths": [1, 1, 1]}, slide=True, enlarge=False, **_MASKS
+    ),
+    "adsnet": DetectorConfig(
+        method="adsnet", model={"width": 16, "widths": [8, 8, 8]}, slide=True, enlarge=False, **_MASKS
+    ),
+    "na_irstd": DetectorConfig(
+        method="na_irstd",
+        model={
+            "native_width": 4,
+            "widths": [16] * 4,
+            "depths": [0] * 4,
+            "decoder_width": 16,
+            "decoder_hidden": 16,
+            "selected": 4,  # all of a window: which of two equal patches is selected, rounding decides
+        },
+        slide=True,
+        enlarge=False,
+        **_MASKS,
+    ),
+}
+
+
+@functools.cache
+def detector_of(name):
+    config = CONFIGS[name]
+    images = jnp.zeros((1, config.size, config.size, config.channels))
+    variables = jax.jit(functools.partial(config.module().init, train=False))(jax.random.key(0), images)
+    return Detector(config, variables)
+
+
+def noise(*shape):
+    return np.random.default_rng(sum(shape)).random(shape, np.float32)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_program_finds_what_its_detector_finds(name):
+    detector = detector_of(name)
+    # As read from a file; platforms that are not here are compiled for as well.
+    program = jax.export.deserialize(export.serialized(export.to_stablehlo(detector)))
+    assert program.platforms == export.PLATFORMS
+    threshold = np.float32(detector.config.threshold)
+    shapes = [(2, 70, 90)]
+    if detector.config.method in ("spire", "mshnet"):  # the others take long to compile
+        shapes.append((1, 48, 60))
+    for shape in shapes:
+        images = noise(*shape)
+        wanted = detector(images)
+        if detector.config.method == "spire":  # between the scores of the noise
+            threshold = np.float32(np.mean(np.sort(wanted.scores[0])[-2:]))
+            wanted = detector(images, threshold=float(threshold))
+        found = Detections(**jax.tree.map(np.asarray, program.call(images, threshold)))
+        assert (found.masks is None) == (wanted.masks is None)
+        apart = export.difference(found, wanted, float(threshold))
+        # Na-IRSTD's random weights make 4e-4 of an input's 1e-7.
+        assert apart.maps < (2e-3 if name == "na_irstd" else 1e-4)
+        if apart.compared:
+            assert apart.same and apart.points < 1e-2
+
+
+_ALONE = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("irjax", "flax", "optax", "tyro", "PIL"):
+            raise ImportError(name)
+sys.meta_path.insert(0, Blocked())
+import jax, numpy as np
+program = jax.export.deserialize(bytearray(open(sys.argv[1], "rb").read()))
+images = np.random.default_rng(111).random((1, 50, 60), np.float32)
+np.savez(sys.argv[2], **program.call(images, np.float32(0.5)))
+"""
+
+
+def test_the_command_writes_a_program_that_runs_without_irjax(tmp_path, capsys):
+    detector = detector_of("mshnet windows")
+    card = dict.fromkeys(weights.CARD_FIELDS, "none")
+    file = weights.save_weights(tmp_path / "mine.safetensors", detector.variables, detector.config, card)
+    cli.main(["export", str(file), "--out", f"{tmp_path}/", "--platforms", "cpu"])
+    program, results = tmp_path / "mine.stablehlo", tmp_path / "found.npz"
+    printed = capsys.readouterr().out
+    assert f"{program}: 0." in printed and "2 x 32 x 48: maps" in printed and "1 x 80 x 96: maps" in printed
+    subprocess.run([sys.executable, "-c", _ALONE, program, results], check=True)
+    with np.load(results) as found:
+        assert sorted(found) == ["masks", "points", "scores", "valid"]
+        np.testing.assert_allclose(found["masks"], detector(noise(1, 50, 60)).masks, atol=1e-5)
+
+
+def test_images_that_are_too_small_are_refused():
+    detector = detector_of("mshnet windows")
+    assert export.least_side(detector) == 16
+    program = export.to_stablehlo(detector, ["cpu"])
+    with pytest.raises(ValueError, match="height"):
+        program.call(noise(1, 15, 40), np.float32(0.5))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere"),
+        (["spire-sirst", "--out", "a.onnx"], r"must end in .stablehlo, got a.onnx"),
+        (["spire-sirst", "--platforms"], "--platforms needs at least one"),
+    ],
+)
+def test_wrong_arguments(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["export", *arguments])
+    assert message in str(stop.value) + capsys.readouterr().err
+
+
+def test_points_are_compared_with_the_nearest():
+    points = np.array([[[1.0, 2.0], [30.0, 40.0], [0.0, 0.0]]], np.float32)
+    one = Detections(points, np.array([[0.9, 0.8, 0.0]]), np.array([[True, True, False]]))
+    other = Detections(points[:, [1, 0, 2]] + 0.25, one.scores + 1e-5, one.valid)
+    apart = export.difference(one, other, 0.5)
+    assert apart.compared == 1 and apart.same and abs(apart.points - 0.25 * 2**0.5) < 1e-6
+    assert not export.difference(one, other.replace(valid=np.array([[True, False, False]])), 0.5).same
+    close = export.difference(one, other, 0.8)  # rounding may decide
+    assert close.compared == 0 and close.same
