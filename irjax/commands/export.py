@@ -27,7 +27,7 @@ class Export:
     the detector; the largest differences are printed.
 
     Attributes:
-      model: the name of shipped weights, a run directory, or a file of weights.
+      name: the name of shipped weights, a run directory, or a file of weights.
       to: stablehlo: for everything that has JAX, without irjax; for images of any number and size.
       out: the file to write (default: the model's name, with the ending of the format).
       platforms: where the program can run.
@@ -36,7 +36,7 @@ class Export:
       native: keep the images' resolution: windows in place of one canvas.
     """
 
-    model: Annotated[Positional[str], arg("MODEL")]
+    name: Annotated[Positional[str], arg("NAME")]
     to: Literal["stablehlo"] = "stablehlo"
     out: Annotated[str, arg("FILE")] = ""
     platforms: tuple[Literal["cpu", "cuda", "rocm", "tpu"], ...] = ("cpu", "cuda", "tpu")
@@ -53,7 +53,7 @@ class Export:
         if not self.platforms:
             raise UsageError("--platforms needs at least one")
         ending = f".{self.to}"
-        place = output_file(self.out or ".", pathlib.Path(self.model).stem + ending, (ending,))
+        place = output_file(self.out or ".", pathlib.Path(self.name).stem + ending, (ending,))
         options: dict[str, Any] = {"size": self.size} if self.size else {}
         if self.native:
             options |= {"enlarge": False, "slide": True}
@@ -61,7 +61,7 @@ class Export:
             from irjax.methods.registry import register_from
 
             options["method"] = register_from(self.method).name
-        detector = load(self.model, **options)
+        detector = load(self.name, **options)
         exported = to_stablehlo(detector, self.platforms)
         program = serialized(exported)
         with atomic_path(place) as path:
@@ -91,5 +91,5 @@ class Export:
             print(f"{number} x {images.shape[1]} x {images.shape[2]}: {apart}")
             if apart.maps > MAPS or not apart.same or apart.points > POINTS:
                 raise UserError(
-                    f"the program differs from {self.model} by more than {MAPS:g} in maps or {POINTS:g} px in points"
+                    f"the program differs from {self.name} by more than {MAPS:g} in maps or {POINTS:g} px in points"
                 )

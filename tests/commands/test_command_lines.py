@@ -23,6 +23,7 @@ LEAVES = [name for name in COMMANDS if name not in GROUPS and not name.startswit
 METHODS = ["adsnet", "mshnet", "na_irstd", "spire"]
 # What each needs besides its flags.
 NEEDED = {
+    "export": ("spire-sirst",),
     "predict": ("a.png",),
     "evaluate": ("--predictions", "a", "--truth", "b"),
     "compare": ("--predictions", "a", "b", "--truth", "c"),
