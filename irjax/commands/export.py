@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional
 
-from irjax.commands.shared import MethodName, Pixels, Switch, arg
+from irjax.commands.shared import NetworkFlags, arg
 from irjax.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -31,18 +31,13 @@ class Export:
       to: stablehlo: for everything that has JAX, without irjax; for images of any number and size.
       out: the file to write (default: the model's name, with the ending of the format).
       platforms: where the program can run.
-      method: a method, such as your own, as that of the model's weights.
-      size: side of the network's canvas or windows (default: the model's).
-      native: keep the images' resolution: windows in place of one canvas.
     """
 
     name: Annotated[Positional[str], arg("NAME")]
     to: Literal["stablehlo"] = "stablehlo"
     out: Annotated[str, arg("FILE")] = ""
     platforms: tuple[Literal["cpu", "cuda", "rocm", "tpu"], ...] = ("cpu", "cuda", "tpu")
-    method: MethodName = None
-    size: Pixels = None
-    native: Switch = False
+    network: NetworkFlags = NetworkFlags()
 
     def run(self) -> None:
         """Exports, compares and prints."""
@@ -54,14 +49,7 @@ class Export:
             raise UsageError("--platforms needs at least one")
         ending = f".{self.to}"
         place = output_file(self.out or ".", pathlib.Path(self.name).stem + ending, (ending,))
-        options: dict[str, Any] = {"size": self.size} if self.size else {}
-        if self.native:
-            options |= {"enlarge": False, "slide": True}
-        if self.method:
-            from irjax.methods.registry import register_from
-
-            options["method"] = register_from(self.method).name
-        detector = load(self.name, **options)
+        detector = load(self.name, **self.network.overrides)
         exported = to_stablehlo(detector, self.platforms)
         program = serialized(exported)
         with atomic_path(place) as path:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import TYPE_CHECKING, Annotated, Union
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from tyro.conf import Positional
 
 import irjax
-from irjax.commands.shared import Count, DepthFlags, MethodName, Number, OutFolder, Pictures, Pixels, Switch, Text, arg
+from irjax.commands.shared import Count, DepthFlags, NetworkFlags, Number, OutFolder, Pictures, Switch, Text, arg
 from irjax.errors import UsageError, UserError
 from irjax.flags import refuse
 
@@ -31,12 +31,8 @@ class Predict:
       paths: image files, or folders of them.
       model: name of shipped weights (irjax models), run directory, .safetensors file, another program's PyTorch
         checkpoint (docs/checkpoints.md), or tophat, lef, aadcdd or tllcm, filters without weights.
-      method: the method which the model belongs to, if it is your own (docs/own-method.md) or a checkpoint's keys
-        cannot tell.
       out: output folder.
       threshold: lowest score of a detection (default: the model's own).
-      size: side of the square that images are fitted into (default: the model's own).
-      native: keep the images' own resolution and cover larger images by overlapping squares.
       max_detections: most detections in an image (default: as many as there are).
       overlays: draw pictures of the first N images with detections.
       split: take the images of this split of the data set whose folder is given.
@@ -47,17 +43,15 @@ class Predict:
 
     paths: Annotated[Positional[Union[None, tuple[str, ...]]], arg("FOLDER_OR_FILE ...")] = None
     model: str = "spire-sirst"
-    method: MethodName = None
     out: OutFolder = "runs/predict"
     threshold: Number = None
-    size: Pixels = None
-    native: Switch = False
     max_detections: Count = None
     overlays: Pictures = 8
     split: Text = None
     recursive: Switch = False
     frames: Switch = False
     key: Text = None
+    network: NetworkFlags = NetworkFlags()
     depth: DepthFlags = DepthFlags()
 
     def run(self) -> None:
@@ -71,7 +65,8 @@ class Predict:
 
         keep_freed_memory()
         out, depth = output_folder(self.out), self.depth.depth
-        for flag, least in (("overlays", 0), ("size", 1), ("max_detections", 1)):
+        overrides = self.network.overrides
+        for flag, least in (("overlays", 0), ("max_detections", 1)):
             value = getattr(self, flag)
             if value is not None and value < least:
                 raise UsageError(f"--{flag.replace('_', '-')} must be at least {least}, got {value}")
@@ -83,7 +78,7 @@ class Predict:
             raise UsageError(f"--{'recursive' if self.recursive else 'key'} goes with files, --split with a data set")
         else:
             files, depth = split_images(self.paths[0], self.split, depth=depth)
-        detect, threshold = self._detector()
+        detect, threshold = self._detector(overrides)
         outcome = predict_files(
             detect, files, out, overlays=self.overlays, threshold=threshold, depth=depth, frames=self.frames
         )
@@ -102,7 +97,7 @@ class Predict:
             first = next(iter(outcome.failures.values()))
             raise UserError(f"{len(outcome.failures)} of {len(files)} images could not be read; the first: {first}")
 
-    def _detector(self) -> tuple[Limits, float]:
+    def _detector(self, overrides: dict[str, Any]) -> tuple[Limits, float]:
         """Returns the requested detector, from a list of images [H, W] to Detections, and the threshold of masks."""
         import jax
         import numpy as np
@@ -110,17 +105,9 @@ class Predict:
         from irjax.baselines import BASELINES, detect
         from irjax.detector.limits import Limits
 
-        method = {}
-        if self.method:
-            from irjax.methods.registry import register_from
-
-            method = {"method": register_from(self.method).name}
         limits: dict = {"limit": self.max_detections or DEFAULT_LIMIT, "fixed": self.max_detections is not None}
-        options = {"size": self.size} if self.size else {}
-        if self.native:
-            options |= {"enlarge": False, "slide": True}
         if self.model not in BASELINES:
-            detector = irjax.load(self.model, max_detections=limits["limit"], **options, **method)
+            detector = irjax.load(self.model, max_detections=limits["limit"], **overrides)
             config = detector.config
             threshold = config.threshold if self.threshold is None else self.threshold
 
@@ -130,8 +117,8 @@ class Predict:
 
             cells = (config.size // getattr(detector.module, "stride", 1)) ** 2
             return Limits(run, **limits, most=cells, side=0 if config.slide else config.size), threshold
-        if options:
-            flag = "--native" if self.native else "--size"
+        if self.network.size or self.network.native:
+            flag = "--native" if self.network.native else "--size"
             raise UsageError(f"{flag}: {self.model} works at the images' own size")
 
         def detect_each(images, limit):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Union
 
 import tyro
 
+from irjax.errors import UsageError
+
 if TYPE_CHECKING:
     from irjax.io.images import Depth
 
@@ -72,6 +74,38 @@ class DataFlags(DepthFlags):
     def opening(self) -> dict[str, Any]:
         """The flags as arguments of `irjax.data.open_source`."""
         return {"layout": self.layout, "images": self.images, "masks": self.masks, "depth": self.depth}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkFlags:
+    """How a model's network is run.
+
+    Attributes:
+      method: the method which the model belongs to, if it is your own (docs/own-method.md) or a checkpoint's keys
+        cannot tell.
+      size: side of the square that images are fitted into (default: the model's own).
+      native: keep the images' own resolution and cover larger images by overlapping squares.
+    """
+
+    method: MethodName = None
+    size: Pixels = None
+    native: Switch = False
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The flags as overrides of `irjax.load`."""
+        overrides: dict[str, Any] = {}
+        if self.method:
+            from irjax.methods.registry import register_from
+
+            overrides["method"] = register_from(self.method).name
+        if self.size is not None:
+            if self.size < 1:
+                raise UsageError(f"--size must be at least 1, got {self.size}")
+            overrides["size"] = self.size
+        if self.native:
+            overrides |= {"enlarge": False, "slide": True}
+        return overrides
 
 
 def protocol_names(text: str | None) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.export import is_symbolic_dim
 
 from irjax.errors import UserError
 from irjax.io.images import MIN_SIDE
@@ -63,7 +64,7 @@ def _run_windows(config: DetectorConfig, variables: Mapping[str, Any], images: A
     """
     height, width = images.shape[-2:]
     cell, overlap = cell_of(config), overlap_in(config)
-    if not any_size.is_known(height, width):
+    if is_symbolic_dim(height) or is_symbolic_dim(width):
         run = lambda windows: run_network(config, variables, windows)[0]  # noqa: E731
         return any_size.map_windows(run, images, config.size, overlap, cell), cell == 1
     windows = cut_windows(images, config.size, overlap, cell)
@@ -125,7 +126,7 @@ def predict(
     if batch == 0 or height < MIN_SIDE or width < MIN_SIDE:
         raise UserError(f"images must be at least one, of at least {MIN_SIDE}x{MIN_SIDE} pixels, got {images.shape}")
     threshold = config.threshold if threshold is None else threshold
-    ops = letterbox if any_size.is_known(height, width) else any_size
+    ops = any_size if is_symbolic_dim(height) or is_symbolic_dim(width) else letterbox
     if config.slide:
         output, is_mask = _run_windows(config, variables, images)
     else:

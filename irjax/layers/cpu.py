@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.export import is_symbolic_dim
 
 from irjax.ops.patches import take_rows
 
@@ -264,7 +265,7 @@ def conv_of_rows(x: jax.Array, rows: jax.Array, kernel: jax.Array) -> jax.Array:
     taps = jnp.stack(shifted, axis=-1).reshape(-1, size * size)
     # In an exported program the batch has no size yet: the chunks are those of each image.
     sites = taps.shape[0]
-    chunks = _chunks(sites) if isinstance(sites, int) else x.shape[0] * _chunks(rows.shape[1] * side**2)
+    chunks = x.shape[0] * _chunks(rows.shape[1] * side**2) if is_symbolic_dim(sites) else _chunks(sites)
     flat = kernel.reshape(-1, kernel.shape[-1])
     product = lambda rows: take_rows(x, rows).reshape(rows.shape[0], -1) @ flat  # noqa: E731
     if chunks == 1:

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.export import is_symbolic_dim
 
 from irjax.errors import UserError
 from irjax.layers import cpu
@@ -83,7 +84,7 @@ def _attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         return jnp.einsum("...mn,...nd->...md", shares, v)
 
     scores = q.size // q.shape[-1] * k.shape[-2]
-    if isinstance(scores, int) and scores <= _IN_CACHE:  # not known where a program is exported for any batch
+    if not is_symbolic_dim(scores) and scores <= _IN_CACHE:  # not known where a program is exported for any batch
         return whole(q, k, v)
     # One by one the scores stay in cache: a third of the time forward, two thirds of the time backward.
     return cpu.by_platform(q, k, v, cpu=functools.partial(cpu.one_by_one, whole), default=whole)

@@ -12,13 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from irjax.ops.windows import window_ramp
 
 Side = Any  # an int, or a symbolic dimension
-
-
-def is_known(*sides: Side) -> bool:
-    """Returns whether all of these are numbers, not symbolic dimensions."""
-    return all(isinstance(side, int) for side in sides)
 
 
 def _number(side: Side) -> jax.Array:
@@ -118,8 +116,7 @@ def map_windows(
     side, least = size // step, overlap // step
     cells = [-(-length // step) for length in (height, width)]
     counts, missing = zip(*(_grid(_number(length), side, least) for length in cells), strict=True)
-    ramp = jnp.minimum(jnp.arange(1, side + 1), jnp.arange(side, 0, -1)).astype(jnp.float32)
-    weight = ramp[:, None] * ramp
+    weight = jnp.asarray(np.outer(window_ramp(side), window_ramp(side)))
 
     def add(index: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         places = (index // counts[1], index % counts[1])
@@ -133,11 +130,9 @@ def map_windows(
         )
         maps = function(images[:, rows][:, :, cols]).astype(jnp.float32)
         # A negative index would count from the end; those past the end are dropped.
-        inside = [
-            jnp.where(start + jnp.arange(side) < 0, _number(length), start + jnp.arange(side))
-            for start, length in zip(starts, cells, strict=True)
-        ]
-        at = (inside[0][:, None], inside[1])
+        places_in = [start + jnp.arange(side) for start in starts]
+        down, across = (jnp.where(i < 0, _number(n), i) for i, n in zip(places_in, cells, strict=True))
+        at = (down[:, None], across)
         return (
             sums[0].at[:, *at].add(maps * weight, mode="drop"),
             sums[1].at[at].add(weight, mode="drop"),

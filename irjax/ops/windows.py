@@ -144,13 +144,18 @@ def join_windows(maps: Array, height: int, width: int, overlap: int) -> Array:
     return whole[..., top : top + height, left : left + width]
 
 
+def window_ramp(size: int) -> np.ndarray:
+    """Returns the weights [size] float32 of a window along one axis, which fall linearly to its borders."""
+    return np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)
+
+
 def _join(maps: Sequence[Array], starts: Sequence[int], length: int, axis: int) -> Array:
     """Joins windows along one axis, averaging them where they overlap."""
     if len(starts) == 1:
         return maps[0]
     xp = np if isinstance(maps[0], np.ndarray) else jnp
     size = maps[0].shape[axis]
-    ramp = np.minimum(np.arange(1, size + 1), np.arange(size, 0, -1)).astype(np.float32)
+    ramp = window_ramp(size)
     total = np.zeros(length, np.float32)
     for start in starts:
         total[start : start + size] += ramp

@@ -201,23 +201,26 @@ def orthogonalize_all(kernels: Any, axis_name: str | None = None) -> Any:
       A tree of arrays of the same shapes, equal on all devices.
     """
     leaves, structure = jax.tree.flatten(kernels)
-    by_shape: dict[tuple[int, int], list[int]] = {}
-    for index, leaf in enumerate(leaves):
-        by_shape.setdefault((_longer_side(leaf), leaf.size // _longer_side(leaf)), []).append(index)
-    results = list(leaves)
+    matrices = [_upright(leaf) for leaf in leaves]
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for index, matrix in enumerate(matrices):
+        by_shape.setdefault(matrix.shape, []).append(index)
     for indices in by_shape.values():
-        matrices = [_upright(leaves[index]) for index in indices]
-        for index, matrix in zip(indices, _orthogonalize_stack(jnp.stack(matrices), axis_name), strict=False):
-            leaf = leaves[index]
-            turned = leaf.size // leaf.shape[-1] < leaf.shape[-1]
-            results[index] = (matrix.T if turned else matrix).reshape(leaf.shape)
-    return jax.tree.unflatten(structure, results)
+        stack = _orthogonalize_stack(jnp.stack([matrices[index] for index in indices]), axis_name)
+        for place, index in enumerate(indices):
+            matrices[index] = stack[place]
+    return jax.tree.unflatten(structure, [_as_kernel(*pair) for pair in zip(matrices, leaves, strict=True)])
 
 
 def _upright(kernel: jax.Array) -> jax.Array:
     """Returns a kernel [..., n] as a matrix with at least as many rows as columns."""
     matrix = kernel.reshape(-1, kernel.shape[-1])
     return matrix.T if matrix.shape[0] < matrix.shape[1] else matrix
+
+
+def _as_kernel(matrix: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Reverses `_upright`: returns a matrix in the shape of the kernel."""
+    return (matrix if matrix.shape[1] == kernel.shape[-1] else matrix.T).reshape(kernel.shape)
 
 
 def _orthogonalize_stack(stack: jax.Array, axis_name: str | None) -> jax.Array:

@@ -124,6 +124,7 @@ def test_images_that_are_too_small_are_refused():
     [
         (["nowhere"], "nowhere"),
         (["spire-sirst", "--out", "a.onnx"], r"must end in .stablehlo, got a.onnx"),
+        (["spire-sirst", "--size", "0"], "--size must be at least 1, got 0"),
         (["spire-sirst", "--platforms"], "--platforms needs at least one"),
     ],
 )
