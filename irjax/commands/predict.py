@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Union
 
 from tyro.conf import Positional
 
@@ -14,6 +15,7 @@ from irjax.errors import UsageError, UserError
 from irjax.flags import refuse
 
 if TYPE_CHECKING:
+    from irjax.detector.canvases import CanvasDetector
     from irjax.detector.limits import Limits
 
 DEFAULT_LIMIT = 32
@@ -30,7 +32,8 @@ class Predict:
     Attributes:
       paths: image files, or folders of them.
       model: name of shipped weights (irjax models), run directory, .safetensors file, another program's PyTorch
-        checkpoint (docs/checkpoints.md), or tophat, lef, aadcdd or tllcm, filters without weights.
+        checkpoint (docs/checkpoints.md), .onnx file of irjax export, or tophat, lef, aadcdd or tllcm, filters
+        without weights.
       out: output folder.
       threshold: lowest score of a detection (default: the model's own).
       max_detections: most detections in an image (default: as many as there are).
@@ -39,6 +42,7 @@ class Predict:
       recursive: also take images in the folders below a folder.
       frames: the images of each folder are frames of one sequence, however called.
       key: variable in .mat files (default: the only array).
+      runtime: what runs an exported network, docs/export.md (default: onnxruntime).
     """
 
     paths: Annotated[Positional[Union[None, tuple[str, ...]]], arg("FOLDER_OR_FILE ...")] = None
@@ -51,6 +55,7 @@ class Predict:
     recursive: Switch = False
     frames: Switch = False
     key: Text = None
+    runtime: Annotated[Optional[Literal["onnxruntime", "openvino"]], arg()] = None
     network: NetworkFlags = NetworkFlags()
     depth: DepthFlags = DepthFlags()
 
@@ -97,25 +102,35 @@ class Predict:
             first = next(iter(outcome.failures.values()))
             raise UserError(f"{len(outcome.failures)} of {len(files)} images could not be read; the first: {first}")
 
+    def _loaded(self, overrides: dict[str, Any]) -> CanvasDetector:
+        """Returns the detector of weights, or of an exported file."""
+        if pathlib.Path(self.model).suffix == ".onnx":
+            from irjax.detector.onnx import load_onnx
+
+            return load_onnx(self.model, self.runtime or "onnxruntime", **overrides)
+        return irjax.load(self.model, **overrides)
+
     def _detector(self, overrides: dict[str, Any]) -> tuple[Limits, float]:
         """Returns the requested detector, from a list of images [H, W] to Detections, and the threshold of masks."""
         import jax
         import numpy as np
 
         from irjax.baselines import BASELINES, detect
+        from irjax.detector.inference import cell_of
         from irjax.detector.limits import Limits
 
+        if self.runtime and pathlib.Path(self.model).suffix != ".onnx":
+            raise UsageError(f"--runtime goes with a file of irjax export --to onnx, not with {self.model}")
         limits: dict = {"limit": self.max_detections or DEFAULT_LIMIT, "fixed": self.max_detections is not None}
         if self.model not in BASELINES:
-            detector = irjax.load(self.model, max_detections=limits["limit"], **overrides)
+            detector = self._loaded({"max_detections": limits["limit"], **overrides})
             config = detector.config
             threshold = config.threshold if self.threshold is None else self.threshold
 
             def run(images, limit):
-                limited = dataclasses.replace(detector, config=dataclasses.replace(config, max_detections=limit))
-                return (detector if limit == config.max_detections else limited)(images, threshold=threshold)
+                return detector(images, threshold=threshold, max_detections=limit)
 
-            cells = (config.size // getattr(detector.module, "stride", 1)) ** 2
+            cells = (config.size // cell_of(config)) ** 2
             return Limits(run, **limits, most=cells, side=0 if config.slide else config.size), threshold
         if self.network.size or self.network.native:
             flag = "--native" if self.network.native else "--size"

@@ -47,6 +47,8 @@ def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
     elif path.suffix.lower() in convert.ENDINGS:
         method, variables = convert.read_checkpoint(path, overrides.get("method"))
         config = DetectorConfig(method=method, **convert.published_settings(method, variables))
+    elif path.suffix == ".onnx":
+        raise UserError(f"{path} is an exported network, without weights: irjax.detector.onnx.load_onnx reads it")
     else:
         endings = ", ".join(convert.ENDINGS)
         raise UserError(f"{path} is neither a run directory nor a .safetensors file or PyTorch checkpoint ({endings})")

@@ -13,9 +13,21 @@ from collections.abc import Sequence
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
+
+from irjax.layers import cpu
 
 Order = tuple[int, ...]
+
+
+def channel_shuffle(x: jax.Array, groups: int = 2) -> jax.Array:
+    """Interleaves `groups` equal groups of channels: [..., C] to [..., C]."""
+    if cpu.converting():  # with channels first, the transposes around converted convolutions cancel
+        first = jnp.moveaxis(x, -1, 1)
+        batch, channels, *sides = first.shape
+        parts = first.reshape(batch, groups, channels // groups, *sides).swapaxes(1, 2)
+        return jnp.moveaxis(parts.reshape(batch, channels, *sides), 1, -1)
+    *lead, channels = x.shape
+    return x.reshape(*lead, groups, channels // groups).swapaxes(-1, -2).reshape(*lead, channels)
 
 
 @flax.struct.dataclass
@@ -67,11 +79,6 @@ class Channels:
         """Returns an array [B, H, W, C] and its order: ``array[..., i]`` is channel ``order[i]``."""
         order = tuple(channel for part in self.orders for channel in part)
         return (self.parts[0] if len(self.parts) == 1 else jnp.concatenate(self.parts, axis=-1)), order
-
-    def in_order(self) -> jax.Array:
-        """Returns the feature map [B, H, W, C] with its channels in ascending order."""
-        array, order = self.packed()
-        return array if list(order) == sorted(order) else array[..., np.argsort(order)]
 
 
 def _of_pieces(pieces: Sequence[tuple[jax.Array, Order]]) -> Channels:

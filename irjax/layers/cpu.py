@@ -3,13 +3,16 @@
 XLA's CPU backend runs grouped convolutions and the gradients of strided ones far from the machine's peak. Here, a
 depthwise 3x3 is nine shifted multiply-adds, a convolution of a few planes is one multiply-add for each pair of planes
 and tap, weight gradients are accumulated block by block in cache, and the input gradient of a stride-2 convolution is
-split into its four phases. Everything else uses the plain convolution. Only `irjax.layers` uses this module.
+split into its four phases. Everything else uses the plain convolution. Only `irjax.layers` uses this
+module, but for `for_converters`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -23,8 +26,28 @@ _Pair = tuple[jax.Array, jax.Array]
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
+_converting = contextvars.ContextVar("converting", default=False)
+
+
+@contextlib.contextmanager
+def for_converters() -> Iterator[None]:
+    """Traces networks for converters to other programs than XLA's: without forms for XLA's CPU backend."""
+    before = _converting.set(True)
+    try:
+        yield
+    finally:
+        _converting.reset(before)
+
+
+def converting() -> bool:
+    """Returns whether the network is traced for a converter."""
+    return _converting.get()
+
+
 def by_platform(*arguments: Any, cpu: Callable[..., Any], default: Callable[..., Any]) -> Any:
     """Computes ``cpu(*arguments)`` if the program is lowered for a CPU, else ``default(*arguments)``."""
+    if converting():
+        return default(*arguments)
     return lax.platform_dependent(*arguments, cpu=cpu, default=default)
 
 

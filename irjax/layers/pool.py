@@ -1,9 +1,25 @@
-"""Pooling with a gradient that XLA runs fast on the CPU."""
+"""Pooling, with a gradient that XLA runs fast on the CPU."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from irjax.layers import cpu
+
+
+def max_pool(x: jax.Array, size: int, stride: int, pad: int = 0) -> jax.Array:
+    """Computes the maximum of each square of `size` sites, `stride` apart: [B, H, W, C] to [B, H', W', C].
+
+    Sites of the border, `pad` on each side, are never the maximum.
+    """
+    around: Any = ((pad, pad), (pad, pad))
+    if cpu.converting():  # jax2onnx ignores this padding
+        x, around = jnp.pad(x, ((0, 0), *around, (0, 0)), constant_values=-jnp.inf), "VALID"
+    return nn.max_pool(x, window_shape=(size, size), strides=(stride, stride), padding=around)
 
 
 @jax.custom_vjp
@@ -24,7 +40,7 @@ def max_pool2(x: jax.Array) -> jax.Array:
       The derivative is defined for reverse mode only. It uses no scatter: on the CPU the gradient of
       `flax.linen.max_pool` takes 7 times as long.
     """
-    return jnp.max(_blocks(x), axis=(2, 4))
+    return max_pool(x, 2, 2) if cpu.converting() else jnp.max(_blocks(x), axis=(2, 4))
 
 
 def _blocks(x: jax.Array) -> jax.Array:

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from irjax.errors import UserError
 from irjax.layers.attention import max_along
+from irjax.layers import cpu
 from irjax.layers.blocks import ConvNorm, ModuleDef
 from irjax.layers.conv import Conv, torch_uniform
 from irjax.layers.masked_sparse import KeptPatches, WholeMap, gumbel_keep, kept_number, scores_of
@@ -318,7 +319,8 @@ class ADSNet(nn.Module):
         """Returns where the stage computes: on the whole map until some level drops patches."""
         if all(fraction is None for fraction in self.dropped[: 4 - level]):
             return WholeMap()
-        if indices is not None and self.mode == "gather_sparse":
+        # Converters do not know the gathers; the result is the same.
+        if indices is not None and self.mode == "gather_sparse" and not cpu.converting():
             return KeptPatches(indices, (kept.shape[1], kept.shape[2]))
         literal = not train and self.mode == "dense_literal"
         return WholeMap(expand_mask(kept, self.cell // STRIDES[level]), literal)

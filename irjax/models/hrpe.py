@@ -15,17 +15,11 @@ import jax.numpy as jnp
 
 from irjax.errors import UserError
 from irjax.layers.blocks import ConvNorm, ModuleDef, SqueezeExcitation
-from irjax.layers.channels import Channels
+from irjax.layers.channels import Channels, channel_shuffle
 from irjax.layers.conv import Conv, DepthwiseConv
 
 STRIDES = (2, 4, 8)
 _Map = TypeVar("_Map", jax.Array, Channels)
-
-
-def channel_shuffle(x: jax.Array, groups: int = 2) -> jax.Array:
-    """Interleaves `groups` equal groups of channels: [..., C] to [..., C]."""
-    *lead, channels = x.shape
-    return x.reshape(*lead, groups, channels // groups).swapaxes(-1, -2).reshape(*lead, channels)
 
 
 class Bottleneck(nn.Module):
@@ -74,8 +68,10 @@ class ShuffleUnit(nn.Module):
         y = self.block(half, 3, relu=False, depthwise=True, name="spatial")(y, train=train)
         y = self.block(half, name="after")(y, train=train)
         joined = kept.join(y)
-        joined = joined.shuffle() if self.shuffle else joined
-        result: Any = joined if isinstance(x, Channels) else joined.in_order()
+        result: Any = joined.shuffle() if self.shuffle else joined
+        if not isinstance(x, Channels):
+            array, _ = joined.packed()  # in order, since x was
+            result = channel_shuffle(array) if self.shuffle else array
         return result
 
 

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 
 from irjax.layers.blocks import ConvNorm, ModuleDef
+from irjax.layers.pool import max_pool
 
 WIDTHS = (64, 128, 256)
 
@@ -52,7 +53,7 @@ class ResNet18(nn.Module):
     def __call__(self, images: jax.Array, *, train: bool) -> tuple[jax.Array, ...]:
         """Computes the feature maps of images [B, H, W, C], finest first."""
         x = self.block(self.widths[0], 7, 2, name="stem")(images, train=train)
-        x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        x = max_pool(x, 3, 2, 1)
         maps = []
         for stage, features in enumerate(self.widths):
             for index in range(2):

@@ -55,7 +55,7 @@ def normalize(images: jax.Array, name: str, channels: int) -> jax.Array:
     """
     if channels not in (1, 3):
         raise UserError(f"channels must be 1 or 3, got {channels}")
-    repeated = jnp.repeat(images[..., None], channels, axis=-1)
+    repeated = jnp.broadcast_to(images[..., None], (*images.shape, channels))
     if name == "unit":
         return repeated
     if name == "imagenet":

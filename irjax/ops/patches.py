@@ -155,8 +155,12 @@ def put_patches(patches: jax.Array, indices: jax.Array, values: jax.Array) -> ja
     Returns:
       [B, N, ...].
     """
-    batch = jnp.arange(patches.shape[0])[:, None]
-    return patches.at[batch, indices].set(values, unique_indices=True)
+    return patches.at[_images_of(indices), indices].set(values, unique_indices=True)
+
+
+def _images_of(indices: jax.Array) -> jax.Array:
+    """Returns the number of the image of each index [B, K], of the same shape."""
+    return lax.broadcasted_iota(jnp.int32, indices.shape, 0)
 
 
 def gather_patches(x: jax.Array, indices: jax.Array, patch: int, halo: int = 0, fill: float = 0) -> jax.Array:
@@ -195,10 +199,10 @@ def rows_of_sites(indices: jax.Array, grid: tuple[int, int], patch: int) -> jax.
     """
     batch, number = indices.shape
     area = patch * patch
-    first = jnp.arange(batch * number, dtype=jnp.int32).reshape(batch, number) * area
+    first = (_images_of(indices) * number + lax.broadcasted_iota(jnp.int32, indices.shape, 1)) * area
     none = batch * number * area
     base = jnp.full((batch, grid[0] * grid[1]), none, jnp.int32)
-    base = base.at[jnp.arange(batch)[:, None], indices].set(first, unique_indices=True)
+    base = base.at[_images_of(indices), indices].set(first, unique_indices=True)
     inside = jnp.arange(area, dtype=jnp.int32).reshape(1, 1, patch, 1, patch)
     sites = jnp.minimum(base.reshape(batch, grid[0], 1, grid[1], 1) + inside, none)
     return sites.reshape(batch, grid[0] * patch, grid[1] * patch)

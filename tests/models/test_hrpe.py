@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from irjax import convert
+from irjax.layers.channels import channel_shuffle
 from irjax.models import HRPE
-from irjax.models.hrpe import channel_shuffle
 
 CHECKPOINT = "golden/SPIRE-SIRST4-512-epoch230-lr0.005.pth"
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from irjax import cli
-from irjax.detector import export, weights
+from irjax.detector import stablehlo, weights
 from irjax.detector.detector import Detector, DetectorConfig
+from irjax.detector.difference import difference
 from irjax.types import Detections
 
 pytest.importorskip("flatbuffers", reason="exports programs (extra export)")
@@ -62,8 +63,8 @@ def noise(*shape):
 def test_a_program_finds_what_its_detector_finds(name):
     detector = detector_of(name)
     # As read from a file; platforms that are not here are compiled for as well.
-    program = jax.export.deserialize(export.serialized(export.to_stablehlo(detector)))
-    assert program.platforms == export.PLATFORMS
+    program = jax.export.deserialize(stablehlo.serialized(stablehlo.to_stablehlo(detector)))
+    assert program.platforms == stablehlo.PLATFORMS
     threshold = np.float32(detector.config.threshold)
     shapes = [(2, 70, 90)]
     if detector.config.method in ("spire", "mshnet"):  # the others take long to compile
@@ -76,7 +77,7 @@ def test_a_program_finds_what_its_detector_finds(name):
             wanted = detector(images, threshold=float(threshold))
         found = Detections(**jax.tree.map(np.asarray, program.call(images, threshold)))
         assert (found.masks is None) == (wanted.masks is None)
-        apart = export.difference(found, wanted, float(threshold))
+        apart = difference(found, wanted, float(threshold))
         # Na-IRSTD's random weights make 4e-4 of an input's 1e-7.
         assert apart.maps < (2e-3 if name == "na_irstd" else 1e-4)
         if apart.compared:
@@ -113,8 +114,8 @@ def test_the_command_writes_a_program_that_runs_without_irjax(tmp_path, capsys):
 
 def test_images_that_are_too_small_are_refused():
     detector = detector_of("mshnet windows")
-    assert export.least_side(detector) == 16
-    program = export.to_stablehlo(detector, ["cpu"])
+    assert stablehlo.least_side(detector) == 16
+    program = stablehlo.to_stablehlo(detector, ["cpu"])
     with pytest.raises(ValueError, match="height"):
         program.call(noise(1, 15, 40), np.float32(0.5))
 
@@ -138,8 +139,8 @@ def test_points_are_compared_with_the_nearest():
     points = np.array([[[1.0, 2.0], [30.0, 40.0], [0.0, 0.0]]], np.float32)
     one = Detections(points, np.array([[0.9, 0.8, 0.0]]), np.array([[True, True, False]]))
     other = Detections(points[:, [1, 0, 2]] + 0.25, one.scores + 1e-5, one.valid)
-    apart = export.difference(one, other, 0.5)
+    apart = difference(one, other, 0.5)
     assert apart.compared == 1 and apart.same and abs(apart.points - 0.25 * 2**0.5) < 1e-6
-    assert not export.difference(one, other.replace(valid=np.array([[True, False, False]])), 0.5).same
-    close = export.difference(one, other, 0.8)  # rounding may decide
+    assert not difference(one, other.replace(valid=np.array([[True, False, False]])), 0.5).same
+    close = difference(one, other, 0.8)  # rounding may decide
     assert close.compared == 0 and close.same
