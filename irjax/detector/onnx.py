@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +28,8 @@ SUFFIX = ".onnx"
 OPSET = 21  # the newest that onnxruntime-web and OpenVINO read as well
 _KEY = "irjax"  # of the metadata
 _CELL = "cell"
+# Others, such as masks with infinity, have no useful range, or take little time.
+_EIGHT_BITS = ["Conv", "MatMul", "Gemm", "MaxPool", "Concat", "Split", "Add"]
 _INPUT = "canvases"
 
 
@@ -48,7 +51,11 @@ def to_onnx(detector: Detector) -> bytes:
         import onnx
     except ImportError as error:
         raise MissingPackageError("exporting to ONNX needs jax2onnx: pip install 'irjax[onnx]'") from error
-    folded = detector.folded()
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # warns of every constant's shape
+    try:
+        folded = detector.folded()
+    except UserError:  # it is
+        folded = detector
     config, side, cell = folded.config, folded.config.size, cell_of(folded.config)
 
     def network(canvases: Array) -> Array:
@@ -92,8 +99,15 @@ def quantized(model: bytes, canvases: Iterable[np.ndarray]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         before, prepared, after = (pathlib.Path(folder) / f"{name}{SUFFIX}" for name in ("before", "prepared", "after"))
         before.write_bytes(model)
-        quantization.shape_inference.quant_pre_process(before, prepared)
-        quantization.quantize_static(prepared, after, Reader(), per_channel=True)
+        quantization.shape_inference.quant_pre_process(before, prepared, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            prepared,
+            after,
+            Reader(),
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            op_types_to_quantize=_EIGHT_BITS,
+        )
         return after.read_bytes()
 
 
@@ -172,9 +186,11 @@ def _in_openvino(content: bytes, where: str) -> tuple[_Network, dict[str, str]]:
     with _needs("openvino"):
         import openvino
     core = openvino.Core()
+    # By its own choice it computes in bfloat16 where the processor has it.
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     try:
         model = core.read_model(content)
-        compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+        compiled = core.compile_model(model, "CPU", options)
     except RuntimeError as error:
         raise UserError(f"{where}: OpenVINO cannot read it: {error}") from error
     place = ["framework", _KEY]
