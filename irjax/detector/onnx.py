@@ -146,7 +146,7 @@ def load_onnx(path: str | os.PathLike, runtime: Runtime = "onnxruntime", **overr
     where = os.fspath(path)
     with reading(path):
         content = pathlib.Path(path).read_bytes()
-    network, metadata = {"onnxruntime": _in_onnxruntime, "openvino": _in_openvino}[runtime](content, where)
+    network, metadata = open_network(content, where, runtime)
     if _KEY not in metadata:
         raise UserError(f"{where} was not written by irjax export --to onnx: it has no metadata {_KEY!r}")
     values = json.loads(metadata[_KEY])
@@ -158,7 +158,25 @@ def load_onnx(path: str | os.PathLike, runtime: Runtime = "onnxruntime", **overr
     return OnnxDetector(dataclasses.replace(config, **overrides), network)
 
 
-_Network = Callable[[np.ndarray], np.ndarray]
+Network = Callable[[np.ndarray], np.ndarray]
+
+
+def open_network(content: bytes, where: str, runtime: Runtime) -> tuple[Network, dict[str, str]]:
+    """Opens an ONNX network whose input is `canvases`.
+
+    Args:
+      content: bytes of the model.
+      where: its name in error messages.
+      runtime: the package that runs it.
+
+    Returns:
+      A function from canvases to maps, and the metadata.
+
+    Raises:
+      MissingPackageError: if the package is not installed.
+      UserError: if the content is no such model.
+    """
+    return {"onnxruntime": _in_onnxruntime, "openvino": _in_openvino}[runtime](content, where)
 
 
 @contextlib.contextmanager
@@ -169,7 +187,7 @@ def _needs(runtime: Runtime) -> Iterator[None]:
         raise MissingPackageError(f"the runtime {runtime} is not installed: pip install 'irjax[{runtime}]'") from error
 
 
-def _in_onnxruntime(content: bytes, where: str) -> tuple[_Network, dict[str, str]]:
+def _in_onnxruntime(content: bytes, where: str) -> tuple[Network, dict[str, str]]:
     with _needs("onnxruntime"):
         import onnxruntime
     try:
@@ -182,7 +200,7 @@ def _in_onnxruntime(content: bytes, where: str) -> tuple[_Network, dict[str, str
     )
 
 
-def _in_openvino(content: bytes, where: str) -> tuple[_Network, dict[str, str]]:
+def _in_openvino(content: bytes, where: str) -> tuple[Network, dict[str, str]]:
     with _needs("openvino"):
         import openvino
     core = openvino.Core()

@@ -32,23 +32,24 @@ def saved(detector_of, tmp_path):
     return file
 
 
-@pytest.mark.parametrize("runtime", onnx.RUNTIMES)
-def test_a_file_finds_what_its_detector_finds(tiny_detector, noise, tmp_path, runtime):
-    needs(*CONVERTER, runtime)
+def test_a_file_finds_what_its_detector_finds(tiny_detector, noise, tmp_path):
+    needs(*CONVERTER, *onnx.RUNTIMES)
     file = tmp_path / "a.onnx"
     file.write_bytes(onnx.to_onnx(tiny_detector))
-    read = onnx.load_onnx(file, runtime)
-    assert read.config.to_json() == tiny_detector.folded().config.to_json()
-    images = noise(3, 50, 90)
+    images, canvases = noise(3, 50, 90), noise(2, 64, 64)
     threshold = tiny_detector.config.threshold
     if tiny_detector.config.method == "spire":  # between the scores of the noise
         threshold = float(np.mean(np.sort(tiny_detector(images).scores[0])[-2:]))
-    apart = difference(read(images, threshold=threshold), tiny_detector(images, threshold=threshold), threshold)
-    assert apart.maps < (2e-3 if tiny_detector.config.method == "na_irstd" else 1e-4)
-    assert apart.same and apart.points < 1e-2
-    canvases = noise(2, 64, 64)
+    wanted = tiny_detector(images, threshold=threshold)
     maps = np.asarray(run_network(tiny_detector.config, tiny_detector.variables, canvases)[0])
-    assert np.max(np.abs(read.maps(canvases) - maps)) < (2e-3 if tiny_detector.config.method == "na_irstd" else 1e-4)
+    # Na-IRSTD's random weights make 4e-4 of an input's 1e-7.
+    limit = 2e-3 if tiny_detector.config.method == "na_irstd" else 1e-4
+    for runtime in onnx.RUNTIMES:
+        read = onnx.load_onnx(file, runtime)
+        assert read.config.to_json() == tiny_detector.folded().config.to_json()
+        apart = difference(read(images, threshold=threshold), wanted, threshold)
+        assert apart.maps < limit and apart.same and apart.points < 1e-2
+        assert np.max(np.abs(read.maps(canvases) - maps)) < limit
 
 
 _ALONE = """
