@@ -93,24 +93,24 @@ def torch_in_onnxruntime(
     make: Callable[[int], Any], config: DetectorConfig, variables: Any, pixels: np.ndarray
 ) -> tuple[Run, np.ndarray]:
     """Returns a run by onnxruntime of the file that PyTorch exports, and its heatmap or logits [B, 1, H, W]."""
-    import io
+    import tempfile
 
     import torch
 
-    from irjax.detector.onnx import OPSET, open_network
+    from irjax.detector.onnx import open_network
 
-    net, file = _with_weights(make, config, variables), io.BytesIO()
+    net = _with_weights(make, config, variables)
     images = np.repeat(pixels[:, None], config.channels, axis=1)
-    torch.onnx.export(
-        net,
-        (torch.from_numpy(images),),
-        file,
-        input_names=["canvases"],
-        dynamic_axes={"canvases": {0: "batch"}},
-        opset_version=min(OPSET, 17),
-        dynamo=False,
-    )
-    network, _ = open_network(file.getvalue(), "PyTorch's export", "onnxruntime")
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "network.onnx"
+        # The newer exporter, of another package, is not needed for such networks.
+        options: dict[str, Any] = {"dynamo": False, "opset_version": 17}
+        axes = {"canvases": {0: "batch"}}
+        torch.onnx.export(
+            net, (torch.from_numpy(images),), file, input_names=["canvases"], dynamic_axes=axes, **options
+        )
+        content = file.read_bytes()
+    network, _ = open_network(content, "PyTorch's export", "onnxruntime")
     return lambda: network(images), network(images)
 
 

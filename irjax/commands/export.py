@@ -67,9 +67,9 @@ class Export:
             self._compare(read, detector)
 
     def _stablehlo(self, detector: Detector) -> bytes:
-        from irjax.detector.stablehlo import PLATFORMS, serialized, to_stablehlo
+        from irjax.detector.stablehlo import PLATFORMS, to_stablehlo
 
-        return serialized(to_stablehlo(detector, self.platforms or PLATFORMS))
+        return bytes(to_stablehlo(detector, self.platforms or PLATFORMS).serialize())
 
     def _onnx(self, detector: Detector) -> bytes:
         import itertools

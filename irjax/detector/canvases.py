@@ -70,8 +70,8 @@ class CanvasDetector(abc.ABC):
         """
         arrays = as_gray_images(images)
         tau = np.float32(self.config.threshold if threshold is None else threshold)
-        limit = {} if max_detections is None else {"max_detections": max_detections}
-        number = dataclasses.replace(self.config, **limit).max_detections
+        number = self.config.max_detections if max_detections is None else max_detections
+        number = dataclasses.replace(self.config, max_detections=number).max_detections  # checked
         pieces = (piece for array in arrays for piece in self.pieces(array))
         chunks = self._outputs(pieces, tau, number)
         first = next(chunks)

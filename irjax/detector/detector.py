@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from irjax.detector import programs
 from irjax.detector.canvases import CanvasDetector
 from irjax.detector.inference import network_inputs, predict, run_network
 from irjax.errors import UserError
@@ -41,7 +42,7 @@ class Detector(CanvasDetector):
         if self.batch_size < 1:
             raise UserError(f"batch_size must be at least 1, got {self.batch_size}")
         # Done once, so that calls do not copy them to the device again.
-        object.__setattr__(self, "variables", jax.tree.map(jnp.asarray, self.variables))
+        object.__setattr__(self, "variables", jax.device_put(self.variables))
 
     @functools.cached_property
     def module(self) -> nn.Module:
@@ -67,14 +68,25 @@ class Detector(CanvasDetector):
         return predict(self.config, variables, images, threshold=threshold)
 
     @functools.cached_property
-    def _network(self) -> Any:
-        return jax.jit(lambda variables, canvases: run_network(self.config, variables, canvases)[0])
+    def _networks(self) -> dict[int, Callable[..., Array]]:
+        """The network as functions of the variables and a number of canvases."""
+        return {}
+
+    def _network(self, number: int) -> Callable[..., Array]:
+        def run(variables: Mapping[str, Any], canvases: Array) -> Array:
+            return run_network(self.config, variables, canvases)[0]
+
+        if number not in self._networks:
+            canvases = jax.ShapeDtypeStruct((number, self.config.size, self.config.size), jnp.float32)
+            shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.variables)
+            self._networks[number] = programs.network(self.config, run, shapes, canvases)
+        return self._networks[number]
 
     def maps(self, canvases: np.ndarray) -> Array:
         """Runs the network on canvases, padded to one of a few numbers; see `CanvasDetector.maps`."""
         bucket = min(1 << (len(canvases) - 1).bit_length(), self.batch_size)
         canvases = np.pad(canvases, ((0, bucket - len(canvases)), (0, 0), (0, 0)))
-        return self._network(self.variables, canvases)
+        return self._network(bucket)(self.variables, canvases)
 
     def kept_patches(self, image: np.ndarray) -> np.ndarray:
         """Returns the patches in which a network that drops patches computed, as maps over the image.

@@ -11,7 +11,6 @@ from jax import export
 
 from irjax.detector.detector import Detector
 from irjax.detector.inference import cell_of, predict
-from irjax.errors import MissingPackageError
 from irjax.io.images import MIN_SIDE
 from irjax.types import Array
 
@@ -47,15 +46,3 @@ def to_stablehlo(detector: Detector, platforms: Sequence[str] = PLATFORMS) -> ex
 
     arguments = jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct((), jnp.float32)
     return export.export(jax.jit(detect), platforms=platforms)(*arguments)
-
-
-def serialized(exported: export.Exported) -> bytearray:
-    """Returns the bytes of an exported program, for `jax.export.deserialize`.
-
-    Raises:
-      MissingPackageError: without the package flatbuffers.
-    """
-    try:
-        return exported.serialize()
-    except ImportError as error:
-        raise MissingPackageError("exporting needs the package flatbuffers: pip install 'irjax[export]'") from error

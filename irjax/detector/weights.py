@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from irjax.detector import programs
 from irjax.errors import MissingFileError, UserError, reading
 from irjax.io.files import atomic_path, write_text
 from irjax.methods.detector_config import DetectorConfig
@@ -163,9 +164,15 @@ def check_variables(config: DetectorConfig, variables: Mapping[str, Any], where:
     Raises:
       UserError: if they are not; the message names the first differences.
     """
-    images = jnp.zeros((1, config.size, config.size, config.channels))
-    template = jax.eval_shape(config.module().init, jax.random.key(0), images)
-    wanted = {path: leaf.shape for path, leaf in flax.traverse_util.flatten_dict(template, sep="/").items()}
+
+    def shapes_wanted() -> bytes:
+        images = jnp.zeros((1, config.size, config.size, config.channels))
+        template = jax.eval_shape(config.module().init, jax.random.key(0), images)
+        flat = flax.traverse_util.flatten_dict(template, sep="/")
+        return json.dumps({path: leaf.shape for path, leaf in flat.items()}).encode()
+
+    shapes = json.loads(programs.kept(config, "shapes of its variables", shapes_wanted))
+    wanted = {path: tuple(shape) for path, shape in shapes.items()}
     given = flax.traverse_util.flatten_dict({"params": {}, "batch_stats": {}, **variables}, sep="/")
     shapes = {path: np.shape(leaf) for path, leaf in given.items()}
     names = [path for path in sorted({*wanted, *shapes}) if wanted.get(path) != shapes.get(path)]

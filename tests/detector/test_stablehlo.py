@@ -12,13 +12,11 @@ from irjax.detector import stablehlo, weights
 from irjax.detector.difference import difference
 from irjax.types import Detections
 
-pytest.importorskip("flatbuffers", reason="exports programs (extra export)")
-
 
 def test_a_program_finds_what_its_detector_finds(tiny_detector, noise):
     detector = tiny_detector
     # As read from a file; platforms that are not here are compiled for as well.
-    program = jax.export.deserialize(stablehlo.serialized(stablehlo.to_stablehlo(detector)))
+    program = jax.export.deserialize(stablehlo.to_stablehlo(detector).serialize())
     assert program.platforms == stablehlo.PLATFORMS
     threshold = np.float32(detector.config.threshold)
     shapes = [(2, 70, 90)]
