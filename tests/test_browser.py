@@ -20,7 +20,7 @@ from PIL import Image
 
 import irjax
 from irjax.data.synthetic import SceneConfig, SyntheticSource
-from irjax.detector.onnx import OnnxDetector
+from irjax.detector.onnx import OnnxDetector, to_onnx
 from irjax.io.images import to_gray
 from irjax.methods.detector_config import DetectorConfig
 from irjax.ops.letterbox import letterbox_host, unletterbox_host
@@ -256,3 +256,65 @@ class Rows(html.parser.HTMLParser):
     def handle_data(self, data):
         if self._cell:
             self.rows[-1].append(data)
+
+
+@contextlib.contextmanager
+def served(folder):
+    """Serves a folder; yields its address and the paths that are asked for."""
+    asked = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            asked.append(urllib.parse.urlsplit(self.path).path)
+
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/", asked
+        server.shutdown()
+
+
+CHROMIUM = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
+]
+
+
+def browsed(address, folder):
+    """Returns the page as it is when its work is done."""
+    chromium = shutil.which("chromium")
+    command = [chromium, *CHROMIUM, f"--user-data-dir={folder}", "--virtual-time-budget=600000", "--dump-dom", address]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=True).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["spire-sirst", "mshnet-sirst"])
+def test_the_page_finds_what_python_finds(name, tmp_path):
+    pytest.importorskip("jax2onnx", reason="exports the network (extra onnx)")
+    if shutil.which("chromium") is None:
+        pytest.skip("needs chromium")
+    if not (FOLDER / "node_modules").is_dir():
+        pytest.skip("needs npm install in docs/browser")
+    detector = irjax.load(name)
+    site = tmp_path / "site"
+    site.mkdir()
+    for part in FOLDER.iterdir():
+        if part.suffix != ".onnx":
+            (site / part.name).symlink_to(part)
+    (site / "model.onnx").write_bytes(to_onnx(detector))
+    scenes = SyntheticSource(SceneConfig(height=200, width=300), num_examples=3)
+    wanted = []
+    for index in range(3):
+        image = scenes[index].image
+        Image.fromarray(image).save(site / f"{index}.png")
+        rows = found_in(detector(image))
+        wanted += [[f"{index}.png", *row] for row in rows.tolist()]
+    Image.fromarray(np.zeros((15, 40), np.uint8)).save(site / "small.png")
+    names = ["0.png", "1.png", "2.png", "small.png", "none.png"]
+    with served(site) as (address, asked):
+        page = browsed(f"{address}?{urllib.parse.urlencode([('image', one) for one in names])}", tmp_path / "user")
+    assert "small.png: image of 40x15 pixels; at least 16x16 is wanted" in page
+    assert "none.png: the server says 404 File not found" in page
+    found = Rows(page).rows
+    assert len(wanted) > 2 and [row[0] for row in found] == [row[0] for row in wanted]
+    np.testing.assert_allclose([row[1:] for row in found], [row[1:] for row in wanted], atol=1e-2)
