@@ -4,6 +4,7 @@ import { MIN_SIDE, canvasesOf, detectionsOf, isDeepPng, mapOf, readConfig, toCsv
 
 const RUNTIME = "./node_modules/onnxruntime-web/dist/ort.wasm.min.mjs";
 const CUT = 33; // side in pixels of what is shown enlarged
+const TALL = 520; // of pictures of whole images
 const $ = (id) => document.getElementById(id);
 const query = new URLSearchParams(location.search);
 
@@ -155,11 +156,15 @@ function enqueueRun(image) {
 }
 
 async function detect(image) {
-  $("status").textContent = `Looking at ${image.name} …`;
   const { height, width } = image.gray;
   const start = performance.now();
+  const canvases = canvasesOf(image.gray, model.config);
   const outputs = [];
-  for (const canvas of canvasesOf(image.gray, model.config)) outputs.push(await model.run(canvas));
+  for (const canvas of canvases) {
+    const part = canvases.length > 1 ? `, window ${outputs.length + 1} of ${canvases.length}` : "";
+    $("status").textContent = `Looking at ${image.name}${part} …`;
+    outputs.push(await model.run(canvas));
+  }
   image.map = mapOf(outputs, height, width, model.config);
   image.model = model;
   decode(image);
@@ -209,25 +214,28 @@ function contrastOf(values) {
   return [low, Math.max(high, low + 1)];
 }
 
-/** Returns a canvas whose pixel (x, y) has the colour [r, g, b, a] that `colour` returns. */
-function picture(width, height, colour) {
+/** Returns a canvas whose pixels `paint` has written, 4 bytes each. */
+function picture(width, height, paint) {
   const canvas = element("canvas", { width, height });
   const pixels = new ImageData(width, height);
-  for (let y = 0, i = 0; y < height; y++) for (let x = 0; x < width; x++, i += 4) pixels.data.set(colour(x, y), i);
+  paint(pixels.data);
   canvas.getContext("2d").putImageData(pixels, 0, 0);
   return canvas;
 }
 
-function grayPicture({ data, width }, left, top, columns, rows, [low, high]) {
-  return picture(columns, rows, (x, y) => {
-    const value = (255 * (data[(top + y) * width + left + x] - low)) / (high - low);
-    return [value, value, value, 255];
+function grayPicture({ data, width, height }, [low, high]) {
+  return picture(width, height, (pixels) => {
+    data.forEach((value, i) => pixels.fill((255 * (value - low)) / (high - low), 4 * i, 4 * i + 3));
+    for (let i = 3; i < pixels.length; i += 4) pixels[i] = 255;
   });
 }
 
+const probabilityPicture = ({ data, width, height }) =>
+  picture(width, height, (pixels) => data.forEach((value, i) => pixels.set([255, 70, 90, 200 * value], 4 * i)));
+
 function circles({ width, height }, found) {
   const side = Math.max(width, height);
-  const radius = Math.max(5, side / 50);
+  const radius = Math.max(7, side / 36);
   const size = side / 26;
   const marks = found.flatMap(({ x, y }, index) => {
     const end = x + radius + 2 * size > width;
@@ -254,12 +262,13 @@ function enlarged(gray, { x, y, score }, index) {
   const [columns, rows] = [Math.min(CUT, gray.width), Math.min(CUT, gray.height)];
   const place = (value, cut, side) => Math.min(Math.max(Math.round(value) - (cut >> 1), 0), side - cut);
   const [left, top] = [place(x, columns, gray.width), place(y, rows, gray.height)];
-  const values = [];
-  for (let row = top; row < top + rows; row++) {
-    values.push(...gray.data.subarray(row * gray.width + left, row * gray.width + left + columns));
+  const data = new Uint8Array(rows * columns);
+  for (let row = 0; row < rows; row++) {
+    const from = (top + row) * gray.width + left;
+    data.set(gray.data.subarray(from, from + columns), row * columns);
   }
-  const low = Math.min(...values);
-  const cut = grayPicture(gray, left, top, columns, rows, [low, Math.max(...values, low + 1)]);
+  const low = Math.min(...data);
+  const cut = grayPicture({ data, width: columns, height: rows }, [low, Math.max(...data, low + 1)]);
   const caption = element("figcaption", {}, element("b", {}, String(index + 1)), score.toFixed(3));
   return element("figure", { title: `x ${x.toFixed(2)}, y ${y.toFixed(2)}` }, cut, caption);
 }
@@ -272,10 +281,10 @@ function draw(image) {
   const facts = [`${width} × ${height} px`];
   if (done) facts.push(counted(found.length, "target"));
   if (image.milliseconds !== undefined) facts.push(`${Math.round(image.milliseconds)} ms`);
-  image.pixels ??= grayPicture(gray, 0, 0, width, height, contrastOf(gray.data));
+  image.pixels ??= grayPicture(gray, contrastOf(gray.data));
   const layers = [image.pixels];
   if (config?.cell === 1 && $("probability").checked) {
-    layers.push(picture(width, height, (x, y) => [255, 70, 90, 200 * map.data[y * width + x]]));
+    layers.push(probabilityPicture(map));
   }
   const lines = [...notes];
   const factor = config && !config.slide ? Math.max(width, height) / config.size : 0;
@@ -285,6 +294,8 @@ function draw(image) {
   if (done && found.length === config.max_detections) {
     lines.push(`These are the ${found.length} highest scores, the model’s limit: there may be more.`);
   }
+  const whole = element("figure", { class: "whole" }, ...layers, circles(gray, found));
+  whole.style.setProperty("--wide", `${Math.round((TALL * width) / height)}px`);
   view.replaceChildren(
     element(
       "div",
@@ -296,7 +307,7 @@ function draw(image) {
     element(
       "div",
       { class: "case" },
-      element("figure", { class: "whole" }, ...layers, circles(gray, found)),
+      whole,
       done && !found.length
         ? element("p", { class: "note" }, "Nothing above the threshold.")
         : element("div", { class: "targets" }, ...found.map((one, index) => enlarged(gray, one, index))),
