@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,15 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from irjax.benchmarks.counting import by_module, count_macs
-from irjax.benchmarks.pytorch import torch_class, torch_inference
+from irjax.benchmarks.pytorch import torch_class, torch_in_onnxruntime, torch_inference
 from irjax.benchmarks.timing import Run, Turns, circumstances, in_turns, once_each, random_variables, summary
 from irjax.benchmarks.training import time_training
 from irjax.detector.detector import Detector, DetectorConfig
 from irjax.detector.loading import load
+from irjax.detector.onnx import Network, Runtime, open_network, to_onnx
 from irjax.methods.registry import find_method, method_names
 
 _MATMUL_SIDE = {"cpu": 2048}  # other platforms use a size that fills an accelerator
 _MATMUL_SIDE_DEFAULT = 8192
+TORCH_EXPORT = "torch in onnxruntime"
 
 
 def benchmark(
@@ -34,6 +36,7 @@ def benchmark(
     repeats: int = 30,
     bf16: bool = False,
     torch: str | None = None,
+    runtimes: Sequence[Runtime] = (),
     train_batch: int = 0,
     turns: Turns | None = None,
 ) -> dict[str, Any]:
@@ -50,6 +53,7 @@ def benchmark(
       bf16: compute in bfloat16.
       torch: ``FILE[:CLASS]`` of a PyTorch network to compare with: ``CLASS(channels)``, by default ``TorchHRPE`` or
         ``TorchMSHNet``, has the published layer names and receives the same weights.
+      runtimes: also run the exported network in these; with `torch`, in onnxruntime PyTorch's export, too.
       train_batch: examples in a training step; 0 times no training.
       turns: turns shared with other processes, if there are any.
 
@@ -68,7 +72,12 @@ def benchmark(
         "model": model,
         **where,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(detectors[0].variables["params"])),
-        "runs": [_time_inference(d, batch, repeats, bf16, make_torch, turns) for d in detectors for batch in batches],
+        "runs": [
+            _time_inference(d, batch, repeats, bf16, make_torch, networks, turns)
+            for d in detectors
+            for networks in [_networks(d, runtimes)]
+            for batch in batches
+        ],
     }
     if train_batch:
         report["training"] = [
@@ -90,8 +99,21 @@ def _detector(model: str, method: str | None, size: int, channels: int, bf16: bo
     return Detector(config, random_variables(config.module(), jnp.zeros((1, 256, 256, channels))))
 
 
+def _networks(detector: Detector, runtimes: Sequence[Runtime]) -> dict[Runtime, Network]:
+    if not runtimes:
+        return {}
+    content = to_onnx(detector)
+    return {runtime: open_network(content, detector.config.method, runtime)[0] for runtime in runtimes}
+
+
 def _time_inference(
-    detector: Detector, batch: int, repeats: int, bf16: bool, make_torch: Any, turns: Turns
+    detector: Detector,
+    batch: int,
+    repeats: int,
+    bf16: bool,
+    make_torch: Any,
+    networks: Mapping[Runtime, Network],
+    turns: Turns,
 ) -> dict[str, Any]:
     config, variables = detector.config, detector.variables
     size, channels = config.size, config.channels
@@ -112,6 +134,9 @@ def _time_inference(
     }
     runs: dict[str, Run] = {name: functools.partial(_wait, call) for name, call in calls.items()}
     result: dict[str, Any] = {"size": size, "batch": batch}
+    runs |= {runtime: functools.partial(run, pixels) for runtime, run in networks.items()}
+    if make_torch is not None and "onnxruntime" in networks:
+        runs[TORCH_EXPORT], _ = torch_in_onnxruntime(make_torch, config, variables, pixels)
     if make_torch is not None:
         runs["torch"], heatmap = torch_inference(make_torch, config, variables, pixels, bf16)
         found = calls["network"]()

@@ -64,13 +64,8 @@ def torch_inference(
     """Returns a run of the eager network with irjax's weights and input, and its heatmap or logits [B, 1, H, W]."""
     import torch
 
-    from irjax.convert import to_torch
-
     device, dtype = _torch_setup(bf16)
-    net = make(config.channels)
-    state = to_torch(config.method, variables)
-    net.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
-    net = net.eval().to(device, dtype)
+    net = _with_weights(make, config, variables).to(device, dtype)
     images = torch.from_numpy(np.repeat(pixels[:, None], config.channels, axis=1)).to(device, dtype)
 
     def run() -> Any:
@@ -81,6 +76,42 @@ def torch_inference(
         return heatmap
 
     return run, run().float().cpu().numpy()
+
+
+def _with_weights(make: Callable[[int], Any], config: DetectorConfig, variables: Any) -> Any:
+    import torch
+
+    from irjax.convert import to_torch
+
+    net = make(config.channels)
+    state = to_torch(config.method, variables)
+    net.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in state.items()})
+    return net.eval()
+
+
+def torch_in_onnxruntime(
+    make: Callable[[int], Any], config: DetectorConfig, variables: Any, pixels: np.ndarray
+) -> tuple[Run, np.ndarray]:
+    """Returns a run by onnxruntime of the file that PyTorch exports, and its heatmap or logits [B, 1, H, W]."""
+    import io
+
+    import torch
+
+    from irjax.detector.onnx import OPSET, open_network
+
+    net, file = _with_weights(make, config, variables), io.BytesIO()
+    images = np.repeat(pixels[:, None], config.channels, axis=1)
+    torch.onnx.export(
+        net,
+        (torch.from_numpy(images),),
+        file,
+        input_names=["canvases"],
+        dynamic_axes={"canvases": {0: "batch"}},
+        opset_version=min(OPSET, 17),
+        dynamo=False,
+    )
+    network, _ = open_network(file.getvalue(), "PyTorch's export", "onnxruntime")
+    return lambda: network(images), network(images)
 
 
 def _outputs(found: Any) -> list[Any]:

@@ -25,8 +25,8 @@ def detector_text(report: Mapping[str, Any]) -> str:
     header = ["inference", "size", "batch", "median ms", "quartiles", "images/s", "x floor", "x torch"]
     rows = []
     for run in report["runs"]:
-        for name in ("predict_fn", "network", "torch"):
-            if name in run:
+        for name in run:
+            if isinstance(run[name], Mapping) and "over_floor" in run[name]:
                 over = run[name]["median"] / run["torch"]["median"] if "torch" in run else None
                 shape = [run["size"], run["batch"]]
                 rows.append([name, *shape, *_cells(run[name]), f"{run[name]['over_floor']:.2f}", _times(over)])

@@ -32,6 +32,8 @@ class Benchmark:
       torch: compare in turns with a PyTorch network that has the published layer names; CLASS(channels) builds it (of
         tests/models: TorchHRPE or TorchMSHNet, the default); training steps run eagerly, with channels last, and
         compiled.
+      runtimes: also run the exported network (docs/export.md) in these; with --torch, in onnxruntime also what PyTorch
+        exports.
       sparse: instead of a model, time ADSNet's sparse stages and the whole network, with and without dropping patches.
       selection: instead of a model, time Na-IRSTD's injection and the whole network for these numbers of selected
         patches (5 and 16 if none are given) and for all patches; with --train also the gradient of a training step.
@@ -50,6 +52,7 @@ class Benchmark:
     train: Switch = False
     train_batch: int = 8
     torch: Annotated[Optional[str], arg("FILE[:CLASS]")] = None
+    runtimes: tuple[Literal["onnxruntime", "openvino"], ...] = ()
     sparse: Switch = False
     selection: Annotated[Union[None, tuple[int, ...]], arg("[K ...]")] = None
     turns: File = None
@@ -91,6 +94,7 @@ class Benchmark:
                 method=register_from(self.method).name if self.method else None,
                 channels=self.channels,
                 torch=self.torch,
+                runtimes=self.runtimes,
                 train_batch=self.train_batch if self.train else 0,
                 turns=turns,
                 **self._common,
@@ -99,19 +103,19 @@ class Benchmark:
     def _sparse(self) -> dict[str, Any]:
         from irjax.benchmarks.sparse import benchmark_sparse
 
-        self._refuse("--sparse", "train", "torch", "selection", "turns", "method")
+        self._refuse("--sparse", "train", "torch", "runtimes", "selection", "turns", "method")
         return benchmark_sparse(**self._common)
 
     def _selection(self) -> dict[str, Any]:
         from irjax.benchmarks.selection import benchmark_selection
 
-        self._refuse("--selection", "torch", "turns", "method")
+        self._refuse("--selection", "torch", "runtimes", "turns", "method")
         train_batch = self.train_batch if self.train else 0
         return benchmark_selection(selected=self.selection or (5, 16), train_batch=train_batch, **self._common)
 
     def _refuse(self, chosen: str, *flags: str) -> None:
         for flag in flags:
-            if getattr(self, flag) not in (None, False):
+            if getattr(self, flag) not in (None, False, ()):
                 raise UsageError(f"--{flag} does not go with {chosen}")
 
 

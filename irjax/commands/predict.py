@@ -42,6 +42,7 @@ class Predict:
       recursive: also take images in the folders below a folder.
       frames: the images of each folder are frames of one sequence, however called.
       key: variable in .mat files (default: the only array).
+      no_cache: compile anew, and keep no compiled programs for the next call (docs/jax.md).
       runtime: what runs an exported network, docs/export.md (default: onnxruntime).
     """
 
@@ -55,6 +56,7 @@ class Predict:
     recursive: Switch = False
     frames: Switch = False
     key: Text = None
+    no_cache: Switch = False
     runtime: Annotated[Optional[Literal["onnxruntime", "openvino"]], arg()] = None
     network: NetworkFlags = NetworkFlags()
     depth: DepthFlags = DepthFlags()
@@ -64,11 +66,14 @@ class Predict:
         if not self.paths:
             refuse("Missing from irjax predict: FOLDER_OR_FILE", "irjax predict")
         from irjax.detector.files import find_images, predict_files
+        from irjax.detector.programs import keep_programs
         from irjax.evaluation.truths import split_images
         from irjax.io.files import output_folder
         from irjax.training.allocator import keep_freed_memory
 
         keep_freed_memory()
+        if not self.no_cache:
+            keep_programs()
         out, depth = output_folder(self.out), self.depth.depth
         overrides = self.network.overrides
         for flag, least in (("overlays", 0), ("max_detections", 1)):

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
@@ -27,6 +28,8 @@ SUFFIX = ".onnx"
 OPSET = 21  # the newest that onnxruntime-web and OpenVINO read as well
 _KEY = "irjax"  # of the metadata
 _CELL = "cell"
+# Others, such as masks with infinity, have no useful range, or take little time.
+_EIGHT_BITS = ["Conv", "MatMul", "Gemm", "MaxPool", "Concat", "Split", "Add"]
 _INPUT = "canvases"
 
 
@@ -48,7 +51,11 @@ def to_onnx(detector: Detector) -> bytes:
         import onnx
     except ImportError as error:
         raise MissingPackageError("exporting to ONNX needs jax2onnx: pip install 'irjax[onnx]'") from error
-    folded = detector.folded()
+    logging.getLogger("onnx_ir").setLevel(logging.ERROR)  # warns of every constant's shape
+    try:
+        folded = detector.folded()
+    except UserError:  # it is
+        folded = detector
     config, side, cell = folded.config, folded.config.size, cell_of(folded.config)
 
     def network(canvases: Array) -> Array:
@@ -92,8 +99,15 @@ def quantized(model: bytes, canvases: Iterable[np.ndarray]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         before, prepared, after = (pathlib.Path(folder) / f"{name}{SUFFIX}" for name in ("before", "prepared", "after"))
         before.write_bytes(model)
-        quantization.shape_inference.quant_pre_process(before, prepared)
-        quantization.quantize_static(prepared, after, Reader(), per_channel=True)
+        quantization.shape_inference.quant_pre_process(before, prepared, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            prepared,
+            after,
+            Reader(),
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            op_types_to_quantize=_EIGHT_BITS,
+        )
         return after.read_bytes()
 
 
@@ -132,7 +146,7 @@ def load_onnx(path: str | os.PathLike, runtime: Runtime = "onnxruntime", **overr
     where = os.fspath(path)
     with reading(path):
         content = pathlib.Path(path).read_bytes()
-    network, metadata = {"onnxruntime": _in_onnxruntime, "openvino": _in_openvino}[runtime](content, where)
+    network, metadata = open_network(content, where, runtime)
     if _KEY not in metadata:
         raise UserError(f"{where} was not written by irjax export --to onnx: it has no metadata {_KEY!r}")
     values = json.loads(metadata[_KEY])
@@ -144,7 +158,25 @@ def load_onnx(path: str | os.PathLike, runtime: Runtime = "onnxruntime", **overr
     return OnnxDetector(dataclasses.replace(config, **overrides), network)
 
 
-_Network = Callable[[np.ndarray], np.ndarray]
+Network = Callable[[np.ndarray], np.ndarray]
+
+
+def open_network(content: bytes, where: str, runtime: Runtime) -> tuple[Network, dict[str, str]]:
+    """Opens an ONNX network whose input is `canvases`.
+
+    Args:
+      content: bytes of the model.
+      where: its name in error messages.
+      runtime: the package that runs it.
+
+    Returns:
+      A function from canvases to maps, and the metadata.
+
+    Raises:
+      MissingPackageError: if the package is not installed.
+      UserError: if the content is no such model.
+    """
+    return {"onnxruntime": _in_onnxruntime, "openvino": _in_openvino}[runtime](content, where)
 
 
 @contextlib.contextmanager
@@ -155,7 +187,7 @@ def _needs(runtime: Runtime) -> Iterator[None]:
         raise MissingPackageError(f"the runtime {runtime} is not installed: pip install 'irjax[{runtime}]'") from error
 
 
-def _in_onnxruntime(content: bytes, where: str) -> tuple[_Network, dict[str, str]]:
+def _in_onnxruntime(content: bytes, where: str) -> tuple[Network, dict[str, str]]:
     with _needs("onnxruntime"):
         import onnxruntime
     try:
@@ -168,13 +200,15 @@ def _in_onnxruntime(content: bytes, where: str) -> tuple[_Network, dict[str, str
     )
 
 
-def _in_openvino(content: bytes, where: str) -> tuple[_Network, dict[str, str]]:
+def _in_openvino(content: bytes, where: str) -> tuple[Network, dict[str, str]]:
     with _needs("openvino"):
         import openvino
     core = openvino.Core()
+    # By its own choice it computes in bfloat16 where the processor has it.
+    options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     try:
         model = core.read_model(content)
-        compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "LATENCY"})
+        compiled = core.compile_model(model, "CPU", options)
     except RuntimeError as error:
         raise UserError(f"{where}: OpenVINO cannot read it: {error}") from error
     place = ["framework", _KEY]

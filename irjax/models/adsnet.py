@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from irjax.errors import UserError
-from irjax.layers.attention import max_along
 from irjax.layers import cpu
+from irjax.layers.attention import max_along
 from irjax.layers.blocks import ConvNorm, ModuleDef
 from irjax.layers.conv import Conv, torch_uniform
 from irjax.layers.masked_sparse import KeptPatches, WholeMap, gumbel_keep, kept_number, scores_of

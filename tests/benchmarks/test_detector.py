@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import warnings
 
 import pytest
 
@@ -42,6 +43,21 @@ def test_comparison_with_pytorch(monkeypatch):
     assert run["largest_difference"] < 1e-4  # of the heatmap's range: the two run the same network
     assert run["ratio_to_torch"] == pytest.approx(run["predict_fn"]["median"] / run["torch"]["median"])
     assert "x torch" in detector_text(report)
+
+
+def test_other_runtimes(monkeypatch):
+    for package in ("torch", "jax2onnx", "onnxruntime", "openvino"):
+        pytest.importorskip(package, reason="runs exported networks (extras torch, onnx, openvino)")
+    monkeypatch.setitem(detector._MATMUL_SIDE, "cpu", 64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's export without onnxscript
+        report = benchmark(
+            sizes=(32,), channels=1, repeats=1, torch=str(TORCH_HRPE), runtimes=("onnxruntime", "openvino")
+        )
+    (run,) = report["runs"]
+    names = ["predict_fn", "network", "onnxruntime", "openvino", "torch in onnxruntime", "torch"]
+    assert [name for name in run if name in names] == names
+    assert all(name in detector_text(report) for name in names)
 
 
 def test_comparison_of_masks_with_pytorch(monkeypatch):

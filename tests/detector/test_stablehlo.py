@@ -1,67 +1,22 @@
 """Exported programs: of every method, for any number and size of images, in a process without irjax."""
 
-import functools
 import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from irjax import cli
 from irjax.detector import stablehlo, weights
-from irjax.detector.detector import Detector, DetectorConfig
 from irjax.detector.difference import difference
 from irjax.types import Detections
 
 pytest.importorskip("flatbuffers", reason="exports programs (extra export)")
 
-_MASKS = {"size": 64, "threshold": 0.5, "max_detections": 4}
-CONFIGS = {
-    "spire": DetectorConfig(method="spire", model={"width": 32}, size=64, threshold=0.01, max_detections=4),
-    "spire windows": DetectorConfig(
-        method="spire", model={"width": 32}, size=64, threshold=0.01, max_detections=4, slide=True, enlarge=False
-    ),
-    "mshnet": DetectorConfig(method="mshnet", model={"widths": [4, 8, 8], "depths": [1, 1, 1]}, **_MASKS),
-    "mshnet windows": DetectorConfig(
-        method="mshnet", model={"widths": [4, 8, 8], "depths": [1, 1, 1]}, slide=True, enlarge=False, **_MASKS
-    ),
-    "adsnet": DetectorConfig(
-        method="adsnet", model={"width": 16, "widths": [8, 8, 8]}, slide=True, enlarge=False, **_MASKS
-    ),
-    "na_irstd": DetectorConfig(
-        method="na_irstd",
-        model={
-            "native_width": 4,
-            "widths": [16] * 4,
-            "depths": [0] * 4,
-            "decoder_width": 16,
-            "decoder_hidden": 16,
-            "selected": 4,  # all of a window: which of two equal patches is selected, rounding decides
-        },
-        slide=True,
-        enlarge=False,
-        **_MASKS,
-    ),
-}
 
-
-@functools.cache
-def detector_of(name):
-    config = CONFIGS[name]
-    images = jnp.zeros((1, config.size, config.size, config.channels))
-    variables = jax.jit(functools.partial(config.module().init, train=False))(jax.random.key(0), images)
-    return Detector(config, variables)
-
-
-def noise(*shape):
-    return np.random.default_rng(sum(shape)).random(shape, np.float32)
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_a_program_finds_what_its_detector_finds(name):
-    detector = detector_of(name)
+def test_a_program_finds_what_its_detector_finds(tiny_detector, noise):
+    detector = tiny_detector
     # As read from a file; platforms that are not here are compiled for as well.
     program = jax.export.deserialize(stablehlo.serialized(stablehlo.to_stablehlo(detector)))
     assert program.platforms == stablehlo.PLATFORMS
@@ -79,7 +34,7 @@ def test_a_program_finds_what_its_detector_finds(name):
         assert (found.masks is None) == (wanted.masks is None)
         apart = difference(found, wanted, float(threshold))
         # Na-IRSTD's random weights make 4e-4 of an input's 1e-7.
-        assert apart.maps < (2e-3 if name == "na_irstd" else 1e-4)
+        assert apart.maps < (2e-3 if detector.config.method == "na_irstd" else 1e-4)
         if apart.compared:
             assert apart.same and apart.points < 1e-2
 
@@ -98,7 +53,7 @@ np.savez(sys.argv[2], **program.call(images, np.float32(0.5)))
 """
 
 
-def test_the_command_writes_a_program_that_runs_without_irjax(tmp_path, capsys):
+def test_the_command_writes_a_program_that_runs_without_irjax(tmp_path, capsys, detector_of, noise):
     detector = detector_of("mshnet windows")
     card = dict.fromkeys(weights.CARD_FIELDS, "none")
     file = weights.save_weights(tmp_path / "mine.safetensors", detector.variables, detector.config, card)
@@ -112,7 +67,7 @@ def test_the_command_writes_a_program_that_runs_without_irjax(tmp_path, capsys):
         np.testing.assert_allclose(found["masks"], detector(noise(1, 50, 60)).masks, atol=1e-5)
 
 
-def test_images_that_are_too_small_are_refused():
+def test_images_that_are_too_small_are_refused(detector_of, noise):
     detector = detector_of("mshnet windows")
     assert stablehlo.least_side(detector) == 16
     program = stablehlo.to_stablehlo(detector, ["cpu"])
@@ -125,6 +80,8 @@ def test_images_that_are_too_small_are_refused():
     [
         (["nowhere"], "nowhere"),
         (["spire-sirst", "--out", "a.onnx"], r"must end in .stablehlo, got a.onnx"),
+        (["spire-sirst", "--to", "onnx", "--platforms", "cpu"], "--platforms goes with stablehlo"),
+        (["spire-sirst", "--int8", "folder"], "--int8 goes with --to onnx"),
         (["spire-sirst", "--size", "0"], "--size must be at least 1, got 0"),
         (["spire-sirst", "--platforms"], "--platforms needs at least one"),
     ],
