@@ -34,7 +34,7 @@ CALLER = """
 import fs from "node:fs";
 const detect = await import(process.argv[1]);
 const typed = (_, value) => (value?.type ? globalThis[value.type].from(value.data) : value);
-const plain = (_, value) => (ArrayBuffer.isView(value) ? Array.from(value) : value === -Infinity ? "-inf" : value);
+const plain = (_, value) => (ArrayBuffer.isView(value) ? Array.from(value) : value);
 const results = JSON.parse(fs.readFileSync(0, "utf8"), typed).map(([name, args]) => {
   try {
     return detect[name](...args);
@@ -52,7 +52,6 @@ def call(*calls):
     if node is None:
         pytest.skip("needs node")
     text = json.dumps([[name, arguments] for name, *arguments in calls], default=_typed)
-    text = text.replace("-Infinity", "-1e999")  # JSON has no infinities
     command = [node, "--input-type=module", "-e", CALLER, (FOLDER / "detect.js").as_uri()]
     return json.loads(subprocess.run(command, input=text, stdout=subprocess.PIPE, text=True, check=True).stdout)
 

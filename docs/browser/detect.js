@@ -4,7 +4,6 @@
 // Arithmetic is in 32-bit floats where NumPy's is, so that results are the same bit for bit.
 
 export const MIN_SIDE = 16;
-const CELLS = 64; // sides of joined heatmaps are padded to multiples of it
 const NO_MODEL = "it is not an ONNX model";
 
 // --- files -----------------------------------------------------------------------------------------------------------
@@ -200,12 +199,11 @@ function joinAxis(parts, starts, length, axis) {
   return out;
 }
 
-/** Returns the part [height, width] of a map, at (left, top); `fill` where the map ends. */
-function crop(map, left, top, height, width, fill = 0) {
-  const data = new Float32Array(height * width).fill(fill);
-  for (let y = 0; y < Math.min(height, map.height - top); y++) {
-    const row = map.data.subarray((top + y) * map.width + left, (top + y + 1) * map.width);
-    data.set(row.subarray(0, width), y * width);
+/** Returns the part [height, width] of a map, at (left, top). */
+function crop(map, left, top, height, width) {
+  const data = new Float32Array(height * width);
+  for (let y = 0, from = top * map.width + left; y < height; y++, from += map.width) {
+    data.set(map.data.subarray(from, from + width), y * width);
   }
   return { height, width, data };
 }
@@ -321,10 +319,8 @@ export function mapOf(outputs, height, width, config) {
   const { size, cell, enlarge, slide } = config;
   const maps = outputs.map((data) => ({ height: size / cell, width: size / cell, data }));
   if (cell > 1) {
-    if (!slide) return maps[0];
-    const whole = joinWindows(maps, Math.ceil(height / cell), Math.ceil(width / cell), overlapOf(config) / cell);
-    const [rows, columns] = [whole.height, whole.width].map((side) => Math.ceil(side / CELLS) * CELLS);
-    return crop(whole, 0, 0, rows, columns, -Infinity);
+    const [rows, columns] = [height, width].map((side) => Math.ceil(side / cell));
+    return slide ? joinWindows(maps, rows, columns, overlapOf(config) / cell) : maps[0];
   }
   const map = slide
     ? joinWindows(maps, height, width, overlapOf(config))
