@@ -289,7 +289,8 @@ function draw(image) {
   const lines = [...notes];
   const factor = config && !config.slide ? Math.max(width, height) / config.size : 0;
   if (factor > 1) {
-    lines.push(`Scaled down by ${factor.toFixed(2)} to the model’s ${config.size} px, so that small targets may be lost.`);
+    const scaled = `Scaled down by ${factor.toFixed(2)} to the model’s ${config.size} px`;
+    lines.push(`${scaled}, so that small targets may be lost; irjax export --native keeps the resolution.`);
   }
   if (done && found.length === config.max_detections) {
     lines.push(`These are the ${found.length} highest scores, the model’s limit: there may be more.`);
