@@ -29,7 +29,7 @@ IMAGE_SUFFIXES = (
 MIN_SIDE = 16
 
 _TIFF = (b"II*\0", b"MM\0*")
-_LUMA = np.array([0.299, 0.587, 0.114])  # Rec. 601
+_LUMA = np.array([299, 587, 114])  # Rec. 601, in thousandths
 # Pillow keeps one byte of each 16-bit sample. Its two byte orders keep different bytes, so decoding twice gives both.
 _PNG_HALVES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
 
@@ -303,8 +303,10 @@ def to_gray(values: np.ndarray) -> np.ndarray:
     first = values[..., 0]
     if np.array_equal(first, values[..., 1]) and np.array_equal(first, values[..., 2]):
         return np.ascontiguousarray(first)
-    luma = values[..., :3] @ _LUMA
-    return (np.rint(luma) if np.issubdtype(values.dtype, np.integer) else luma).astype(values.dtype)
+    if np.issubdtype(values.dtype, np.integer):
+        # Summed as integers: how floats round a half would depend on the machine.
+        return np.rint(values[..., :3].astype(np.int64) @ _LUMA / 1000).astype(values.dtype)
+    return (values[..., :3] @ (_LUMA / 1000)).astype(values.dtype)
 
 
 def decode(data: bytes, where: str | os.PathLike, *, indices: bool = False, page: int = 0) -> np.ndarray:

@@ -41,12 +41,16 @@ def _first_of_plateau(heatmap: jax.Array, peak: jax.Array) -> jax.Array:
 
 
 def _refine(heatmap: jax.Array, rows: jax.Array, cols: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns the sign (-1, 0, 1) of the slope across each peak for x and y; zero within a cell of the border."""
+    """Returns the sign (-1, 0, 1) of the slope across each peak for x and y; zero within a cell of the border.
+
+    Neighbours of -inf are padding: the border is before them.
+    """
     height, width = heatmap.shape[-2:]
     inside = (cols > 1) & (cols < width - 1) & (rows > 1) & (rows < height - 1)
     take = jax.vmap(lambda plane, r, c: plane[jnp.clip(r, 0, height - 1), jnp.clip(c, 0, width - 1)])
     slope_x = take(heatmap, rows, cols + 1) - take(heatmap, rows, cols - 1)
     slope_y = take(heatmap, rows + 1, cols) - take(heatmap, rows - 1, cols)
+    inside &= jnp.isfinite(slope_x) & jnp.isfinite(slope_y)
     return jnp.where(inside, jnp.sign(slope_x), 0.0), jnp.where(inside, jnp.sign(slope_y), 0.0)
 
 

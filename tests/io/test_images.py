@@ -1,5 +1,6 @@
 import struct
 import zlib
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -65,6 +66,16 @@ def test_colours_become_rec_601_luma(tmp_path):
     Image.fromarray(colours).save(tmp_path / "a.png")
     wanted = np.rint(colours.astype(float) @ [0.299, 0.587, 0.114])
     np.testing.assert_array_equal(images.read_image(tmp_path / "a.png"), wanted)
+
+
+def test_halves_of_luma_are_rounded_to_even():
+    r, g, b = np.indices((256, 256, 8)).reshape(3, -1)
+    thousandths = 299 * r + 587 * g + 114 * b
+    halves = thousandths % 1000 == 500
+    colours = np.stack([r, g, b], axis=1)[halves].astype(np.uint8)
+    wanted = [round(Fraction(int(one), 1000)) for one in thousandths[halves]]
+    assert len(wanted) > 100
+    np.testing.assert_array_equal(images.to_gray(colours[None])[0], wanted)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

@@ -74,6 +74,13 @@ def test_equals_the_slow_reference(heatmap, threshold, limit, relative):
     assert not np.any(found.points[count:]) and not np.any(found.scores[count:])
 
 
+@given(heatmaps())
+@settings(max_examples=50, deadline=None)
+def test_padding_of_minus_infinity_changes_nothing(heatmap):
+    padded = np.pad(heatmap, ((0, 3), (0, 2)), constant_values=-np.inf)
+    chex.assert_trees_all_equal(decode(padded), decode(heatmap))
+
+
 @pytest.mark.parametrize(
     "shape",
     [
