@@ -127,17 +127,19 @@ def _sum_over_rows(
 
 
 def _depthwise_kernel_grad(x: jax.Array, grad: jax.Array, size: int) -> jax.Array:
-    """Returns the weight gradient of a depthwise convolution, summed over row blocks that stay in cache."""
-    height, width, channels = x.shape[1:]
-    rows = _divisor(height, 8)
+    """Returns the weight gradient of a depthwise convolution: row by row, one fused multiply-add for each tap."""
+    batch, height, width, channels = x.shape
+    padded, grad = _pad(x, size // 2).astype(jnp.float32), grad.astype(jnp.float32)
 
-    def product(window: jax.Array, part: jax.Array) -> jax.Array:
-        window, part = window.astype(jnp.float32), part.astype(jnp.float32)
-        sums = [jnp.sum(window[i : i + rows, j : j + width] * part, (0, 1)) for i in range(size) for j in range(size)]
-        return jnp.stack(sums)
+    def add(totals: tuple[jax.Array, ...], top: jax.Array) -> tuple[tuple[jax.Array, ...], None]:
+        around = lax.dynamic_slice_in_dim(padded, top, size, 1, allow_negative_indices=False)
+        row = lax.dynamic_index_in_dim(grad, top, 1, keepdims=False, allow_negative_indices=False)
+        taps = [around[:, i, j : j + width] for i in range(size) for j in range(size)]
+        return tuple(total + tap * row for total, tap in zip(totals, taps, strict=True)), None
 
-    total = _sum_over_rows(product, _pad(x, size // 2), grad, rows, size)
-    return total.reshape(size, size, 1, channels).astype(x.dtype)
+    zeros = (jnp.zeros((batch, width, channels), jnp.float32),) * size**2
+    totals, _ = lax.scan(add, zeros, jnp.arange(height))
+    return jnp.stack([jnp.sum(total, (0, 1)) for total in totals]).reshape(size, size, 1, channels).astype(x.dtype)
 
 
 def depthwise_vjp(stride: int, x: jax.Array, kernel: jax.Array, grad: jax.Array) -> _Pair:
@@ -199,6 +201,7 @@ def _planes_kernel_grad(x: jax.Array, grad: jax.Array, size: int) -> jax.Array:
 
 # --- dense ----------------------------------------------------------------------------------------------------------
 
+_SMALL_PRODUCT = 256  # input times output channels, up to which XLA's own weight gradient is faster
 _IN_CACHE = 1 << 19  # elements of the shifted copies: few products that still fit in cache
 
 
@@ -213,6 +216,10 @@ def _kernel_grad(x: jax.Array, grad: jax.Array, size: int, stride: int) -> jax.A
     """Returns the weight gradient of a convolution, a matrix product every few rows to stay in cache."""
     height, width, features = grad.shape[1:]
     channels = x.shape[-1]
+    if size == 1 and stride == 1:
+        pair = (image.reshape(len(x), height * width, -1) for image in (x, grad))
+        whole = jnp.einsum("bnc,bnd->bcd", *pair, preferred_element_type=jnp.float32)
+        return jnp.sum(whole, 0).reshape(1, 1, channels, features).astype(x.dtype)
     # At stride 1 the array with fewer channels is copied: sum_n x[n + k] g[n] = sum_n x[n] g[n - k].
     shift_grad = stride == 1 and features <= channels
     copied, other = (grad, x) if shift_grad else (x, grad)
@@ -267,6 +274,8 @@ def dense_vjp(stride: int, x: jax.Array, kernel: jax.Array, grad: jax.Array) -> 
         input_grad = jax.vjp(lambda a: plain_conv(a, kernel, stride), x)[1](grad)[0]
     if _few_planes(x, kernel, stride):
         return input_grad, _planes_kernel_grad(x, grad, size)
+    if size > 1 and stride == 1 and kernel.shape[2] * kernel.shape[3] <= _SMALL_PRODUCT:
+        return input_grad, jax.vjp(lambda k: plain_conv(x, k, stride), kernel)[1](grad)[0]
     return input_grad, _kernel_grad(x, grad, size, stride)
 
 

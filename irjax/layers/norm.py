@@ -59,12 +59,11 @@ class BatchNorm(nn.Module):
 @jax.jit  # layers of equal shapes are traced once
 def _moments(x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the mean and the biased variance [C] of x [B, H, W, C], in float32."""
-    # Squares of values far from zero would cancel, so a value near the mean is subtracted first.
-    middle = x[:, x.shape[1] // 2, x.shape[2] // 2].astype(jnp.float32)
-    centre = jax.lax.stop_gradient(jnp.mean(middle, 0))
-    wide = x.astype(jnp.float32) - centre
+    wide = x.astype(jnp.float32)
     mean = jnp.mean(wide, (0, 1, 2))
-    return mean + centre, jnp.maximum(jnp.mean(wide * wide, (0, 1, 2)) - mean**2, 0.0)
+    # Of squares of values far from zero little would be left. Its derivative with respect to the mean is zero.
+    from_mean = wide - jax.lax.stop_gradient(mean)
+    return mean, jnp.mean(from_mean * from_mean, (0, 1, 2))
 
 
 @jax.jit
