@@ -201,7 +201,6 @@ def _planes_kernel_grad(x: jax.Array, grad: jax.Array, size: int) -> jax.Array:
 
 # --- dense ----------------------------------------------------------------------------------------------------------
 
-_SMALL_PRODUCT = 256  # input times output channels, up to which XLA's own weight gradient is faster
 _IN_CACHE = 1 << 19  # elements of the shifted copies: few products that still fit in cache
 
 
@@ -274,8 +273,6 @@ def dense_vjp(stride: int, x: jax.Array, kernel: jax.Array, grad: jax.Array) -> 
         input_grad = jax.vjp(lambda a: plain_conv(a, kernel, stride), x)[1](grad)[0]
     if _few_planes(x, kernel, stride):
         return input_grad, _planes_kernel_grad(x, grad, size)
-    if size > 1 and stride == 1 and kernel.shape[2] * kernel.shape[3] <= _SMALL_PRODUCT:
-        return input_grad, jax.vjp(lambda k: plain_conv(x, k, stride), kernel)[1](grad)[0]
     return input_grad, _kernel_grad(x, grad, size, stride)
 
 
