@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
-import scipy.optimize
 
 from irjax.errors import UserError
 
@@ -54,7 +53,9 @@ def _optimal(distances: np.ndarray, inside: np.ndarray) -> Pairs:
     near, cost = inside[np.ix_(rows, cols)], distances[np.ix_(rows, cols)]
     # One pair outside the limit costs more than all pairs inside it together, so the number of pairs takes priority.
     outside = (min(near.shape) + 1) * (cost[near].max() + 1)
-    i, j = scipy.optimize.linear_sum_assignment(np.where(near, cost, outside))
+    from scipy.optimize import linear_sum_assignment  # half a second, which predicting does not need
+
+    i, j = linear_sum_assignment(np.where(near, cost, outside))
     keep = near[i, j]
     return rows[i[keep]], cols[j[keep]]
 
