@@ -23,7 +23,6 @@ from irjax.methods.registry import find_method, method_names
 
 _MATMUL_SIDE = {"cpu": 2048}  # other platforms use a size that fills an accelerator
 _MATMUL_SIDE_DEFAULT = 8192
-TORCH_EXPORT = "torch in onnxruntime"
 
 
 def benchmark(
@@ -135,9 +134,9 @@ def _time_inference(
     runs: dict[str, Run] = {name: functools.partial(_wait, call) for name, call in calls.items()}
     result: dict[str, Any] = {"size": size, "batch": batch}
     runs |= {runtime: functools.partial(run, pixels) for runtime, run in networks.items()}
-    if make_torch is not None and "onnxruntime" in networks:
-        runs[TORCH_EXPORT], _ = torch_in_onnxruntime(make_torch, config, variables, pixels)
     if make_torch is not None:
+        if "onnxruntime" in networks:
+            runs["torch in onnxruntime"] = torch_in_onnxruntime(make_torch, config, variables, pixels)
         runs["torch"], heatmap = torch_inference(make_torch, config, variables, pixels, bf16)
         found = calls["network"]()
         ours = np.asarray(getattr(found, "logits", found), np.float32)

@@ -89,10 +89,8 @@ def _with_weights(make: Callable[[int], Any], config: DetectorConfig, variables:
     return net.eval()
 
 
-def torch_in_onnxruntime(
-    make: Callable[[int], Any], config: DetectorConfig, variables: Any, pixels: np.ndarray
-) -> tuple[Run, np.ndarray]:
-    """Returns a run by onnxruntime of the file that PyTorch exports, and its heatmap or logits [B, 1, H, W]."""
+def torch_in_onnxruntime(make: Callable[[int], Any], config: DetectorConfig, variables: Any, pixels: np.ndarray) -> Run:
+    """Returns a run by onnxruntime of the file that PyTorch exports."""
     import tempfile
 
     import torch
@@ -111,7 +109,7 @@ def torch_in_onnxruntime(
         )
         content = file.read_bytes()
     network, _ = open_network(content, "PyTorch's export", "onnxruntime")
-    return lambda: network(images), network(images)
+    return lambda: network(images)
 
 
 def _outputs(found: Any) -> list[Any]:

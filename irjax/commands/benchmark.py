@@ -6,7 +6,7 @@ import dataclasses
 import os
 from typing import Annotated, Any, Literal, Optional, Union
 
-from irjax.commands.shared import Count, File, MethodName, Switch, arg
+from irjax.commands.shared import Count, File, MethodName, Runtime, Switch, arg
 from irjax.errors import UsageError
 
 
@@ -52,7 +52,7 @@ class Benchmark:
     train: Switch = False
     train_batch: int = 8
     torch: Annotated[Optional[str], arg("FILE[:CLASS]")] = None
-    runtimes: tuple[Literal["onnxruntime", "openvino"], ...] = ()
+    runtimes: tuple[Runtime, ...] = ()
     sparse: Switch = False
     selection: Annotated[Union[None, tuple[int, ...]], arg("[K ...]")] = None
     turns: File = None

@@ -5,12 +5,23 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Union
+from typing import TYPE_CHECKING, Annotated, Any, Optional, Union
 
 from tyro.conf import Positional
 
 import irjax
-from irjax.commands.shared import Count, DepthFlags, NetworkFlags, Number, OutFolder, Pictures, Switch, Text, arg
+from irjax.commands.shared import (
+    Count,
+    DepthFlags,
+    NetworkFlags,
+    Number,
+    OutFolder,
+    Pictures,
+    Runtime,
+    Switch,
+    Text,
+    arg,
+)
 from irjax.errors import UsageError, UserError
 from irjax.flags import refuse
 
@@ -57,7 +68,7 @@ class Predict:
     frames: Switch = False
     key: Text = None
     no_cache: Switch = False
-    runtime: Annotated[Optional[Literal["onnxruntime", "openvino"]], arg()] = None
+    runtime: Annotated[Optional[Runtime], arg()] = None
     network: NetworkFlags = NetworkFlags()
     depth: DepthFlags = DepthFlags()
 
@@ -107,9 +118,14 @@ class Predict:
             first = next(iter(outcome.failures.values()))
             raise UserError(f"{len(outcome.failures)} of {len(files)} images could not be read; the first: {first}")
 
+    @property
+    def _exported(self) -> bool:
+        """Whether the model is a file of irjax export --to onnx."""
+        return pathlib.Path(self.model).suffix == ".onnx"
+
     def _loaded(self, overrides: dict[str, Any]) -> CanvasDetector:
         """Returns the detector of weights, or of an exported file."""
-        if pathlib.Path(self.model).suffix == ".onnx":
+        if self._exported:
             from irjax.detector.onnx import load_onnx
 
             return load_onnx(self.model, self.runtime or "onnxruntime", **overrides)
@@ -124,7 +140,7 @@ class Predict:
         from irjax.detector.inference import cell_of
         from irjax.detector.limits import Limits
 
-        if self.runtime and pathlib.Path(self.model).suffix != ".onnx":
+        if self.runtime and not self._exported:
             raise UsageError(f"--runtime goes with a file of irjax export --to onnx, not with {self.model}")
         limits: dict = {"limit": self.max_detections or DEFAULT_LIMIT, "fixed": self.max_detections is not None}
         if self.model not in BASELINES:

@@ -31,6 +31,7 @@ File = Annotated[Optional[str], arg("FILE")]
 OutFolder = Annotated[str, tyro.conf.arg(metavar="DIR")]
 Pictures = Annotated[int, tyro.conf.arg(metavar="N")]
 Width = Annotated[int, tyro.conf.arg(metavar="PX")]
+Runtime = Literal["onnxruntime", "openvino"]  # as irjax.detector.onnx, whose import takes longer than all the rest
 MethodName = Annotated[Optional[str], arg("NAME|MODULE:ATTRIBUTE")]
 
 

@@ -24,6 +24,7 @@ from irjax.types import Array
 
 Runtime = Literal["onnxruntime", "openvino"]
 RUNTIMES: tuple[Runtime, ...] = ("onnxruntime", "openvino")
+Network = Callable[[np.ndarray], np.ndarray]  # canvases [B, S, S] float32 to maps
 SUFFIX = ".onnx"
 OPSET = 21  # the newest that onnxruntime-web and OpenVINO read as well
 _KEY = "irjax"  # of the metadata
@@ -122,7 +123,7 @@ class OnnxDetector(CanvasDetector):
     """
 
     config: DetectorConfig
-    network: Callable[[np.ndarray], np.ndarray]
+    network: Network
     batch_size: int = 16
 
     def maps(self, canvases: np.ndarray) -> Array:
@@ -156,9 +157,6 @@ def load_onnx(path: str | os.PathLike, runtime: Runtime = "onnxruntime", **overr
         if name in overrides and overrides[name] != getattr(config, name):
             raise UsageError(f"{where} has {name} {getattr(config, name)}, not {overrides[name]}: export it again")
     return OnnxDetector(dataclasses.replace(config, **overrides), network)
-
-
-Network = Callable[[np.ndarray], np.ndarray]
 
 
 def open_network(content: bytes, where: str, runtime: Runtime) -> tuple[Network, dict[str, str]]:

@@ -69,7 +69,7 @@ def network(config: DetectorConfig, run: Callable[..., Array], *arguments: Any) 
       *arguments: shapes and dtypes of its arguments.
     """
     jitted = jax.jit(run)
-    if _traced is None:
+    if not _keeps(config):
         return jitted
     what = jax.tree.map(lambda leaf: f"{leaf.shape} {leaf.dtype}", arguments)
     content = kept(config, f"network {what}", lambda: bytes(export.export(jitted)(*arguments).serialize()))
@@ -84,7 +84,7 @@ def kept(config: DetectorConfig, what: str, make: Callable[[], bytes]) -> bytes:
       what: everything else that it depends on, besides irjax's code, the versions of JAX and flax, and the platform.
       make: called if it is not there, or the network is not irjax's own, so that its code is not known.
     """
-    if _traced is None or not find_method(config.method).network.__module__.startswith("irjax."):
+    if _traced is None or not _keeps(config):
         return make()
     what = f"{config.method} {config.model} {config.size} {config.channels} {config.normalization} {what}"
     file = _traced / hashlib.sha256(f"{_code()} {what}".encode()).hexdigest()
@@ -100,6 +100,11 @@ def kept(config: DetectorConfig, what: str, make: Callable[[], bytes]) -> bytes:
         except OSError as error:
             note(f"traced programs are not kept: {error.strerror or error}", _traced)
     return content
+
+
+def _keeps(config: DetectorConfig) -> bool:
+    """Returns whether this process keeps what is traced of a network: if it is irjax's own, whose code is known."""
+    return _traced is not None and find_method(config.method).network.__module__.startswith("irjax.")
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from irjax.detector import weights
 from irjax.detector.detector import Detector, DetectorConfig
 
 _MASKS = {"size": 64, "threshold": 0.5, "max_detections": 4}
@@ -61,6 +62,29 @@ def tiny_detector(request):
 def detector_of():
     """``detector_of(name) -> Detector``."""
     return _detector_of
+
+
+@pytest.fixture
+def weights_of(tmp_path):
+    """``weights_of(name) -> file`` of a tiny detector's weights."""
+
+    def save(name):
+        detector, card = _detector_of(name), dict.fromkeys(weights.CARD_FIELDS, "none")
+        return weights.save_weights(tmp_path / "mine.safetensors", detector.variables, detector.config, card)
+
+    return save
+
+
+@pytest.fixture
+def between_scores():
+    """``between_scores(detector, images) -> threshold``: between the scores of noise; of masks their own."""
+
+    def threshold(detector, images):
+        if detector.config.method != "spire":
+            return detector.config.threshold
+        return float(np.mean(np.sort(detector(images).scores[0])[-2:]))
+
+    return threshold
 
 
 @pytest.fixture

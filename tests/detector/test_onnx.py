@@ -10,7 +10,7 @@ from PIL import Image
 
 from irjax import cli
 from irjax.data.synthetic import SceneConfig, SyntheticSource
-from irjax.detector import onnx, weights
+from irjax.detector import onnx
 from irjax.detector.difference import difference
 from irjax.detector.inference import run_network
 from irjax.errors import MissingPackageError, UsageError, UserError
@@ -32,14 +32,12 @@ def saved(detector_of, tmp_path):
     return file
 
 
-def test_a_file_finds_what_its_detector_finds(tiny_detector, noise, tmp_path):
+def test_a_file_finds_what_its_detector_finds(tiny_detector, noise, between_scores, tmp_path):
     needs(*CONVERTER, *onnx.RUNTIMES)
     file = tmp_path / "a.onnx"
     file.write_bytes(onnx.to_onnx(tiny_detector))
     images, canvases = noise(3, 50, 90), noise(2, 64, 64)
-    threshold = tiny_detector.config.threshold
-    if tiny_detector.config.method == "spire":  # between the scores of the noise
-        threshold = float(np.mean(np.sort(tiny_detector(images).scores[0])[-2:]))
+    threshold = between_scores(tiny_detector, images)
     wanted = tiny_detector(images, threshold=threshold)
     maps = np.asarray(run_network(tiny_detector.config, tiny_detector.variables, canvases)[0])
     # Na-IRSTD's random weights make 4e-4 of an input's 1e-7.
@@ -67,11 +65,10 @@ np.save(sys.argv[2], session.run(["probabilities"], {"canvases": canvases})[0])
 """
 
 
-def test_the_command_writes_a_file_that_runs_without_irjax(tmp_path, capsys, detector_of):
+def test_the_command_writes_a_file_that_runs_without_irjax(tmp_path, capsys, detector_of, weights_of):
     needs(*CONVERTER)
     detector = detector_of("mshnet windows")
-    card = dict.fromkeys(weights.CARD_FIELDS, "none")
-    file = weights.save_weights(tmp_path / "mine.safetensors", detector.variables, detector.config, card)
+    file = weights_of("mshnet windows")
     cli.main(["export", str(file), "--to", "onnx", "--out", f"{tmp_path}/"])
     printed = capsys.readouterr().out
     assert "mine.onnx: 0." in printed and "2 x 32 x 48: maps" in printed and "1 x 80 x 96: maps" in printed
@@ -91,14 +88,11 @@ def scenes(folder, number, size=64):
         Image.fromarray(source[index].mask.astype(np.uint8) * 255).save(folder / f"masks/{index}.png")
 
 
-def test_predict_runs_the_file(saved, detector_of, tmp_path):
+def test_predict_runs_the_file(saved, weights_of, tmp_path):
     scenes(tmp_path / "data", 3)
     arguments = [str(tmp_path / "data/images"), "--overlays", "0", "--threshold", "0.4"]
-    card = dict.fromkeys(weights.CARD_FIELDS, "none")
-    detector = detector_of("mshnet windows")
-    weights.save_weights(tmp_path / "mine.safetensors", detector.variables, detector.config, card)
     found = []
-    for model in (saved, tmp_path / "mine.safetensors"):
+    for model in (saved, weights_of("mshnet windows")):
         out = tmp_path / model.suffix[1:]
         cli.main(["predict", *arguments, "--model", str(model), "--out", str(out)])
         with open(out / "predictions.csv", newline="") as file:
@@ -110,12 +104,11 @@ def test_predict_runs_the_file(saved, detector_of, tmp_path):
     np.testing.assert_allclose(numbers[0], numbers[1], atol=1e-4)
 
 
-def test_eight_bits(tmp_path, capsys, detector_of):
+def test_eight_bits(tmp_path, capsys, detector_of, weights_of):
     needs(*CONVERTER)
     scenes(tmp_path / "data", 8)
     detector = detector_of("mshnet windows")
-    card = dict.fromkeys(weights.CARD_FIELDS, "none")
-    file = weights.save_weights(tmp_path / "mine.safetensors", detector.variables, detector.config, card)
+    file = weights_of("mshnet windows")
     out = tmp_path / "small.onnx"
     command = ["export", str(file), "--to", "onnx", "--out", str(out), "--int8", str(tmp_path / "data")]
     cli.main([*command, "--split", "draw_train"])

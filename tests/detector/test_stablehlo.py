@@ -8,26 +8,23 @@ import numpy as np
 import pytest
 
 from irjax import cli
-from irjax.detector import stablehlo, weights
+from irjax.detector import stablehlo
 from irjax.detector.difference import difference
 from irjax.types import Detections
 
 
-def test_a_program_finds_what_its_detector_finds(tiny_detector, noise):
+def test_a_program_finds_what_its_detector_finds(tiny_detector, noise, between_scores):
     detector = tiny_detector
     # As read from a file; platforms that are not here are compiled for as well.
     program = jax.export.deserialize(stablehlo.to_stablehlo(detector).serialize())
     assert program.platforms == stablehlo.PLATFORMS
-    threshold = np.float32(detector.config.threshold)
     shapes = [(2, 70, 90)]
     if detector.config.method in ("spire", "mshnet"):  # the others take long to compile
         shapes.append((1, 48, 60))
     for shape in shapes:
         images = noise(*shape)
-        wanted = detector(images)
-        if detector.config.method == "spire":  # between the scores of the noise
-            threshold = np.float32(np.mean(np.sort(wanted.scores[0])[-2:]))
-            wanted = detector(images, threshold=float(threshold))
+        threshold = np.float32(between_scores(detector, images))
+        wanted = detector(images, threshold=float(threshold))
         found = Detections(**jax.tree.map(np.asarray, program.call(images, threshold)))
         assert (found.masks is None) == (wanted.masks is None)
         apart = difference(found, wanted, float(threshold))
@@ -51,10 +48,9 @@ np.savez(sys.argv[2], **program.call(images, np.float32(0.5)))
 """
 
 
-def test_the_command_writes_a_program_that_runs_without_irjax(tmp_path, capsys, detector_of, noise):
+def test_the_command_writes_a_program_that_runs_without_irjax(tmp_path, capsys, detector_of, weights_of, noise):
     detector = detector_of("mshnet windows")
-    card = dict.fromkeys(weights.CARD_FIELDS, "none")
-    file = weights.save_weights(tmp_path / "mine.safetensors", detector.variables, detector.config, card)
+    file = weights_of("mshnet windows")
     cli.main(["export", str(file), "--out", f"{tmp_path}/", "--platforms", "cpu"])
     program, results = tmp_path / "mine.stablehlo", tmp_path / "found.npz"
     printed = capsys.readouterr().out
