@@ -476,8 +476,9 @@ def test_compare(maps, capsys):
     arguments = ("--predictions", maps / "masks", maps / "maps", "--truth", maps / "masks", "--out", maps / "out")
     run("compare", *arguments)
     text = capsys.readouterr().out
-    assert "fewer errors: A on 1 images, B on 0, equal on 2" in text and "protocol irjax" in text
-    assert json.loads((maps / "out/comparison.json").read_text())["metrics"]["Pd"]["difference"] == 0.5
+    assert "1 : 0, p = 1" in text and "protocol irjax" in text
+    (pair,) = json.loads((maps / "out/comparison.json").read_text())["pairs"]
+    assert (pair["a"], pair["b"], pair["metrics"]["Pd"]["difference"]) == ("masks", "maps", 0.5)
     assert "a comparison is under one protocol, got 2" in usage_error_of(
         "compare", *arguments, "--protocol", "irjax,pal"
     )

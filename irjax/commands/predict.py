@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Optional, Union
+from typing import Annotated, Optional, Union
 
 from tyro.conf import Positional
 
-import irjax
 from irjax.commands.shared import (
     Count,
     DepthFlags,
@@ -24,12 +22,6 @@ from irjax.commands.shared import (
 )
 from irjax.errors import UsageError, UserError
 from irjax.flags import refuse
-
-if TYPE_CHECKING:
-    from irjax.detector.canvases import CanvasDetector
-    from irjax.detector.limits import Limits
-
-DEFAULT_LIMIT = 32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +69,7 @@ class Predict:
         if not self.paths:
             refuse("Missing from irjax predict: FOLDER_OR_FILE", "irjax predict")
         from irjax.detector.files import find_images, predict_files
+        from irjax.detector.named import open_named
         from irjax.detector.programs import keep_programs
         from irjax.evaluation.truths import split_images
         from irjax.io.files import output_folder
@@ -85,8 +78,7 @@ class Predict:
         keep_freed_memory()
         if not self.no_cache:
             keep_programs()
-        out, depth = output_folder(self.out), self.depth.depth
-        overrides = self.network.overrides
+        out, depth, overrides = output_folder(self.out), self.depth.depth, self.network.overrides
         for flag, least in (("overlays", 0), ("max_detections", 1)):
             value = getattr(self, flag)
             if value is not None and value < least:
@@ -99,7 +91,8 @@ class Predict:
             raise UsageError(f"--{'recursive' if self.recursive else 'key'} goes with files, --split with a data set")
         else:
             files, depth = split_images(self.paths[0], self.split, depth=depth)
-        detect, threshold = self._detector(overrides)
+        model = open_named(self.model, threshold=self.threshold, runtime=self.runtime, **overrides)
+        detect, threshold = model.within(self.max_detections), model.threshold
         outcome = predict_files(
             detect, files, out, overlays=self.overlays, threshold=threshold, depth=depth, frames=self.frames
         )
@@ -117,56 +110,3 @@ class Predict:
                 print(f"not read: {' '.join(reason.split())}", file=sys.stderr)
             first = next(iter(outcome.failures.values()))
             raise UserError(f"{len(outcome.failures)} of {len(files)} images could not be read; the first: {first}")
-
-    @property
-    def _exported(self) -> bool:
-        """Whether the model is a file of irjax export --to onnx."""
-        return pathlib.Path(self.model).suffix == ".onnx"
-
-    def _loaded(self, overrides: dict[str, Any]) -> CanvasDetector:
-        """Returns the detector of weights, or of an exported file."""
-        if self._exported:
-            from irjax.detector.onnx import load_onnx
-
-            return load_onnx(self.model, self.runtime or "onnxruntime", **overrides)
-        return irjax.load(self.model, **overrides)
-
-    def _detector(self, overrides: dict[str, Any]) -> tuple[Limits, float]:
-        """Returns the requested detector, from a list of images [H, W] to Detections, and the threshold of masks."""
-        import jax
-        import numpy as np
-
-        from irjax.baselines import BASELINES, detect
-        from irjax.detector.inference import cell_of
-        from irjax.detector.limits import Limits
-
-        if self.runtime and not self._exported:
-            raise UsageError(f"--runtime goes with a file of irjax export --to onnx, not with {self.model}")
-        limits: dict = {"limit": self.max_detections or DEFAULT_LIMIT, "fixed": self.max_detections is not None}
-        if self.model not in BASELINES:
-            detector = self._loaded({"max_detections": limits["limit"], **overrides})
-            config = detector.config
-            threshold = config.threshold if self.threshold is None else self.threshold
-
-            def run(images, limit):
-                return detector(images, threshold=threshold, max_detections=limit)
-
-            cells = (config.size // cell_of(config)) ** 2
-            return Limits(run, **limits, most=cells, side=0 if config.slide else config.size), threshold
-        if self.network.size or self.network.native:
-            flag = "--native" if self.network.native else "--size"
-            raise UsageError(f"{flag}: {self.model} works at the images' own size")
-
-        def detect_each(images, limit):
-            found = [
-                detect(self.model, image[None], self.threshold, max_detections=min(limit, image.size))
-                for image in images
-            ]
-            number = max(one.valid.shape[1] for one in found)
-            wide = lambda x: np.pad(x, [(0, 0), (0, number - x.shape[1]), *[(0, 0)] * (x.ndim - 2)])  # noqa: E731
-            joined = jax.tree.map(lambda *parts: np.concatenate([wide(np.asarray(x)) for x in parts]),
-                                  *(one.replace(masks=None) for one in found))  # fmt: skip
-            return joined.replace(masks=tuple(np.asarray(one.masks[0]) for one in found))  # of any sizes
-
-        # 0.5 is the threshold of `irjax.baselines.common.as_probability`, whatever the threshold of responses
-        return Limits(detect_each, **limits), 0.5

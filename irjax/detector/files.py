@@ -8,6 +8,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -167,7 +168,9 @@ def predict_files(
     placed = _titled(places(files, folders=frames))
     files = {name: files[name] for name in _in_order(list(files), placed)}
     with whole_folder(folder, "irjax predict", entries=_ENTRIES, alone=True) as unfinished:
-        outcome = _predict(detect, files, placed, unfinished, overlays, threshold, depth)
+        outcome = detect_into(
+            unfinished, detect, files, placed=placed, overlays=overlays, threshold=threshold, depth=depth
+        )
     moved = lambda paths: tuple(folder / path.relative_to(unfinished) for path in paths)  # noqa: E731
     return dataclasses.replace(outcome, files=moved(outcome.files), masks=moved(outcome.masks))
 
@@ -182,16 +185,17 @@ def _in_order(names: Sequence[str], placed: Mapping[str, Place]) -> list[str]:
     return sorted(names, key=lambda name: keys[name])
 
 
-def _predict(
+def detect_into(
+    folder: pathlib.Path,
     detect: Detect,
     files: Mapping[str, str | os.PathLike],
-    placed: Mapping[str, Place],
-    folder: pathlib.Path,
-    overlays: int,
-    threshold: float,
-    depth: Depth,
+    *,
+    placed: Mapping[str, Place] = MappingProxyType({}),
+    overlays: int = 0,
+    threshold: float = 0.5,
+    depth: Depth = AS_STORED,
 ) -> Outcome:
-    """Writes all results into a new folder."""
+    """Is `predict_files` for a new folder; frames of sequences are those of `placed` ({name: its place}), in order."""
     name_of_file = dict(zip(files, image_names(list(files)), strict=True))
     predictions: dict[str, PointPredictions] = {}
     sizes: dict[str, tuple[int, int]] = {}

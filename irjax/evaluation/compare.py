@@ -1,55 +1,74 @@
-"""Compares two prediction sets on the same images: `irjax compare`."""
+"""Compares detectors and prediction sets on one data set under one protocol: `irjax compare`."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import math
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 import irjax
+from irjax.detector.named import Named
 from irjax.errors import UsageError
+from irjax.evaluation.candidates import Candidate, Scored, gather
+from irjax.evaluation.comparison_figures import draw_pictures
+from irjax.evaluation.comparison_text import comparison_text, metric_table
 from irjax.evaluation.evaluate import Options, make_scorer
-from irjax.evaluation.pairs import PredictionSet, holds_maps, open_predictions
 from irjax.evaluation.result import LEVEL, image_row
 from irjax.evaluation.scoring import score_all
 from irjax.evaluation.truths import Truths, open_truths
 from irjax.io.files import whole_folder, write_json, write_text
 from irjax.metrics import Comparison, Evaluation, Protocol, compare
-from irjax.metrics.values import COUNTED
 from irjax.reports import tables
 
-_SHOWN = 10  # images in the printed list of differences
+_COMMAND = "irjax compare"
+
+Costs = Mapping[str, Mapping[str, Any]]
+Measure = Callable[[Mapping[str, Named], np.ndarray], Costs]
 
 
 def compare_files(
     predictions: Sequence[str | os.PathLike],
     truth: str | os.PathLike,
     *,
+    models: Sequence[str] = (),
+    overrides: Mapping[str, Any] | None = None,
     split: str | None = None,
     key: str | None = None,
     logits: bool = False,
     options: Options | None = None,
+    pictures: int = 4,
+    measure: Measure | None = None,
     printer: Callable[[str], None] = print,
     **folder: Any,
 ) -> dict[str, Any]:
-    """Compares two prediction sets under one protocol, prints a table and writes comparison.json and two CSV files.
+    """Compares prediction sets and detectors under one protocol, prints tables, and writes tables and pictures.
 
-    Both sets are scored on all images of the truth and resampled together (paired bootstrap), so that variation
-    common to both sets cancels in the interval of the difference.
+    All are scored on all images of the truth and resampled together (paired bootstrap), so that variation common to
+    two of them cancels in the interval of their difference. Detectors use their own thresholds.
 
     Args:
-      predictions: two folders of maps or files of points, A and B.
-      truth: a folder of masks, a data set in a published layout, or a prepared data set.
+      predictions: folders of maps or files of points, of any program; ``TITLE=PATH`` gives a title.
+      truth: a folder of masks, a data set in a published layout, or a prepared data set; for detectors, one whose
+        images are files.
+      models: detectors, as `irjax.detector.named.open_named` takes them; ``TITLE=NAME`` gives a title.
+      overrides: its overrides, for all of them.
       split: name of the split; None for the whole data set.
       key: name of the array in .npz and .mat files.
       logits: whether float maps are logits.
-      options: how to score, with at most one protocol; the default is `irjax` if both sets are maps and the truth has
-        masks, else `centroid`. comparison.json, comparison.csv and per_image.csv are written to `out_dir`.
+      options: how to score, with at most one protocol; the default is `irjax` if all are maps and the truth has masks,
+        else `centroid`. A threshold replaces that of every detector. To `out_dir` are written comparison.json,
+        table.csv, .md and .tex (a row for each), differences.csv (a row for each pair and metric), per_image.csv,
+        examples.png, costs.png where costs were measured, and predictions/TITLE of every detector.
+      pictures: images drawn in examples.png: those on which the most differ.
+      measure: measures costs, {title: {name: value}}, of detectors on an image; see `irjax.benchmarks.costs`.
       printer: called with the text to print.
       **folder: how the data set is read, its `layout`, `depth` and so on (`irjax.data.layouts.FolderOptions`).
 
@@ -58,98 +77,146 @@ def compare_files(
 
     Raises:
       MissingFileError: if there is no such file or folder.
-      UserError: if there are not exactly two sets, or one cannot be scored; the message names the file. Nothing is
-        written in that case.
+      UsageError: if there are fewer than two to compare, two of one title, or several protocols.
+      UserError: if something cannot be loaded, read or scored; the message names it. Nothing is written in that case.
     """
     options = options or Options()
-    if len(predictions) != 2:
-        raise UsageError(f"two prediction sets are compared, got {len(predictions)}")
+    if len(predictions) + len(models) < 2:
+        raise UsageError(f"at least two are compared, got {len(predictions) + len(models)}")
     if len(options.protocols) > 1:
         raise UsageError(f"a comparison is under one protocol, got {len(options.protocols)}")
-    sets = []
-    for path in predictions:  # what is said of maps holds for maps, where the other set is of points
-        maps = holds_maps(path)
-        names = options.names if maps or os.fspath(path).lower().endswith(".json") else None
-        scale = options.scale if maps else None
-        sets.append(open_predictions(path, key=key if maps else None, logits=logits and maps, scale=scale, names=names))
-    titles = [found.title for found in sets]
-    if titles[0] == titles[1]:
-        titles = [os.fspath(path) for path in predictions]
+    if pictures < 0:
+        raise UsageError(f"--pictures must be at least 0, got {pictures}")
     truths = open_truths(truth, split, **folder)
-    protocols = options.protocols
-    if not protocols and not all(found.is_maps for found in sets):
-        protocols = ["centroid"]
-    a, b = (_score(found, truths, protocols, options) for found in sets)
-    table = compare(a, b, options.samples, LEVEL, options.seed)
-    rows = _images(a, b)
-    report = {
-        "predictions": {"A": sets[0].path, "B": sets[1].path},
-        "truth": truth,
-        "split": split,
-        "irjax": irjax.__version__,
-        "protocol": a.protocol.name,
-        "rule": a.protocol.rule,
-        "images": len(a.rows),
-        "interval": {"method": "paired percentile bootstrap over images", "level": LEVEL, "samples": options.samples,
-                     "seed": options.seed},
-        "metrics": {name: vars(found) for name, found in table.items()},
-        "per_image": _wins(rows, a.protocol),
-        "most_different": rows[:20],
-    }  # fmt: skip
-    printer(_text(titles, a, table, report, rows, options))
+    with _folder(options.out_dir) as out:
+        candidates = gather(
+            predictions, models, out / "predictions", truth,
+            split=split, key=key, logits=logits, options=options, overrides=overrides or {}, **folder,
+        )  # fmt: skip
+        scored = _score_all(candidates, truths, options)
+        rows = _images(scored)
+        named = {one.title: one.model for one in candidates if one.model is not None}
+        image = truths.image(0) if named else None
+        costs = measure(named, image) if measure and image is not None else {}
+        report = _report(scored, rows, costs, options, {"truth": truth, "split": split})
+        if options.out_dir is not None:
+            _write(out, report, rows, scored)
+            draw_pictures(out, scored, rows, costs, pictures)
+    printer(comparison_text(report, rows, scored[0].evaluation.protocol))
     if options.out_dir is not None:
-        _write(pathlib.Path(options.out_dir), report, rows)
         printer(f"written to {options.out_dir}")
     return report
 
 
-def _write(folder: pathlib.Path, report: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
-    with whole_folder(folder, "irjax compare") as temporary:
-        lines = [[name, *found.values()] for name, found in report["metrics"].items()]
-        header = ["metric", "A", "B", "difference", "low", "high", "A_higher"]
-        write_text(temporary / "comparison.csv", tables.csv_table(header, lines))
-        write_text(temporary / "per_image.csv", tables.csv_table(list(rows[0]), [list(r.values()) for r in rows]))
-        write_json(temporary / "comparison.json", report)
+@contextlib.contextmanager
+def _folder(out_dir: str | os.PathLike | None) -> Iterator[pathlib.Path]:
+    """Yields where results go: a new folder that becomes `out_dir` at the end, or a temporary one."""
+    with contextlib.ExitStack() as stack:
+        if out_dir is None:
+            yield pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="irjax-")))
+        else:
+            yield stack.enter_context(whole_folder(out_dir, _COMMAND))
 
 
-def _score(found: PredictionSet, truths: Truths, protocols: Sequence[str | Protocol], options: Options) -> Evaluation:
-    rule = options.threshold_rule if found.is_maps else None
-    settings = dataclasses.replace(options, protocols=protocols, threshold_rule=rule, out_dir=None, html=None)
-    scores = score_all(make_scorer(found, truths, settings), processes=options.processes)
-    return next(iter(scores.evaluations.values()))
+def _score_all(candidates: Sequence[Candidate], truths: Truths, options: Options) -> list[Scored]:
+    protocols = options.protocols
+    if not protocols and not all(candidate.found.is_maps for candidate in candidates):
+        protocols = ["centroid"]
+    return [_score(candidate, truths, protocols, options) for candidate in candidates]
 
 
-def _images(a: Evaluation, b: Evaluation) -> list[dict[str, Any]]:
+def _score(candidate: Candidate, truths: Truths, protocols: Sequence[str | Protocol], options: Options) -> Scored:
+    rule = options.threshold_rule if candidate.model is None and candidate.found.is_maps else None
+    threshold = options.threshold if candidate.threshold is None else candidate.threshold
+    settings = dataclasses.replace(
+        options, protocols=protocols, threshold=threshold, threshold_rule=rule, out_dir=None, html=None
+    )
+    scorer = make_scorer(candidate.found, truths, settings)
+    evaluation = next(iter(score_all(scorer, processes=options.processes).evaluations.values()))
+    intervals = evaluation.intervals(samples=options.samples, level=LEVEL, seed=options.seed)
+    return Scored(candidate, scorer, evaluation, intervals)
+
+
+def _report(
+    scored: Sequence[Scored],
+    rows: Sequence[dict[str, Any]],
+    costs: Costs,
+    options: Options,
+    about: Mapping[str, Any],
+) -> dict[str, Any]:
+    first = scored[0].evaluation
+    pairs = [
+        {
+            "a": a.candidate.title,
+            "b": b.candidate.title,
+            "metrics": _differences(a.evaluation, b.evaluation, options),
+            "per_image": _wins(rows, a.candidate.title, b.candidate.title, first.protocol),
+        }
+        for a, b in itertools.combinations(scored, 2)
+    ]
+    return {
+        **about,
+        "irjax": irjax.__version__,
+        "protocol": first.protocol.name,
+        "rule": first.protocol.rule,
+        "flaws": first.protocol.flaws,
+        "images": len(first.rows),
+        "targets": first.total.truths,
+        "interval": {"method": "percentile bootstrap over images, of differences paired", "level": LEVEL,
+                     "samples": options.samples, "seed": options.seed},
+        "sets": {
+            one.candidate.title: {
+                "path": one.candidate.path,
+                "kind": "maps" if one.candidate.found.is_maps else "points",
+                "threshold": one.candidate.threshold,
+                "metrics": one.evaluation.metrics(),
+                "intervals": one.intervals,
+                "costs": costs.get(one.candidate.title, {}),
+            }
+            for one in scored
+        },
+        "pairs": pairs,
+        "most_different": rows[:20],
+    }  # fmt: skip
+
+
+def _differences(a: Evaluation, b: Evaluation, options: Options) -> dict[str, dict[str, float]]:
+    found: Mapping[str, Comparison] = compare(a, b, options.samples, LEVEL, options.seed)
+    return {name: vars(one) for name, one in found.items()}
+
+
+def _images(scored: Sequence[Scored]) -> list[dict[str, Any]]:
     """Returns one row per image, sorted by how much the sets differ: first in errors, then in IoU."""
     rows = []
-    for index in range(len(a.rows)):
-        pair = [image_row(evaluation, index) for evaluation in (a, b)]
-        row = {"name": pair[0]["name"], "targets": pair[0]["targets"]}
-        for letter, own in zip("AB", pair, strict=True):
-            row |= {f"{letter}_{name}": own[name] for name in ("TP", "FP", "FN", "IoU") if name in own}
-            row[f"{letter}_errors"] = own["FP"] + own["FN"]
-        row["errors_difference"] = row["A_errors"] - row["B_errors"]
-        if "A_IoU" in row:
-            row["IoU_difference"] = row["A_IoU"] - row["B_IoU"]
+    for index, name in enumerate(scored[0].evaluation.names):
+        row: dict[str, Any] = {"index": index, "name": name}
+        for one in scored:
+            own = image_row(one.evaluation, index)
+            row["targets"] = own["targets"]
+            own["errors"] = own["FP"] + own["FN"]
+            columns = ("TP", "FP", "FN", "errors", "IoU")
+            row |= {f"{one.candidate.title}_{column}": own[column] for column in columns if column in own}
         rows.append(row)
 
-    def size(row: dict[str, Any]) -> tuple[float, float]:
-        iou = row.get("IoU_difference", 0.0)
-        return -abs(row["errors_difference"]), -(0.0 if math.isnan(iou) else abs(iou))
+    def spread(row: dict[str, Any], column: str) -> float:
+        values = [row.get(f"{one.candidate.title}_{column}", math.nan) for one in scored]
+        known = [value for value in values if not math.isnan(value)]
+        return max(known) - min(known) if known else 0.0
 
-    return sorted(rows, key=size)
+    return sorted(rows, key=lambda row: (-spread(row, "errors"), -spread(row, "IoU")))
 
 
-def _wins(rows: Sequence[dict[str, Any]], spec: Protocol) -> dict[str, dict[str, float]]:
-    """Counts on how many images each set has fewer errors, and on how many it has the higher IoU."""
+def _wins(rows: Sequence[dict[str, Any]], a: str, b: str, spec: Protocol) -> dict[str, dict[str, float]]:
+    """Counts on how many images each of two has fewer errors, and on how many it has the higher IoU."""
     found = {}
-    for name, column, sign in (("fewer_errors", "errors_difference", -1), ("higher_IoU", "IoU_difference", 1)):
+    for name, column, sign in (("fewer_errors", "errors", -1), ("higher_IoU", "IoU", 1)):
         if "Pd" not in spec.metrics and name == "fewer_errors":
             continue
-        values = np.array([row[column] for row in rows if column in row], float) * sign
+        first, second = f"{a}_{column}", f"{b}_{column}"
+        values = np.array([row[first] - row[second] for row in rows if first in row], float)
         if values.size:
-            wins, losses = int((values > 0).sum()), int((values < 0).sum())
-            found[name] = {"A": wins, "B": losses, "equal": int(values.size - wins - losses),
+            wins, losses = int((sign * values > 0).sum()), int((sign * values < 0).sum())
+            found[name] = {"a": wins, "b": losses, "equal": int(values.size - wins - losses),
                            "sign_test_p": _sign_test(wins, losses)}  # fmt: skip
     return found
 
@@ -161,40 +228,26 @@ def _sign_test(wins: int, losses: int) -> float:
     return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
 
 
-def _text(
-    titles: Sequence[str],
-    a: Evaluation,
-    table: dict[str, Comparison],
-    report: dict[str, Any],
-    rows: Sequence[dict[str, Any]],
-    options: Options,
-) -> str:
-    spec, lines = a.protocol, []
-    for name, found in table.items():
-        if name == "Pd" and "Recall" in table:  # the same number under another name
-            continue
-        interval = None if name in COUNTED else (found.low, found.high)
-        difference = tables.format_value(name, found.difference, spec, interval)
-        values = [tables.format_value(name, value, spec) for value in (found.a, found.b)]
-        higher = "-" if math.isnan(found.a_higher) else f"{found.a_higher:.3f}"
-        lines.append([tables.label(name, spec), *values, difference, higher])
-    text = [
-        f"A {titles[0]}, B {titles[1]}: {len(a.rows)} images, {a.total.truths} targets; protocol {spec.name}; "
-        f"{LEVEL * 100:g} % intervals of A - B by paired bootstrap over images ({options.samples} resamples, seed "
-        f"{options.seed})",
-        tables.plain_table(["", "A", "B", "A - B", "A higher in"], lines),
-        "  A higher in: share of the resamples",
-    ]
-    for name, won in report["per_image"].items():
-        text.append(
-            f"  {name.replace('_', ' ')}: A on {won['A']} images, B on {won['B']}, equal on {won['equal']}; sign test "
-            f"p = {won['sign_test_p']:.3g}"
-        )
-    text += [f"  known flaw of {spec.name}: {flaw}" for flaw in spec.flaws]
-    different = [row for row in rows[:_SHOWN] if row["errors_difference"] or row.get("IoU_difference", 0)]
-    if different:
-        columns = [name for name in different[0] if not name.endswith("_difference")]
-        cells = [[f"{v:.3f}" if isinstance(v, float) else v for v in map(row.get, columns)] for row in different]
-        heads = [name.replace("_", " ") for name in columns]
-        text += ["where they differ most:", tables.plain_table(heads, cells)]
-    return "\n".join(text)
+def _write(
+    folder: pathlib.Path, report: Mapping[str, Any], rows: Sequence[dict[str, Any]], scored: Sequence[Scored]
+) -> None:
+    spec = scored[0].evaluation.protocol
+    header, lines = metric_table(report["sets"], spec, intervals=False)
+    for ending, form in (("md", tables.markdown_table), ("tex", tables.latex_table)):
+        write_text(folder / f"table.{ending}", form(header, lines) + "\n")
+    names = list(scored[0].evaluation.metrics())
+    costs = list(dict.fromkeys(name for one in report["sets"].values() for name in one["costs"]))
+    bounds = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    columns = ["title", "threshold", *bounds, *costs]
+    cells = []
+    for title, one in report["sets"].items():
+        values = [value for name in names for value in (one["metrics"][name], *one["intervals"].get(name, ("", "")))]
+        cells.append([title, one["threshold"], *values, *(one["costs"].get(name, "") for name in costs)])
+    write_text(folder / "table.csv", tables.csv_table(columns, cells))
+    differences = [[pair["a"], pair["b"], name, *found.values()]
+                   for pair in report["pairs"] for name, found in pair["metrics"].items()]  # fmt: skip
+    header = ["a", "b", "metric", "value_a", "value_b", "difference", "low", "high", "a_higher"]
+    write_text(folder / "differences.csv", tables.csv_table(header, differences))
+    images = [{name: value for name, value in row.items() if name != "index"} for row in rows]
+    write_text(folder / "per_image.csv", tables.csv_table(list(images[0]), [list(row.values()) for row in images]))
+    write_json(folder / "comparison.json", report)

@@ -1,4 +1,4 @@
-"""Tables as plain text, Markdown and CSV, and readable formatting of numbers."""
+"""Tables as plain text, Markdown, LaTeX and CSV, and readable formatting of numbers."""
 
 from __future__ import annotations
 
@@ -90,6 +90,18 @@ def markdown_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
     cells = [[str(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
     rule = ["---", *["---:"] * (len(cells[0]) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (cells[0], rule, *cells[1:]))
+
+
+_LATEX = str.maketrans({**{char: f"\\{char}" for char in "&%$#_{}"}, "\\": r"\textbackslash{}",
+                        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"})  # fmt: skip
+
+
+def latex_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    """Formats a LaTeX table, for the package booktabs; alignment as in `markdown_table`, no final newline."""
+    lines = [" & ".join(str(cell).translate(_LATEX) for cell in row) + r" \\" for row in (header, *rows)]
+    columns = "l" + "r" * (len(header) - 1)
+    begin, end = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
+    return "\n".join([begin, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", end])
 
 
 def csv_table(header: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:

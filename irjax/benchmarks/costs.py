@@ -1,0 +1,64 @@
+"""What detectors cost: parameters, multiply-adds, latency and memory, for `irjax compare`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from irjax.baselines import BASELINES
+from irjax.benchmarks.counting import count_macs
+from irjax.benchmarks.timing import in_turns, once_each
+from irjax.detector.detector import Detector
+from irjax.detector.named import DEFAULT_LIMIT, Named
+
+_REPEATS = 9
+
+
+def measure_costs(
+    models: Mapping[str, Named], image: np.ndarray, *, repeats: int = _REPEATS
+) -> dict[str, dict[str, Any]]:
+    """Measures detectors on this machine, in turns, one image in a call.
+
+    Args:
+      models: {title: detector}.
+      image: [H, W], as stored.
+      repeats: timed calls of each.
+
+    Returns:
+      {title: {"parameters", "multiply_adds" of one canvas, "latency" (median seconds of a call, from pixels to
+      detections), "memory" (bytes that the compiled network needs, for one canvas, beside its weights)}}; None for what
+      cannot be counted: of filters all but the latency and the memory, of exported networks all but the latency.
+    """
+    runs = {title: functools.partial(model.run, [image], DEFAULT_LIMIT) for title, model in models.items()}
+    once_each(runs)
+    seconds = in_turns(runs, repeats) if runs else {}
+    return {
+        title: {**_counted(model, image), "latency": float(np.median(seconds[title]))}
+        for title, model in models.items()
+    }
+
+
+def _counted(model: Named, image: np.ndarray) -> dict[str, Any]:
+    result: dict[str, Any] = {"parameters": None, "multiply_adds": None, "memory": None}
+    if isinstance(model.detector, Detector):
+        detector = model.detector
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), detector.variables)
+        size, channels = detector.config.size, detector.config.channels
+        inputs = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
+        apply = functools.partial(detector.module.apply, train=False)
+        result["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(detector.variables["params"]))
+        result["multiply_adds"] = sum(count_macs(apply, shapes, inputs).values())
+        result["memory"] = _memory(apply, shapes, inputs)
+    elif model.name in BASELINES:
+        result["memory"] = _memory(BASELINES[model.name], jax.ShapeDtypeStruct((1, *image.shape), image.dtype))
+    return result
+
+
+def _memory(fn: Any, *shapes: Any) -> int | None:
+    analysis = jax.jit(fn).lower(*shapes).compile().memory_analysis()
+    return None if analysis is None else int(analysis.temp_size_in_bytes + analysis.output_size_in_bytes)
