@@ -186,7 +186,7 @@ def _differences(a: Evaluation, b: Evaluation, options: Options) -> dict[str, di
 
 
 def _images(scored: Sequence[Scored]) -> list[dict[str, Any]]:
-    """Returns one row per image, sorted by how much the sets differ: first in errors, then in IoU."""
+    """Returns one row per image, sorted by how much they differ: in misses, in how many have other errors, in IoU."""
     rows = []
     for index, name in enumerate(scored[0].evaluation.names):
         row: dict[str, Any] = {"index": index, "name": name}
@@ -198,12 +198,16 @@ def _images(scored: Sequence[Scored]) -> list[dict[str, Any]]:
             row |= {f"{one.candidate.title}_{column}": own[column] for column in columns if column in own}
         rows.append(row)
 
-    def spread(row: dict[str, Any], column: str) -> float:
-        values = [row.get(f"{one.candidate.title}_{column}", math.nan) for one in scored]
-        known = [value for value in values if not math.isnan(value)]
-        return max(known) - min(known) if known else 0.0
+    def difference(row: dict[str, Any]) -> tuple[float, ...]:
+        values = {
+            column: np.array([row.get(f"{one.candidate.title}_{column}", math.nan) for one in scored], float)
+            for column in ("FN", "errors", "IoU")
+        }
+        known = values["IoU"][np.isfinite(values["IoU"])]
+        others = sum(a != b for a, b in itertools.combinations(values["errors"], 2))
+        return -np.ptp(values["FN"]), -others, -np.ptp(values["errors"]), -np.ptp(known) if known.size else 0.0
 
-    return sorted(rows, key=lambda row: (-spread(row, "errors"), -spread(row, "IoU")))
+    return sorted(rows, key=difference)
 
 
 def _wins(rows: Sequence[dict[str, Any]], a: str, b: str, spec: Protocol) -> dict[str, dict[str, float]]:

@@ -74,12 +74,14 @@ def comparison_text(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
     text += [f"  known flaw of {spec.name}: {flaw}" for flaw in report["flaws"]]
     different = [row for row in rows[:_SHOWN] if _differ(row, titles)]
     if different:
-        columns = [f"{title}_{part}" for title in titles for part in ("FN", "FP", "IoU")]
-        columns = ["name", "targets", *(name for name in columns if name in different[0])]
-        cells = [[f"{v:.3f}" if isinstance(v, float) else v for v in map(row.get, columns)] for row in different]
-        heads = [name.replace("_", " ") for name in columns]
-        text += ["where they differ most:", tables.plain_table(heads, cells)]
+        cells = [[row["name"], row["targets"], *(_errors(row, title) for title in titles)] for row in different]
+        text += ["where they differ most, missed + false:", tables.plain_table(["image", "targets", *titles], cells)]
     return "\n".join(text)
+
+
+def _errors(row: Mapping[str, Any], title: str) -> str:
+    iou = row.get(f"{title}_IoU")
+    return f"{row[f'{title}_FN']} + {row[f'{title}_FP']}" + ("" if iou is None else f", IoU {iou:.3f}")
 
 
 def _differ(row: Mapping[str, Any], titles: Sequence[str]) -> bool:

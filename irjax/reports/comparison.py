@@ -163,8 +163,11 @@ def plot_costs(
       values: {title: the metric}.
       costs: {title: {"latency" in seconds, "parameters" or None}} of the same; without parameters the bubble is open.
     """
-    figure = figure_of(6.2, 4.4)
+    from matplotlib.lines import Line2D
+
+    figure = figure_of(7.4, 4.4)
     axes = figure.add_subplot()
+    handles: list[Line2D] = []
     most = max((cost.get("parameters") or 0 for cost in costs.values()), default=0)
     for number, (title, value) in enumerate(values.items()):
         cost, colour = costs[title], COLOURS[number % len(COLOURS)]
@@ -172,12 +175,18 @@ def plot_costs(
         area = _LEAST if not parameters else max(_LEAST, _MOST * parameters / most)
         milliseconds = 1e3 * cost["latency"]
         face = colour if parameters else "none"
-        axes.scatter(milliseconds, value, s=area, color=face, edgecolors=colour, alpha=0.75, linewidths=1.4)
-        label = f"{title}\n{parameters / 1e6:.2f} M" if parameters else title
-        axes.annotate(label, (milliseconds, value), (0, np.sqrt(area) / 2 + 3), textcoords="offset points", fontsize=8,
-                      ha="center", va="bottom")  # fmt: skip
+        axes.scatter(
+            milliseconds, value, s=area, color=face, edgecolors=colour, alpha=0.7, linewidths=1.4, clip_on=False
+        )
+        # Beside the plot: those of like methods would cover each other.
+        label = f"{title}, {parameters / 1e6:.2f} M" if parameters else title
+        handles.append(Line2D([], [], linestyle="none", marker="o", markersize=8, markerfacecolor=face, color=colour,
+                              label=label))  # fmt: skip
     axes.set(xscale="log", xlabel="milliseconds an image, on the machine that compared", ylabel=metric)
     axes.margins(0.16, 0.2)
+    axes.set_ylim(max(axes.get_ylim()[0], 0.0), min(axes.get_ylim()[1], 1.02))
+    axes.xaxis.set_major_formatter("{x:g}")
+    figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.92", linewidth=0.8)
     axes.set_axisbelow(True)
