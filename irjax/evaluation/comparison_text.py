@@ -80,8 +80,8 @@ def comparison_text(report: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 
 
 def _errors(row: Mapping[str, Any], title: str) -> str:
-    iou = row.get(f"{title}_IoU")
-    return f"{row[f'{title}_FN']} + {row[f'{title}_FP']}" + ("" if iou is None else f", IoU {iou:.3f}")
+    iou = row.get(f"{title}_IoU", math.nan)
+    return f"{row[f'{title}_FN']} + {row[f'{title}_FP']}" + ("" if math.isnan(iou) else f", IoU {iou:.3f}")
 
 
 def _differ(row: Mapping[str, Any], titles: Sequence[str]) -> bool:
