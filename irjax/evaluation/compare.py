@@ -82,7 +82,8 @@ def compare_files(
     """
     options = options or Options()
     if len(predictions) + len(models) < 2:
-        raise UsageError(f"at least two are compared, got {len(predictions) + len(models)}")
+        number = len(predictions) + len(models)
+        raise UsageError(f"at least two are compared, of --predictions and --models, got {number}")
     if len(options.protocols) > 1:
         raise UsageError(f"a comparison is under one protocol, got {len(options.protocols)}")
     if pictures < 0:

@@ -26,7 +26,7 @@ NEEDED = {
     "export": ("spire-sirst",),
     "predict": ("a.png",),
     "evaluate": ("--predictions", "a", "--truth", "b"),
-    "compare": ("--predictions", "a", "b", "--truth", "c"),
+    "compare": ("--truth", "a"),
     "datasets build": ("spire",),
     "datasets inspect": ("a",),
     "labels": ("a", "--to", "coco", "--out", "b"),
@@ -174,7 +174,7 @@ def test_a_wrong_choice_is_refused(name, flag, value, capsys):
         (("predict", "a.png", "--range", "0"), "'--range'. Expected 2 values"),
         (("predict", "a.png", "--range", "2", "1"), "range must be LOW HIGH with LOW below HIGH, got 2.0 1.0"),
         (("predict", "a.png", "--bits", "12", "--stretch", "minmax"), "bits and stretch exclude each other"),
-        (("compare", "--predictions", "a"), "'--predictions'. Expected 2 values"),
+        (("compare", "--predictions", "a", "--truth", "b"), "at least two are compared, of --predictions and --models, got 1"),
         (("datasets", "inspect", "a", "--near", ".9", ".8"), "--near takes one number, got 2"),
         (("benchmark", "--sparse", "--method", "mshnet"), "--method does not go with --sparse"),
     ],
@@ -294,7 +294,7 @@ def test_points_need_the_depth_of_their_images(deep, tmp_path, capsys):
     (tmp_path / "p.csv").write_text("name,x,y,score\na,21,10,.9\nb,21,10,.8\n")
     for words in (
         ("evaluate", "--predictions", tmp_path / "p.csv", "--truth", deep),
-        ("compare", "--predictions", tmp_path / "p.csv", tmp_path / "p.csv", "--truth", deep),
+        ("compare", "--predictions", tmp_path / "p.csv", f"b={tmp_path / 'p.csv'}", "--truth", deep),
         ("labels", deep, "--to", "coco", "--out", tmp_path / "a.json"),
     ):
         assert TOLD in refusal(capsys, *words, status=1)

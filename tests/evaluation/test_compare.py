@@ -169,7 +169,7 @@ def test_mistakes(folders):
     two = [folders / "good", folders / "worse"]
     for arguments, message in (
         (([folders / "good"] * 2,), "two of those compared are called"),
-        (([folders / "good"],), "at least two are compared, got 1"),
+        (([folders / "good"],), "at least two are compared, of --predictions and --models, got 1"),
         ((two, Options(protocols=["irjax", "pal"])), "a comparison is under one protocol, got 2"),
     ):
         sets, *options = arguments
