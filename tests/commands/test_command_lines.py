@@ -174,7 +174,7 @@ def test_a_wrong_choice_is_refused(name, flag, value, capsys):
         (("predict", "a.png", "--range", "0"), "'--range'. Expected 2 values"),
         (("predict", "a.png", "--range", "2", "1"), "range must be LOW HIGH with LOW below HIGH, got 2.0 1.0"),
         (("predict", "a.png", "--bits", "12", "--stretch", "minmax"), "bits and stretch exclude each other"),
-        (("compare", "--predictions", "a", "--truth", "b"), "at least two are compared, of --predictions and --models, got 1"),
+        (("compare", "--predictions", "a", "--truth", "b"), "two are compared, of --predictions and --models, got 1"),
         (("datasets", "inspect", "a", "--near", ".9", ".8"), "--near takes one number, got 2"),
         (("benchmark", "--sparse", "--method", "mshnet"), "--method does not go with --sparse"),
     ],
