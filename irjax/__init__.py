@@ -23,7 +23,7 @@ __all__ = ["UserError", "__version__", "load"]
 
 
 def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
-    """Returns a detector from shipped weights, a run directory or a weight file; see `irjax.detector.loading.load`."""
+    """Returns a detector of a name, run, weight file or ``hf:OWNER/NAME``; see `irjax.detector.loading.load`."""
     from irjax.detector import loading
 
     return loading.load(name_or_path, **overrides)
