@@ -11,7 +11,7 @@ from irjax.errors import UserError
 if TYPE_CHECKING:
     from irjax.detector.detector import Detector
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Imported on first access, so that `import irjax` stays fast.
 _PARTS = (
