@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from irjax.detector.detector import Detector
 
 __version__ = "0.2.0"
+
+# What happens in the background is logged here, and nothing is printed unless a program asks; `irjax -v` does.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # Imported on first access, so that `import irjax` stays fast.
 _PARTS = (

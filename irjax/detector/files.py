@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ from irjax.metrics import PointPredictions, from_detections
 from irjax.reports.overlays import draw_overlay
 from irjax.reports.tables import csv_table
 from irjax.reports.videos import annotated_video
+
+_logger = logging.getLogger(__name__)
 
 _CHUNK = 16  # images in memory at a time
 _ENTRIES = ("predictions.json", "predictions.csv", "masks", "overlays")  # what may be written
@@ -289,6 +292,7 @@ def _read(
                 highest = max(highest, int(chunk[name].max()))
         except UserError as error:
             failures[name] = str(error)
+            _logger.info("left out: %s", error)
         if len(chunk) == _CHUNK:
             yield chunk
             chunk = {}

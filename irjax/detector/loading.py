@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from irjax.detector.weights import check_variables
 from irjax.errors import MissingFileError, UserError, reading
 from irjax.methods.detector_config import CONFIG_FILE, DetectorConfig
 from irjax.methods.registry import find_method
+
+_logger = logging.getLogger(__name__)
 
 
 def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
@@ -59,6 +62,7 @@ def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
         raise UserError(f"{where} has weights of {config.method}, not of {method}")
     config = dataclasses.replace(config, **overrides)
     check_variables(config, variables, where)
+    _logger.info("loaded %s from %s", config.method, path)
     return Detector(config, variables)
 
 

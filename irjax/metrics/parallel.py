@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import logging
 import os
 import pickle
 import queue
@@ -26,6 +27,8 @@ from irjax.metrics import inputs
 from irjax.metrics.accumulators import Counts
 from irjax.metrics.counting import ImageWork
 from irjax.metrics.spec import Protocol
+
+_logger = logging.getLogger(__name__)
 
 # Workers are worthwhile above these sizes: they take a second or two to start, and sending a map costs as much as
 # counting it once.
@@ -110,6 +113,7 @@ def count_all(
     if processes is None:
         processes = processors() if _is_large(job, predictions) else 1
     processes = min(processes, -(-len(names) // _CHUNK))
+    _logger.info("scoring %d images in %d processes", len(names), max(processes, 1))
     if processes <= 1:
         everything = zip(names, predictions, truths, strict=True)
         scored = [score_image(job, name, prediction, truth) for name, prediction, truth in everything]

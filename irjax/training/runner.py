@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import logging
 import math
 import sys
 import time
@@ -24,6 +25,8 @@ from irjax.training.progress import Progress
 from irjax.training.signals import Termination
 from irjax.training.state import TrainState
 from irjax.training.steps import Step
+
+_logger = logging.getLogger(__name__)
 
 
 class Runner:
@@ -93,7 +96,9 @@ class Runner:
         if isinstance(feed, CachedFeed):
             batches = feed.batches(step, count)
             if not self._compiled:  # compiled before the first call, so that the memory it takes is released first
+                begin = time.perf_counter()
                 self._on_batches.compile(state, batches)
+                _logger.info("compiled %d steps in %.1f s", count, time.perf_counter() - begin)
                 return_freed_memory()
             state, metrics = self._on_batches(state, batches)
             parts = [metrics]
