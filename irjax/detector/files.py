@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from irjax.bars import bar
 from irjax.errors import MissingFileError, UsageError, UserError, note, reading
 from irjax.io.files import whole_folder, write_text
 from irjax.io.images import AS_STORED, IMAGE_SUFFIXES, Depth, Frame, check_depth, read_image
@@ -281,11 +282,9 @@ def _read(
     files: Mapping[str, str | os.PathLike], failures: dict[str, str], depth: Depth
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields {name: image} in chunks; adds files that cannot be read to `failures`."""
-    from tqdm import tqdm
-
     chunk: dict[str, np.ndarray] = {}
     highest = -1
-    for name, path in tqdm(files.items(), disable=None, unit="image", leave=False):
+    for name, path in bar(files.items(), "detecting", total=len(files)):
         try:
             chunk[name] = read_image(path, depth)
             if chunk[name].dtype == np.uint16:

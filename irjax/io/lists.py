@@ -17,6 +17,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from irjax.bars import bar
 from irjax.errors import FileError, UserError, check_folder, reading
 from irjax.io import names
 from irjax.io.images import IMAGE_SUFFIXES
@@ -177,7 +178,7 @@ def read_each(keys: Iterable[str], read: Callable[[str], T], *, skip_bad: bool) 
       UserError: of the first image that is refused, with the way to leave it out, unless `skip_bad`.
     """
     found, skipped = [], []
-    for key in keys:
+    for key in bar(keys, "reading"):
         try:
             with naming_flag():
                 found.append(read(key))

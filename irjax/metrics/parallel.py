@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from irjax.bars import bar
 from irjax.errors import UsageError, UserError
 from irjax.metrics import inputs
 from irjax.metrics.accumulators import Counts
@@ -115,7 +116,7 @@ def count_all(
     processes = min(processes, -(-len(names) // _CHUNK))
     _logger.info("scoring %d images in %d processes", len(names), max(processes, 1))
     if processes <= 1:
-        everything = zip(names, predictions, truths, strict=True)
+        everything = bar(zip(names, predictions, truths, strict=True), "scoring", total=len(names))
         scored = [score_image(job, name, prediction, truth) for name, prediction, truth in everything]
     else:
         scored = _shared(job, predictions, truths, names, processes)
@@ -241,7 +242,8 @@ def _shared(job, predictions, truths, names, processes: int) -> list[Scored]:
         # Workers cannot unpickle everything, for example not a class that the caller's script defines.
         load = all([worker.loads() for worker in workers])
         waiting: list[concurrent.futures.Future] = []
-        for tasks in _tasks(predictions, truths, names, tuple(load and s is not None for s in sequences)):
+        parts = _tasks(predictions, truths, names, tuple(load and s is not None for s in sequences))
+        for tasks in bar(parts, "scoring", total=-(-len(names) // _CHUNK), unit=f"{_CHUNK} images"):
             waiting.append(pool.submit(score, tasks))
             # The number of waiting messages is limited, so that a lazily loaded set is never in memory as a whole.
             if len(waiting) > 2 * processes:
