@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,10 @@ from irjax.errors import UserError
 if TYPE_CHECKING:
     from irjax.detector.detector import Detector
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+# What happens in the background is logged here, and nothing is printed unless a program asks; `irjax -v` does.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 # Imported on first access, so that `import irjax` stays fast.
 _PARTS = (
@@ -23,7 +27,7 @@ __all__ = ["UserError", "__version__", "load"]
 
 
 def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
-    """Returns a detector from shipped weights, a run directory or a weight file; see `irjax.detector.loading.load`."""
+    """Returns a detector of a name, run, weight file or ``hf:OWNER/NAME``; see `irjax.detector.loading.load`."""
     from irjax.detector import loading
 
     return loading.load(name_or_path, **overrides)

@@ -581,9 +581,37 @@ def test_models_lists_cards(model, monkeypatch, capsys):
     monkeypatch.setattr(weights, "names", lambda: {"tiny": pathlib.Path(model)})
     run("models")
     text = capsys.readouterr().out
-    assert text.startswith("tiny: spire, ") and "licence" not in text and "command" not in text
+    assert text.startswith("tiny: spire, ") and "  licence: none\n" in text and "command" not in text
     run("models", "tiny")
     assert {"  licence: none", "  command: none"} <= set(capsys.readouterr().out.splitlines())
+
+
+def test_models_agree_with_cards_and_files(tmp_path, capsys):
+    """What is printed, what --json writes, and what the cards beside the files say."""
+    import hashlib
+
+    from irjax.benchmarks.counting import count_macs
+
+    run("models", "--json", tmp_path / "models.json")
+    printed = capsys.readouterr().out
+    found = json.loads((tmp_path / "models.json").read_text())["weights"]
+    assert list(found) == list(weights.names())
+    for name, path in weights.names().items():
+        variables, config, card = weights.load_weights(path)
+        facts, said = found[name], weights.card_text(name, config, card)
+        assert path.with_suffix(".md").read_text() == said and facts["card"] == card
+        assert facts["bytes"] == path.stat().st_size
+        assert facts["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest() and facts["sha256"] in printed
+        assert facts["parameters"] == sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+        assert f"{name}: {config.method}, {facts['parameters']:,} parameters, {facts['bytes'] / 1e6:.1f} MB" in printed
+        assert f"{facts['multiply_adds'] / 1e9:.2f} GMAC" in printed
+        assert f"  licence: {card['licence']}\n" in printed
+        assert f"{', '.join(card['data']['sets'])}: {card['data']['train']['examples']:,} images" in printed
+    config = DetectorConfig(**found["spire-sirst"]["config"])
+    images = jnp.zeros((1, config.size, config.size, config.channels))
+    shapes = jax.eval_shape(config.module().init, jax.random.key(0), images)
+    macs = sum(count_macs(lambda v, x: config.module().apply(v, x, train=False), shapes, images).values())
+    assert found["spire-sirst"]["multiply_adds"] == macs
 
 
 def test_models_tables_what_shipped_weights_reached(capsys):

@@ -105,10 +105,43 @@ def test_names_at_their_old_places_warn(old, new):
 
 
 def test_versions_agree(project):
-    assert project["version"] == irjax.__version__
-    assert f"## {irjax.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").replace("[", "").replace(
-        "]", ""
-    )
+    """The package says its version; CITATION.cff cannot take it from there."""
+    assert project["dynamic"] == ["version"] and "version" not in project
+    assert f"## [{irjax.__version__}]\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"\nversion: {irjax.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_citation_has_the_papers():
+    yaml = pytest.importorskip("yaml", reason="reads CITATION.cff (comes with the extra hub)")
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["cff-version"] == "1.2.0" and cited["license"] == "Apache-2.0"
+    found = {one.get("doi", one.get("url", "").rpartition("/")[2]) for one in cited["references"]}
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(found) == 4 and all(name in readme for name in found)
+    assert all({"type", "title", "authors"} <= set(one) for one in [cited, *cited["references"]])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml")), ids=lambda path: path.stem)
+def test_issue_templates(path):
+    """They have what forms on GitHub need, and ask for what finding a fault takes."""
+    yaml = pytest.importorskip("yaml", reason="reads the forms (comes with the extra hub)")
+    form = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if path.stem == "config":
+        assert form == {"blank_issues_enabled": False}
+        return
+    assert {"name", "description", "body"} <= set(form)
+    asked = {one["id"] for one in form["body"] if one["attributes"]["label"] and one["validations"]["required"]}
+    wanted = {"bug": {"command", "environment"}, "wrong-number": {"protocol", "predictions", "version"}}
+    assert wanted.get(path.stem, set()) <= asked and len(asked) == len(form["body"])
+
+
+def test_hooks_before_commits_are_local():
+    """They run what continuous integration does, with the tools of the environment."""
+    yaml = pytest.importorskip("yaml", reason="reads .pre-commit-config.yaml (comes with the extra hub)")
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"]
+    assert repository["repo"] == "local" and {hook["language"] for hook in repository["hooks"]} == {"system"}
+    run = (ROOT / ".ci/run").read_text(encoding="utf-8")
+    assert len(repository["hooks"]) == 4 and all(hook["entry"] in run for hook in repository["hooks"])
 
 
 def test_base_dependencies_need_no_accelerator_and_no_tensorflow(project):

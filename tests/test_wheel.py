@@ -1,12 +1,15 @@
-"""The built wheel: what it holds, and that it works on its own."""
+"""The built wheel and source archive: what they hold, that an index takes them, and that the wheel works on its own."""
 
 import os
 import pathlib
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
+
+import irjax
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -18,14 +21,48 @@ def environment(**changes):
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def built(tmp_path_factory):
+    """The folder of the source archive and of the wheel."""
     for needed in ("build", "hatchling"):
         pytest.importorskip(needed, reason="builds the wheel (extra test)")
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    options = "--sdist --wheel --no-isolation --outdir".split()
+    command = [sys.executable, "-m", "build", *options, str(folder), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True, env=environment(), cwd=folder)
-    (path,) = folder.glob("*.whl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    (path,) = built.glob("*.whl")
     return path
+
+
+def listed(*places):
+    """The files of the checkout below these places that git does not ignore."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", *places]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if found.returncode:
+        pytest.skip("needs git and a checkout, to know which files are the project's")
+    return {name for name in found.stdout.splitlines() if (ROOT / name).is_file()}
+
+
+def test_the_index_will_show_them(built):
+    pytest.importorskip("twine", reason="checks them (extra test)")
+    files = sorted(map(str, built.iterdir()))
+    done = subprocess.run(
+        [sys.executable, "-m", "twine", "check", "--strict", *files], capture_output=True, text=True, cwd=built
+    )
+    assert done.returncode == 0 and done.stdout.count("PASSED") == len(files) == 2, done.stdout + done.stderr
+
+
+def test_the_source_archive_holds_the_package_and_its_tests(built):
+    (path,) = built.glob("*.tar.gz")
+    assert path.name == f"irjax-{irjax.__version__}.tar.gz"
+    with tarfile.open(path) as archive:
+        files = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
+    roots = ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "pyproject.toml")
+    assert files - {"PKG-INFO", ".gitignore"} == listed("irjax", "tests", *roots)
 
 
 def test_it_holds_only_the_package(wheel):

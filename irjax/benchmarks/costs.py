@@ -13,8 +13,10 @@ import numpy as np
 from irjax.baselines import BASELINES
 from irjax.benchmarks.counting import count_macs
 from irjax.benchmarks.timing import in_turns, once_each
+from irjax.detector import programs
 from irjax.detector.detector import Detector
 from irjax.detector.named import DEFAULT_LIMIT, Named
+from irjax.methods.detector_config import DetectorConfig
 
 _REPEATS = 9
 
@@ -43,17 +45,33 @@ def measure_costs(
     }
 
 
+def count_parameters(variables: Mapping[str, Any]) -> int:
+    """Returns the number of a network's parameters, without the statistics of its normalisation."""
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+
+
+def network_macs(config: DetectorConfig, variables: Mapping[str, Any]) -> int:
+    """Returns a network's multiply-adds (`count_macs`) for one canvas of its size; an earlier process's where kept."""
+    number = programs.kept(
+        config, "multiply-adds", lambda: str(sum(count_macs(*_one_canvas(config, variables)).values())).encode()
+    )
+    return int(number)
+
+
+def _one_canvas(config: DetectorConfig, variables: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Returns a network's function and the shapes of its arguments."""
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), dict(variables))
+    inputs = jax.ShapeDtypeStruct((1, config.size, config.size, config.channels), jnp.float32)
+    return functools.partial(config.module().apply, train=False), shapes, inputs
+
+
 def _counted(model: Named, image: np.ndarray) -> dict[str, Any]:
     result: dict[str, Any] = {"parameters": None, "multiply_adds": None, "memory": None}
     if isinstance(model.detector, Detector):
         detector = model.detector
-        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), detector.variables)
-        size, channels = detector.config.size, detector.config.channels
-        inputs = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
-        apply = functools.partial(detector.module.apply, train=False)
-        result["parameters"] = sum(leaf.size for leaf in jax.tree.leaves(detector.variables["params"]))
-        result["multiply_adds"] = sum(count_macs(apply, shapes, inputs).values())
-        result["memory"] = _memory(apply, shapes, inputs)
+        result["parameters"] = count_parameters(detector.variables)
+        result["multiply_adds"] = network_macs(detector.config, detector.variables)
+        result["memory"] = _memory(*_one_canvas(detector.config, detector.variables))
     elif model.name in BASELINES:
         result["memory"] = _memory(BASELINES[model.name], jax.ShapeDtypeStruct((1, *image.shape), image.dtype))
     return result

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
+import pathlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +21,7 @@ from irjax.benchmarks.training import time_training
 from irjax.detector.detector import Detector, DetectorConfig
 from irjax.detector.loading import load
 from irjax.detector.onnx import Network, Runtime, open_network, to_onnx
+from irjax.errors import writing
 from irjax.methods.registry import find_method, method_names
 
 _MATMUL_SIDE = {"cpu": 2048}  # other platforms use a size that fills an accelerator
@@ -38,6 +41,7 @@ def benchmark(
     runtimes: Sequence[Runtime] = (),
     train_batch: int = 0,
     turns: Turns | None = None,
+    profile: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
     """Times a detector, and optionally training steps.
 
@@ -55,6 +59,7 @@ def benchmark(
       runtimes: also run the exported network in these; with `torch`, in onnxruntime PyTorch's export, too.
       train_batch: examples in a training step; 0 times no training.
       turns: turns shared with other processes, if there are any.
+      profile: folder for a profile of one more call of each candidate, for each size and batch; not timed.
 
     Returns:
       JSON values: "device", "processors", "load" (of the minute before), "parameters", "runs" (one for each size
@@ -72,7 +77,7 @@ def benchmark(
         **where,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(detectors[0].variables["params"])),
         "runs": [
-            _time_inference(d, batch, repeats, bf16, make_torch, networks, turns)
+            _time_inference(d, batch, repeats, bf16, make_torch, networks, turns, profile)
             for d in detectors
             for networks in [_networks(d, runtimes)]
             for batch in batches
@@ -113,6 +118,7 @@ def _time_inference(
     make_torch: Any,
     networks: Mapping[Runtime, Network],
     turns: Turns,
+    profile: str | os.PathLike | None = None,
 ) -> dict[str, Any]:
     config, variables = detector.config, detector.variables
     size, channels = config.size, config.channels
@@ -146,6 +152,8 @@ def _time_inference(
     with turns.alone():
         seconds = in_turns(runs, repeats)
         rates = {name: _queued_rate(call, batch, max(3, repeats // 3)) for name, call in calls.items()}
+        if profile is not None:
+            _record(pathlib.Path(profile) / f"{size}-batch-{batch}", runs)
 
     layers = by_module(count_macs(apply, variables, inputs))
     macs, rate = sum(layers.values()), side**3 / np.median(seconds["matmul"])
@@ -160,6 +168,14 @@ def _time_inference(
     if "torch" in seconds:
         result["ratio_to_torch"] = np.median(seconds["predict_fn"]) / np.median(seconds["torch"])
     return result
+
+
+def _record(folder: pathlib.Path, runs: Mapping[str, Run]) -> None:
+    """Writes jax.profiler's profile of one call of each."""
+    with writing(folder), jax.profiler.trace(str(folder)):
+        for name, run in runs.items():
+            with jax.profiler.TraceAnnotation(name):
+                run()
 
 
 def _wait(call: Run) -> None:

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from irjax.bars import bar
 from irjax.benchmarks.counting import count_macs
 from irjax.errors import UsageError, writing
 
@@ -110,7 +111,7 @@ def in_turns(runs: Mapping[str, Run], repeats: int) -> dict[str, np.ndarray]:
     if repeats < 1:
         raise UsageError(f"repeats must be at least 1, got {repeats}")
     times: dict[str, list[float]] = {name: [] for name in runs}
-    while len(times[next(iter(runs))]) < repeats:
+    for _ in bar(range(-(-repeats // _CALLS)), "timing", unit="turn"):
         for name, run in runs.items():
             run()
             for _ in range(min(_CALLS, repeats - len(times[name]))):
@@ -122,7 +123,7 @@ def in_turns(runs: Mapping[str, Run], repeats: int) -> dict[str, np.ndarray]:
 
 def once_each(runs: Mapping[str, Run]) -> None:
     """Calls each function once, to compile and warm up."""
-    for run in runs.values():
+    for run in bar(runs.values(), "compiling", total=len(runs), unit="program"):
         run()
 
 

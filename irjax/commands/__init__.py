@@ -24,7 +24,7 @@ COMMANDS = {
     "labels": "convert annotations: masks, points, boxes and polygons; COCO, YOLO, VOC, LabelMe, CSV",
     "benchmark": "time a detector and compare it with the machine's peak",
     "export": "write a detector as a program for other software",
-    "models": "list the weights that ship with irjax and how they were made",
+    "models": "list the weights that ship with irjax and how they were made; share weights",
     "analyse": "analyse methods: scale losses, kept patches, relevance, ROC curves of several evaluations",
     "analyse scale-loss": "weight, loss and gradient of the scale losses against the predicted area",
     "analyse patches": "pictures of the patches that a network keeps",

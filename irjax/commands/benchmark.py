@@ -6,7 +6,7 @@ import dataclasses
 import os
 from typing import Annotated, Any, Literal, Optional, Union
 
-from irjax.commands.shared import Count, File, MethodName, Runtime, Switch, arg
+from irjax.commands.shared import Count, File, Folder, MethodName, Runtime, Switch, arg
 from irjax.errors import UsageError
 
 
@@ -38,6 +38,7 @@ class Benchmark:
       selection: instead of a model, time Na-IRSTD's injection and the whole network for these numbers of selected
         patches (5 and 16 if none are given) and for all patches; with --train also the gradient of a training step.
       turns: several such commands with the same FILE compile in parallel and time in turns.
+      profile: also write jax.profiler's profile of one more call of each candidate to this folder (docs/jax.md).
       json: also write all numbers to this file.
     """
 
@@ -56,6 +57,7 @@ class Benchmark:
     sparse: Switch = False
     selection: Annotated[Union[None, tuple[int, ...]], arg("[K ...]")] = None
     turns: File = None
+    profile: Folder = None
     json: File = None
 
     def run(self) -> None:
@@ -86,6 +88,7 @@ class Benchmark:
     def _one_model(self) -> dict[str, Any]:
         from irjax.benchmarks.detector import benchmark
         from irjax.benchmarks.timing import Turns
+        from irjax.io.files import output_folder
         from irjax.methods.registry import register_from
 
         with Turns(self.turns) as turns:
@@ -97,19 +100,20 @@ class Benchmark:
                 runtimes=self.runtimes,
                 train_batch=self.train_batch if self.train else 0,
                 turns=turns,
+                profile=self.profile and output_folder(self.profile),
                 **self._common,
             )
 
     def _sparse(self) -> dict[str, Any]:
         from irjax.benchmarks.sparse import benchmark_sparse
 
-        self._refuse("--sparse", "train", "torch", "runtimes", "selection", "turns", "method")
+        self._refuse("--sparse", "train", "torch", "runtimes", "selection", "turns", "method", "profile")
         return benchmark_sparse(**self._common)
 
     def _selection(self) -> dict[str, Any]:
         from irjax.benchmarks.selection import benchmark_selection
 
-        self._refuse("--selection", "torch", "runtimes", "turns", "method")
+        self._refuse("--selection", "torch", "runtimes", "turns", "method", "profile")
         train_batch = self.train_batch if self.train else 0
         return benchmark_selection(selected=self.selection or (5, 16), train_batch=train_batch, **self._common)
 

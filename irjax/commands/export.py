@@ -30,7 +30,7 @@ class Export:
     compared with the detector; the largest differences are printed.
 
     Attributes:
-      name: the name of shipped weights, a run directory, or a file of weights.
+      name: the name of shipped weights, a run directory, a file of weights, or hf:OWNER/NAME.
       to: stablehlo: the whole detection, for everything that has JAX, without irjax; for images of any number and
         size. onnx: the network, for any number of canvases of its size; for irjax predict --runtime and others.
       out: the file to write (default: the model's name, with the ending of the format).
@@ -49,7 +49,7 @@ class Export:
 
     def run(self) -> None:
         """Exports, compares and prints."""
-        from irjax.detector.loading import load
+        from irjax.detector.loading import load, title_of
         from irjax.io.files import atomic_path, output_file
 
         if self.platforms is not None and (self.to == "onnx" or not self.platforms):
@@ -57,7 +57,7 @@ class Export:
         if self.int8 and self.to != "onnx":
             raise UsageError("--int8 goes with --to onnx")
         ending = f".{self.to}"
-        place = output_file(self.out or ".", pathlib.Path(self.name).stem + ending, (ending,))
+        place = output_file(self.out or ".", title_of(self.name) + ending, (ending,))
         detector = load(self.name, **self.network.overrides)
         program = self._onnx(detector) if self.to == "onnx" else self._stablehlo(detector)
         with atomic_path(place) as path:

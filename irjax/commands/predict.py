@@ -34,9 +34,9 @@ class Predict:
 
     Attributes:
       paths: image files, or folders of them.
-      model: name of shipped weights (irjax models), run directory, .safetensors file, another program's PyTorch
-        checkpoint (docs/checkpoints.md), .onnx file of irjax export, or tophat, lef, aadcdd or tllcm, filters
-        without weights.
+      model: name of shipped weights (irjax models), run directory, .safetensors file, hf:OWNER/NAME or another
+        program's PyTorch checkpoint (docs/checkpoints.md), .onnx file of irjax export, or tophat, lef, aadcdd or
+        tllcm, filters without weights.
       out: output folder.
       threshold: lowest score of a detection (default: the model's own).
       max_detections: most detections in an image (default: as many as there are).

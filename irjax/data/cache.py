@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,8 @@ from irjax.data.pipeline import as_depth, check_example, letterbox_example, read
 from irjax.errors import UserError
 from irjax.ops.windows import in_window, overlap_of, widen, window_origins
 from irjax.types import Array, Batch, Example, Source
+
+_logger = logging.getLogger(__name__)
 
 _MOST_PIXELS = np.iinfo(np.int32).max  # positions in the flat arrays are int32
 _SPARE = np.zeros(2, np.uint8)  # padding after the last mask, since `_bit_lines` reads beyond the bytes of a row
@@ -153,6 +157,7 @@ def load_cache(
             f"{len(source)} images of {lengths.sum():,} pixels together are too many for data.cache=device "
             f"({_MOST_PIXELS:,}): give data.cache=host"
         )
+    _logger.info("read %d images, %.1f MB", len(source), lengths.sum() * dtype.itemsize / 1e6)
     starts = np.cumsum(lengths) - lengths
     pixels = np.zeros(lengths.sum(), dtype)
     for start, one in zip(starts, kept, strict=True):

@@ -43,6 +43,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from irjax.bars import bar
 from irjax.data import folders
 from irjax.data.draws import carve_validation, units
 from irjax.errors import UsageError, UserError, check_folder, note, reading
@@ -222,7 +223,7 @@ def depth_of_set(files: Sequence[str | Frame]) -> Depth:
     for path in _files(files):
         with contextlib.suppress(UserError):
             deep = deep or image_depth(path) == 16
-    for image in files if deep else ():
+    for image in bar(files if deep else (), "reading"):
         with contextlib.suppress(UserError):
             values = read_image(image)
             highest = max(highest, int(values.max()) if values.dtype == np.uint16 else 0)

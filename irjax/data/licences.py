@@ -20,6 +20,8 @@ LICENCES = {
     "irstd_hard": "mixed: MIT of IRSTD-1K, none stated of the others",
     "synthetic": "Apache-2.0",
 }
+OWN_LICENCE = "Apache-2.0"  # irjax's
+OWN_LICENCE_TEXT = "The weights are under irjax's licence."  # how cards of weights begin
 _OTHER_NAMES = {"nuaasirst": "sirst_v1", "sirst": "sirst_v1", "mdvsfa": "mdfa"}
 
 

@@ -11,11 +11,12 @@ import concurrent.futures
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from irjax.bars import bar
 from irjax.data.windows import cut_example
 from irjax.errors import UserError
 from irjax.ops import letterbox
@@ -173,7 +174,7 @@ def network_views(
     ]
 
 
-def read_ahead(read: Callable[[Any], Any], items: Iterable[Any], workers: int | None = None) -> Iterator[Any]:
+def read_ahead(read: Callable[[Any], Any], items: Collection[Any], workers: int | None = None) -> Iterator[Any]:
     """Yields ``map(read, items)``, computed by threads that run at most a few items ahead.
 
     Args:
@@ -184,7 +185,7 @@ def read_ahead(read: Callable[[Any], Any], items: Iterable[Any], workers: int | 
     workers = workers or os.cpu_count() or 1
     ahead: collections.deque[concurrent.futures.Future] = collections.deque()
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-        for item in items:
+        for item in bar(items, "reading"):
             ahead.append(pool.submit(read, item))
             if len(ahead) > 2 * workers:
                 yield ahead.popleft().result()

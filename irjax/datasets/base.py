@@ -18,6 +18,7 @@ from typing import cast
 import numpy as np
 import tensorflow_datasets as tfds
 
+from irjax.bars import bar
 from irjax.data import folders, layouts, sources
 from irjax.data.licences import LICENCES
 from irjax.errors import UsageError, UserError
@@ -162,7 +163,7 @@ class IrstdBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # 
 
     def _generate_examples(self, split: str, source: Source) -> Iterator[tuple[str, dict]]:
         gray, rules = [], ""
-        for index, name in enumerate(source.names):
+        for index, name in enumerate(bar(source.names, split)):
             example = source[index]
             if example.image.dtype == np.uint16 and self.info.features["image"].np_dtype == np.uint8:
                 raise UserError(f"{self.name}, {name}: 16 bits; irjax.datasets.build allows for that")

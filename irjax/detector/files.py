@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from irjax.bars import bar
 from irjax.errors import MissingFileError, UsageError, UserError, note, reading
 from irjax.io.files import whole_folder, write_text
 from irjax.io.images import AS_STORED, IMAGE_SUFFIXES, Depth, Frame, check_depth, read_image
@@ -26,6 +28,8 @@ from irjax.metrics import PointPredictions, from_detections
 from irjax.reports.overlays import draw_overlay
 from irjax.reports.tables import csv_table
 from irjax.reports.videos import annotated_video
+
+_logger = logging.getLogger(__name__)
 
 _CHUNK = 16  # images in memory at a time
 _ENTRIES = ("predictions.json", "predictions.csv", "masks", "overlays")  # what may be written
@@ -278,17 +282,16 @@ def _read(
     files: Mapping[str, str | os.PathLike], failures: dict[str, str], depth: Depth
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yields {name: image} in chunks; adds files that cannot be read to `failures`."""
-    from tqdm import tqdm
-
     chunk: dict[str, np.ndarray] = {}
     highest = -1
-    for name, path in tqdm(files.items(), disable=None, unit="image", leave=False):
+    for name, path in bar(files.items(), "detecting", total=len(files)):
         try:
             chunk[name] = read_image(path, depth)
             if chunk[name].dtype == np.uint16:
                 highest = max(highest, int(chunk[name].max()))
         except UserError as error:
             failures[name] = str(error)
+            _logger.info("left out: %s", error)
         if len(chunk) == _CHUNK:
             yield chunk
             chunk = {}

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from irjax import convert
-from irjax.detector import weights
+from irjax.detector import hub, weights
 from irjax.detector.detector import Detector
 from irjax.detector.weights import check_variables
 from irjax.errors import MissingFileError, UserError, reading
 from irjax.methods.detector_config import CONFIG_FILE, DetectorConfig
 from irjax.methods.registry import find_method
+
+_logger = logging.getLogger(__name__)
 
 
 def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
@@ -22,8 +25,9 @@ def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
 
     Args:
       name_or_path: the name of shipped weights (`irjax.detector.weights.names`), a run directory (its best
-        checkpoint), a ``.safetensors`` file written by irjax, or a published PyTorch checkpoint
-        (`irjax.convert.ENDINGS`), which gets the settings of the published program. Its method is told by its keys.
+        checkpoint), a ``.safetensors`` file written by irjax, ``hf:OWNER/NAME[@REVISION]`` on the Hugging Face Hub
+        (`irjax.detector.hub`), or a published PyTorch checkpoint (`irjax.convert.ENDINGS`), which gets the settings
+        of the published program. Its method is told by its keys.
       **overrides: fields of `DetectorConfig` to change, such as ``threshold=0.5`` or ``size=640``; ``method`` is the
         one whose weights are wanted.
 
@@ -39,11 +43,12 @@ def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
     unknown = sorted(set(overrides) - set(fields))
     if unknown:
         raise UserError(f"unknown options {unknown}; a detector has {fields}")
-    path = resolve(name_or_path)
+    path, where = resolve(name_or_path), os.fspath(name_or_path)
+    where = where if hub.is_on_hub(where) else os.fspath(path)
     if path.is_dir():
         config, variables = _load_run(path)
     elif path.suffix == ".safetensors":
-        variables, config, _ = weights.load_weights(path)
+        variables, config, _ = weights.load_weights(path, where)
     elif path.suffix.lower() in convert.ENDINGS:
         method, variables = convert.read_checkpoint(path, overrides.get("method"))
         config = DetectorConfig(method=method, **convert.published_settings(method, variables))
@@ -54,14 +59,17 @@ def load(name_or_path: str | os.PathLike, **overrides: Any) -> Detector:
         raise UserError(f"{path} is neither a run directory nor a .safetensors file or PyTorch checkpoint ({endings})")
     method = overrides.get("method", config.method)
     if find_method(method).network is not find_method(config.method).network:
-        raise UserError(f"{path} has weights of {config.method}, not of {method}")
+        raise UserError(f"{where} has weights of {config.method}, not of {method}")
     config = dataclasses.replace(config, **overrides)
-    check_variables(config, variables, os.fspath(path))
+    check_variables(config, variables, where)
+    _logger.info("loaded %s from %s", config.method, path)
     return Detector(config, variables)
 
 
 def resolve(name_or_path: str | os.PathLike) -> pathlib.Path:
     """Returns the file or directory that `load` reads; shipped names take precedence over relative paths of one part.
+
+    A repository of the Hub is downloaded.
 
     Raises:
       MissingFileError: if a path does not exist.
@@ -70,6 +78,8 @@ def resolve(name_or_path: str | os.PathLike) -> pathlib.Path:
     text, shipped = os.fspath(name_or_path), weights.names()
     if text in shipped:
         return shipped[text]
+    if hub.is_on_hub(text):
+        return hub.download(text)
     path = pathlib.Path(text).expanduser()
     with reading(path):  # fails if a name is too long
         if path.exists():
@@ -78,6 +88,15 @@ def resolve(name_or_path: str | os.PathLike) -> pathlib.Path:
         raise MissingFileError(f"no file or directory {text}")
     known = ", ".join(shipped) or "none in this installation"
     raise UserError(f"{text!r} is neither the name of shipped weights ({known}) nor an existing path")
+
+
+def title_of(name: str | os.PathLike) -> str:
+    """Returns what a model is called in titles and names of files: without folders, owner, revision and ending."""
+    text = os.fspath(name)
+    if hub.is_on_hub(text):
+        return hub.repository_of(text)[0].partition("/")[2]
+    path = pathlib.Path(text)
+    return path.name if path.is_dir() else path.stem
 
 
 def _load_run(directory: pathlib.Path) -> tuple[DetectorConfig, Mapping[str, Any]]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from irjax.baselines import BASELINES, detect
 from irjax.detector.canvases import CanvasDetector
+from irjax.detector.hub import is_on_hub
 from irjax.detector.inference import cell_of
 from irjax.detector.limits import Limits, Run
 from irjax.detector.loading import load
@@ -66,7 +67,7 @@ def open_named(
       UserError: if it cannot be loaded; the message names it.
     """
     name = os.fspath(name)
-    exported = pathlib.Path(name).suffix == ".onnx"
+    exported = pathlib.Path(name).suffix == ".onnx" and not is_on_hub(name)
     if runtime and not exported:
         raise UsageError(f"--runtime goes with a file of irjax export --to onnx, not with {name}")
     if name in BASELINES:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+import logging
 import os
 import pathlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +22,8 @@ from irjax.io.files import atomic_path
 from irjax.methods.detector_config import DetectorConfig
 from irjax.methods.registry import find_method
 from irjax.types import Array
+
+_logger = logging.getLogger(__name__)
 
 MOST = 1 << 30  # bytes of all compiled programs together; the least recently used ones go first
 MOST_TRACED = 1 << 28  # of everything else
@@ -53,6 +57,7 @@ def keep_programs(folder: str | os.PathLike | None = None) -> pathlib.Path | Non
         note(f"compiled programs are not kept: {error.strerror or error}", folder)
         return None
     _traced = folder / "traced"
+    _logger.info("compiled programs are kept in %s", folder)
     if not outside:
         jax.config.update(_FOLDER, os.fspath(folder))
         jax.config.update("jax_compilation_cache_max_size", MOST)
@@ -86,13 +91,17 @@ def kept(config: DetectorConfig, what: str, make: Callable[[], bytes]) -> bytes:
     """
     if _traced is None or not _keeps(config):
         return make()
+    topic = what.partition(" ")[0] if what.startswith("network ") else what
     what = f"{config.method} {config.model} {config.size} {config.channels} {config.normalization} {what}"
     file = _traced / hashlib.sha256(f"{_code()} {what}".encode()).hexdigest()
     try:
         content = file.read_bytes()
         os.utime(file)  # used last
+        _logger.info("%s: %s is an earlier process's, %s", config.method, topic, file)
     except OSError:
+        begin = time.perf_counter()
         content = make()
+        _logger.info("%s: %s made in %.1f s and kept as %s", config.method, topic, time.perf_counter() - begin, file)
         try:
             with atomic_path(file) as path:
                 path.write_bytes(content)
@@ -125,3 +134,4 @@ def _forget(folder: pathlib.Path) -> None:
         total += size
         if total > MOST_TRACED:
             path.unlink(missing_ok=True)
+            _logger.info("removed %s, which was not used for longest", path)

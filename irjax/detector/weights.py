@@ -69,9 +69,7 @@ def save_weights(
         raise UserError(f"a weight file ends in .safetensors, got {path}")
     if dtype not in _ON_DISK:
         raise UserError(f"dtype must be one of {_ON_DISK}, got {dtype!r}")
-    missing = [field for field in CARD_FIELDS if card.get(field) in (None, "")]
-    if missing:
-        raise UserError(f"the card of {path.name} lacks {missing}")
+    check_card(card, path.name)
     check_variables(config, variables, path.name)
     tensors = {}
     with np.errstate(over="ignore"):  # reported below
@@ -83,7 +81,7 @@ def save_weights(
     metadata = {"format": _FORMAT, "config": config.to_json(), "card": json.dumps(dict(card))}
     with atomic_path(path) as temporary:
         temporary.write_bytes(safetensors.numpy.save(tensors, metadata))
-    write_text(path.with_suffix(".md"), _markdown(path.stem, config, card))
+    write_text(path.with_suffix(".md"), card_text(path.stem, config, card))
     return path
 
 
@@ -115,11 +113,14 @@ def on_disk(variables: Mapping[str, Any], dtype: str) -> dict[str, Any]:
     return jax.tree.unflatten(structure, stored)
 
 
-def load_weights(path: str | os.PathLike) -> tuple[dict[str, Any], DetectorConfig, dict[str, Any]]:
+def load_weights(
+    path: str | os.PathLike, where: str | None = None
+) -> tuple[dict[str, Any], DetectorConfig, dict[str, Any]]:
     """Reads a weight file.
 
     Args:
       path: a file from `save_weights`.
+      where: what errors call it; by default the path.
 
     Returns:
       Variables (nested dicts of float32 numpy arrays), configuration, card.
@@ -131,26 +132,40 @@ def load_weights(path: str | os.PathLike) -> tuple[dict[str, Any], DetectorConfi
 
     import safetensors
 
+    where = where or os.fspath(path)
     if not pathlib.Path(path).is_file():
-        raise MissingFileError(f"no weight file {os.fspath(path)}")
+        raise MissingFileError(f"no weight file {where}")
     try:
         with reading(path), safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
                 found = metadata.get("format")
-                raise UserError(f"{os.fspath(path)} is not an irjax weight file: its format is {found!r}")
+                raise UserError(f"{where} is not an irjax weight file: its format is {found!r}")
             flat = {name: file.get_tensor(name).astype(np.float32) for name in file.keys()}
     except safetensors.SafetensorError as error:
-        raise UserError(f"{os.fspath(path)} is not a readable safetensors file: {error}") from error
-    config = DetectorConfig.from_json(metadata.get("config", ""), f"{os.fspath(path)}: configuration")
+        raise UserError(f"{where} is not a readable safetensors file: {error}") from error
+    config = DetectorConfig.from_json(metadata.get("config", ""), f"{where}: configuration")
     try:
         card = json.loads(metadata.get("card", "{}"))
     except json.JSONDecodeError as error:
-        raise UserError(f"{os.fspath(path)}: the card is not JSON: {error}") from error
+        raise UserError(f"{where}: the card is not JSON: {error}") from error
     return flax.traverse_util.unflatten_dict(flat, sep="/"), config, card
 
 
-def _markdown(name: str, config: DetectorConfig, card: Mapping[str, Any]) -> str:
+def check_card(card: Mapping[str, Any], where: str) -> None:
+    """Checks that a card has all `CARD_FIELDS`.
+
+    Raises:
+      UserError: if it does not; the message names them.
+    """
+    missing = [field for field in CARD_FIELDS if card.get(field) in (None, "")]
+    if missing:
+        raise UserError(f"the card of {where} lacks {missing}")
+
+
+def card_text(name: str, config: DetectorConfig, card: Mapping[str, Any]) -> str:
+    """Returns a card as Markdown, with this title."""
+
     def shown(value: Any) -> str:
         return value if isinstance(value, str) else f"```json\n{json.dumps(value, indent=2)}\n```"
 

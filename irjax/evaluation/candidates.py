@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from irjax.detector.files import detect_into
+from irjax.detector.loading import title_of
 from irjax.detector.named import Named, open_named
 from irjax.errors import UsageError, UserError
 from irjax.evaluation.evaluate import Options
@@ -133,7 +134,7 @@ def _titled(text: str | os.PathLike) -> tuple[str, str]:
 
 def _titles(named: Sequence[tuple[str, str]]) -> list[str]:
     """Returns the titles given, else the names of the paths, with their folders where these alone tell them apart."""
-    short = [title or pathlib.PurePath(path).stem or path for title, path in named]
+    short = [title or title_of(path) or path for title, path in named]
     count = collections.Counter(short)
     titles = [title or (path if count[name] > 1 else name) for (title, path), name in zip(named, short, strict=True)]
     twice = [title for title, number in collections.Counter(titles).items() if number > 1]

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from irjax.bars import bar
 from irjax.baselines import detect
 from irjax.detector.detector import Detector
 from irjax.evaluation.evaluate import report_maps, report_points
@@ -49,7 +50,7 @@ def _detect(
     detector: Callable[[list[np.ndarray]], Any], source: Source
 ) -> Iterator[tuple[str, tuple[int, int], PointPredictions, np.ndarray | None]]:
     """Yields name, (height, width), points, and target probabilities [H, W] or None for each image."""
-    for start in range(0, len(source), _CHUNK):
+    for start in bar(range(0, len(source), _CHUNK), "detecting", unit=f"{_CHUNK} images"):
         examples = [source[i] for i in range(start, min(start + _CHUNK, len(source)))]
         detections = detector([example.image for example in examples])
         maps = itertools.repeat(None, len(examples)) if detections.masks is None else detections.masks
@@ -67,7 +68,7 @@ def tophat_reference(source: Source) -> dict[str, float]:
       The metrics "f1", "threshold", "precision", "recall", "fa", "tp", "fp" and "fn" at the threshold of highest F1.
     """
     predictions, truths = [], []
-    for i in range(len(source)):
+    for i in bar(range(len(source)), "top-hat"):
         example = source[i]
         height, width = example.image.shape
         padded = np.pad(example.image, ((0, -height % 128), (0, -width % 128)), mode="edge")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 import irjax
+from irjax.bars import bar
 from irjax.evaluation.scoring import Scorer, Scores
 from irjax.io.files import check_replaceable, whole_folder, write_json, write_text
 from irjax.io.maps import ROUNDING
@@ -370,7 +371,7 @@ def _plot(folder: pathlib.Path, result: ScoredSet) -> None:
 def _draw(folder: pathlib.Path, result: ScoredSet, number: int) -> list[pathlib.Path]:
     paths: list[pathlib.Path] = []
     spec = result.scores.reference.protocol
-    for row in worst_rows(result, number):
+    for row in bar(worst_rows(result, number), "drawing"):
         view = result.scorer.view(row["index"])
         path = folder / "overlays" / f"{len(paths) + 1:02d}_{flat(row['name'])}.png"
         title = f"{row['name']}: {row['TP']} found, {row['FN']} missed, {row['FP']} false ({spec.name})"

@@ -12,6 +12,7 @@ from typing import cast
 
 import numpy as np
 
+from irjax.bars import bar
 from irjax.errors import UsageError, UserError
 from irjax.evaluation.pairs import PairReader, Pairs, PredictionSet
 from irjax.evaluation.truths import Truths
@@ -324,7 +325,7 @@ def _score_maps(scorer: Scorer, processes: int | None) -> Scores:
 def _clutter(scorer: Scorer) -> tuple[tuple[str, Clutter], ...] | None:
     """Returns the figures of every target of the images with a map; None without images or masks."""
     found: list[tuple[str, Clutter]] = []
-    for index, place in enumerate(scorer.reader.pairs.prediction_of):
+    for index, place in enumerate(bar(scorer.reader.pairs.prediction_of, "clutter")):
         if place is None:
             continue
         image = scorer.reader.truths.image(index)
@@ -338,7 +339,7 @@ def _clutter(scorer: Scorer) -> tuple[tuple[str, Clutter], ...] | None:
 
 
 def _score_points(scorer: Scorer) -> Scores:
-    pairs = [scorer.reader.read(index) for index in range(len(scorer.names))]
+    pairs = [scorer.reader.read(index) for index in bar(range(len(scorer.names)), "reading")]
     spec = scorer.reference
     found, truths = [cast("PointPredictions", prediction) for prediction, _ in pairs], [truth for _, truth in pairs]
     points = [

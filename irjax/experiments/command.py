@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 from irjax.data.hard import HardSource
 from irjax.data.sources import told_apart
 from irjax.data.splits import DataConfig, in_memory
-from irjax.detector.loading import load
+from irjax.detector.loading import load, title_of
 from irjax.errors import UsageError, UserError, note, stopping
 from irjax.evaluation.detectors import (
     MASK_PROTOCOLS,
@@ -65,7 +65,8 @@ class Flags:
     Attributes:
       recipe: sets the other flags' defaults.
       run: directory of the run; an interrupted run of the same flags is resumed. Default: runs/METHOD-RECIPE-seedSEED.
-      eval_only: test a run directory, a .pth, a .safetensors or the name of shipped weights, instead of training.
+      eval_only: test a run directory, a .pth, a .safetensors, hf:OWNER/NAME or the name of shipped weights, instead of
+        training.
       test: splits to test on, one for all folders or one for each. With one folder and `ship` or `ablation`, any number
         of splits, each tested separately. Default: 400 synthetic scenes, or the validation split of the given folders.
       subset: `irstd-hard` tests on the images whose targets all have at most 20 pixels at 256x256, resized to that.
@@ -227,9 +228,9 @@ def _run(experiment: Experiment, command: Flags, line: str) -> None:
         return
     source, what = _test_source(command)
     if command.eval_only:
-        path = pathlib.Path(command.eval_only)
+        path, short = pathlib.Path(command.eval_only), title_of(command.eval_only)
         detector = load(command.eval_only)
-        folder = pathlib.Path(command.run or (path if path.is_dir() else f"runs/{name}-eval-{path.stem}")) / "test"
+        folder = pathlib.Path(command.run or (path if path.is_dir() else f"runs/{name}-eval-{short}")) / "test"
     else:
         run = pathlib.Path(command.run or f"runs/{name}-seed{config.loop.seed}")
         result = experiment.train(config, run)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from irjax.data.licences import licence_text
+from irjax.data.licences import OWN_LICENCE_TEXT, licence_text
 from irjax.detector.detector import Detector
 from irjax.detector.loading import load, resolve
 from irjax.detector.weights import load_weights, on_disk, save_weights
@@ -106,7 +106,7 @@ def card(run: pathlib.Path, facts: dict[str, Any], figures: dict[str, Any] | str
         stage["data"].pop("scenes", None)  # used by synthetic data only
     return {
         "data": {"sets": names, **record["data"]},
-        "licence": f"The weights are under irjax's licence. Licences of the images: {licence_text(roots)}.",
+        "licence": f"{OWN_LICENCE_TEXT} Licences of the images: {licence_text(roots)}.",
         "recipe": {"stages": stages, "versions": record["versions"], **facts},
         "seed": record["config"]["loop"]["seed"],
         "command": _without_places(command),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import json
+import logging
 import math
 import os
 import pathlib
@@ -20,6 +21,8 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from irjax.errors import FileError, UsageError, UserError, note, reading, writing
+
+_logger = logging.getLogger(__name__)
 
 WRITTEN = ".irjax-written.json"  # {command: files of its last run}, in a folder of results
 _REPORT = (
@@ -104,6 +107,7 @@ def atomic_path(path: str | os.PathLike) -> Iterator[pathlib.Path]:
             temporary = pathlib.Path(folder, path.name)
             yield temporary
             os.replace(temporary, path)
+    _logger.debug("wrote %s", path)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import dataclasses
+import logging
 import os
 import pathlib
 import re
@@ -16,9 +17,12 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from irjax.bars import bar
 from irjax.errors import FileError, UserError, check_folder, reading
 from irjax.io import names
 from irjax.io.images import IMAGE_SUFFIXES
+
+_logger = logging.getLogger(__name__)
 
 MASK_SUFFIXES = ("", "_pixels0", "_mask", "_gt")  # the mask of NAME is called NAME and one of these
 
@@ -174,7 +178,7 @@ def read_each(keys: Iterable[str], read: Callable[[str], T], *, skip_bad: bool) 
       UserError: of the first image that is refused, with the way to leave it out, unless `skip_bad`.
     """
     found, skipped = [], []
-    for key in keys:
+    for key in bar(keys, "reading"):
         try:
             with naming_flag():
                 found.append(read(key))
@@ -182,6 +186,7 @@ def read_each(keys: Iterable[str], read: Callable[[str], T], *, skip_bad: bool) 
             if not skip_bad:
                 raise
             skipped.append(str(error).removesuffix(_SKIP))
+            _logger.info("left out: %s", skipped[-1])
     return found, skipped
 
 

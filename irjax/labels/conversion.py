@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from irjax.bars import bar
 from irjax.errors import FileError, MissingFileError, UsageError, UserError, check_folder, note, reading, writing
 from irjax.io import formats
 from irjax.io.files import whole_folder
@@ -268,7 +269,7 @@ def _read_dataset(root: pathlib.Path, how: LabelOptions) -> tuple[list[ImageLabe
     files = getattr(source, "images", None)
     boxes = getattr(source, "labels", None)
     found = []
-    for index, name in enumerate(source.names):
+    for index, name in enumerate(bar(source.names, "reading")):
         example, rule = source[index], None
         if example.mask is None:
             if how.points != "centroid":
@@ -348,7 +349,7 @@ def write_labels(
     with whole_folder(out) as folder:
         if to == "masks":
             return _write_masks(folder, images, radius)
-        for image in images:
+        for image in bar(images, "writing"):
             if to == "voc":
                 text = formats.format_voc(image)
             else:
@@ -371,7 +372,7 @@ def _write_masks(folder: pathlib.Path, images: Sequence[ImageLabels], radius: fl
     from PIL import Image
 
     joined = []
-    for image in images:
+    for image in bar(images, "writing"):
         mask = target_mask(image.labels, formats.known_size(image), radius)
         if len(find_regions(mask)) < len(image.labels):
             joined.append(image.name)

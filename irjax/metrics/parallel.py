@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import logging
 import os
 import pickle
 import queue
@@ -21,11 +22,14 @@ from typing import Any
 
 import numpy as np
 
+from irjax.bars import bar
 from irjax.errors import UsageError, UserError
 from irjax.metrics import inputs
 from irjax.metrics.accumulators import Counts
 from irjax.metrics.counting import ImageWork
 from irjax.metrics.spec import Protocol
+
+_logger = logging.getLogger(__name__)
 
 # Workers are worthwhile above these sizes: they take a second or two to start, and sending a map costs as much as
 # counting it once.
@@ -110,8 +114,9 @@ def count_all(
     if processes is None:
         processes = processors() if _is_large(job, predictions) else 1
     processes = min(processes, -(-len(names) // _CHUNK))
+    _logger.info("scoring %d images in %d processes", len(names), max(processes, 1))
     if processes <= 1:
-        everything = zip(names, predictions, truths, strict=True)
+        everything = bar(zip(names, predictions, truths, strict=True), "scoring", total=len(names))
         scored = [score_image(job, name, prediction, truth) for name, prediction, truth in everything]
     else:
         scored = _shared(job, predictions, truths, names, processes)
@@ -237,7 +242,8 @@ def _shared(job, predictions, truths, names, processes: int) -> list[Scored]:
         # Workers cannot unpickle everything, for example not a class that the caller's script defines.
         load = all([worker.loads() for worker in workers])
         waiting: list[concurrent.futures.Future] = []
-        for tasks in _tasks(predictions, truths, names, tuple(load and s is not None for s in sequences)):
+        parts = _tasks(predictions, truths, names, tuple(load and s is not None for s in sequences))
+        for tasks in bar(parts, "scoring", total=-(-len(names) // _CHUNK), unit=f"{_CHUNK} images"):
             waiting.append(pool.submit(score, tasks))
             # The number of waiting messages is limited, so that a lazily loaded set is never in memory as a whole.
             if len(waiting) > 2 * processes:

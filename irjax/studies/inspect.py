@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from irjax.bars import bar
 from irjax.data import folders, layouts
 from irjax.errors import UsageError, UserError
 from irjax.io import images
@@ -217,7 +218,7 @@ def _read_part(
     counts = collections.Counter(part.names)
     found["listed_twice"] += [f"{name}: {count} times in {split}" for name, count in counts.items() if count > 1]
     records = []
-    for name in counts:
+    for name in bar(counts, split):
         path = part.images.get(name)
         if path is None:
             found["missing_image"].append(f"{name}, in {split}")
@@ -418,7 +419,7 @@ def _near(
     """Finds for each image of the second split the most similar of the first, if its correlation is above the limit."""
     stack = np.stack([record.thumbnail for record in first])
     lines = []
-    for record in second:
+    for record in bar(second, "comparing"):
         correlation = stack @ record.thumbnail
         best = int(np.argmax(correlation))
         twin = first[best]

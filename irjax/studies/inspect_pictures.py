@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from irjax.bars import bar
 from irjax.data import folders
 from irjax.io import images
 from irjax.reports.figures import save_figure
@@ -202,7 +203,7 @@ def draw_contact_sheet(path: str | os.PathLike, inspection: Inspection, *, colum
     figure.suptitle(f"{os.path.basename(os.path.normpath(inspection.root))}: by the area of the smallest target; "
                     "contrast stretched, insets each by themselves", fontsize=12)  # fmt: skip
     cells = figure.subfigures(rows, columns, squeeze=False).flat
-    for cell, record in zip(cells, chosen, strict=False):
+    for cell, record in bar(zip(cells, chosen, strict=False), "drawing", total=len(chosen)):
         grid = cell.add_gridspec(2, 2, width_ratios=(2.1, 1))
         _draw_cell(cell, grid, record, inspection)
     save_figure(figure, path, dpi=100)

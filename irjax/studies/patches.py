@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from irjax.bars import bar
 from irjax.data import network_views, open_source
 from irjax.detector.detector import Detector
 from irjax.detector.inference import network_inputs
@@ -69,7 +70,7 @@ def draw_kept_patches(
     detector = load(model)
     paths: list[pathlib.Path] = []
     rows = []
-    for index in spread_indices(len(truths.names), number):
+    for index in bar(spread_indices(len(truths.names), number), "drawing"):
         name, image, truth = truths.names[index], truths.image(index), truths.read(index)
         assert image is not None
         kept, masks = detector.kept_patches(image), detector(image).masks
@@ -163,7 +164,7 @@ def _measured(
     masks, counts = [], []
 
     def found() -> Iterator[tuple[Example, np.ndarray]]:
-        for index in range(len(source)):
+        for index in bar(range(len(source)), "detecting"):
             example, maps = source[index], []
             for view in network_views(example, config.size, len(example.points), with_mask=True, **form):
                 key = None if noise is None else jax.random.fold_in(noise, next(draws))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from irjax.bars import bar
 from irjax.data import network_views, open_source
 from irjax.detector.detector import Detector
 from irjax.detector.inference import network_inputs
@@ -99,7 +100,7 @@ def analyse_relevance(
     curves = {_TITLES[name]: (found[name]["coverage"], found[name]["recall"]) for name in _shown(found)}
     plot_selection(out_dir / "selection.png", curves, selected)
     print(_as_text(found, selected))
-    for place, index in enumerate(spread_indices(len(source), number), 1):
+    for place, index in enumerate(bar(spread_indices(len(source), number), "drawing"), 1):
         example = source[index]
         _draw(out_dir / f"{place:02d}_{flat(example.name)}.png", detector, example)
     return found
@@ -111,7 +112,8 @@ def _measure(detector: Detector, source: Source) -> dict[str, Any]:
     scores_of = jax.jit(lambda variables, images: relevance_scores(detector, variables, images))
     options = {"with_mask": True, "enlarge": config.enlarge, "slide": config.slide}
     scores, positive, few = [], [], []
-    for example in (source[index] for index in range(len(source))):
+    for index in bar(range(len(source)), "measuring"):
+        example = source[index]
         # As many rows for points as there are points, which are not used here.
         for view in network_views(example, config.size, len(example.points), **options):
             truth = view["mask"]

@@ -23,6 +23,8 @@ from irjax.errors import MissingFileError, UserError
 from irjax.io.files import read_json, write_json
 from irjax.training.state import TrainState, Variables
 
+_logger = logging.getLogger(__name__)
+
 _FOLDER = "checkpoints"
 _REMOVED = "removed"
 _VALIDATIONS = "validation.json"
@@ -138,6 +140,7 @@ class Checkpoints:
         self._manager.save(step, args=items, metrics=metrics)
         self._manager.wait_until_finished()
         shutil.rmtree(self.folder / _REMOVED, ignore_errors=True)
+        _logger.info("wrote the checkpoint of step %d to %s", step, self.folder)
 
     def wait(self) -> None:
         """Waits until the last checkpoint is complete.
@@ -239,6 +242,7 @@ class Checkpoints:
             raise CheckpointError(
                 f"the checkpoint of step {steps[-1]} in {self.folder} does not fit this run's model and optimiser"
             )
+        _logger.info("restored the checkpoint of step %d from %s", steps[-1], self.folder)
         return flax.serialization.from_state_dict(template, tree), record
 
     def variables(self, which: str = "best") -> tuple[int, Variables]:

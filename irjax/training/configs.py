@@ -15,6 +15,9 @@ from irjax.io.files import json_values
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+# What only watches a run, and may be another when it is resumed.
+_WATCHING = ("loop.tensorboard", "loop.wandb", "loop.profile")
+
 Config = TypeVar("Config", bound="DataclassInstance")
 
 
@@ -43,6 +46,8 @@ class LoopConfig:
       max_skipped: number of consecutive non-finite steps after which the run stops.
       devices: local devices to use, or 0 for as many as can share the batch equally.
       tensorboard: write TensorBoard files.
+      wandb: project of Weights & Biases that the metrics also go to; WANDB_MODE=offline sends nothing.
+      profile: record this many steps by jax.profiler into RUN/profile, once they are compiled and warm.
     """
 
     seed: int = 0
@@ -60,12 +65,14 @@ class LoopConfig:
     max_skipped: int = 20
     devices: int = 0
     tensorboard: bool = True
+    wandb: str = ""
+    profile: int = 0
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "eval_batch_size", "steps_per_dispatch", "max_skipped"):
             if getattr(self, name) < 1:
                 raise UserError(f"loop.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("seed", "steps", "minutes", "devices"):
+        for name in ("seed", "steps", "minutes", "devices", "profile"):
             if getattr(self, name) < 0:
                 raise UserError(f"loop.{name} must not be negative, got {getattr(self, name)}")
         for name in ("epochs", "eval_epochs", "save_minutes"):
@@ -93,7 +100,7 @@ def differences(saved: Any, config: Any) -> list[str]:
     """Lists the fields in which a saved config differs from a given one.
 
     A field that only one of them has counts as a difference, because the behaviour of an earlier or later version
-    without that field is not known.
+    without that field is not known. What only watches a run, such as `loop.tensorboard`, does not count.
 
     Args:
       saved: JSON values of a dataclass, or None.
@@ -107,4 +114,5 @@ def differences(saved: Any, config: Any) -> list[str]:
     kept = flax.traverse_util.flatten_dict(dict(saved or {}), sep=".", keep_empty_nodes=True)
     told = lambda values, name: json.dumps(values[name]) if name in values else "absent"  # noqa: E731
     names = [name for name in {**given, **kept} if given.get(name, ...) != kept.get(name, ...)]
+    names = [name for name in names if name not in _WATCHING]
     return [f"{name} {told(given, name)}, was {told(kept, name)}" for name in names]

@@ -1,15 +1,16 @@
-"""The log of a run: metrics.jsonl, TensorBoard and the progress bar."""
+"""The log of a run: metrics.jsonl, other writers and the progress bar."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
 
 from irjax.errors import reading, writing
 from irjax.io.files import json_values, write_text
 from irjax.training.budget import Clock
+from irjax.training.writers import MetricWriter
 
 
 def _lines_until(path: pathlib.Path, step: int) -> list[str]:
@@ -27,7 +28,7 @@ def _lines_until(path: pathlib.Path, step: int) -> list[str]:
 
 
 class Log:
-    """Writes metrics.jsonl, TensorBoard files and the progress bar of a run.
+    """Writes metrics.jsonl, to other writers, and the progress bar of a run.
 
     Args:
       run: the run directory.
@@ -35,11 +36,18 @@ class Log:
       steps: length of the run, or None if it is given in `minutes`.
       clock: clock of the run; its time is written on every line.
       minutes: length of the run in minutes.
-      tensorboard: write TensorBoard files.
+      writers: what else gets the metrics, as ``train/loss``; closed with the log.
     """
 
     def __init__(
-        self, run: pathlib.Path, start: int, steps: int | None, clock: Clock, *, minutes: float, tensorboard: bool
+        self,
+        run: pathlib.Path,
+        start: int,
+        steps: int | None,
+        clock: Clock,
+        *,
+        minutes: float,
+        writers: Sequence[MetricWriter] = (),
     ):
         from tqdm import tqdm
 
@@ -48,12 +56,7 @@ class Log:
             write_text(self._path, "".join(f"{line}\n" for line in _lines_until(self._path, start)))
         with writing(self._path):
             self._file = self._path.open("a", buffering=1)
-        self._writer = None
-        if tensorboard:
-            with contextlib.suppress(ImportError):  # an accelerator machine may lack it
-                from tensorboardX import SummaryWriter
-
-                self._writer = SummaryWriter(str(run / "tensorboard"), purge_step=start + 1)
+        self._writers = writers
         self._clock, self._minutes = clock, minutes
         shown = {"disable": not sys.stderr.isatty(), "dynamic_ncols": True}
         if steps is None:
@@ -71,9 +74,8 @@ class Log:
         with writing(self._path):
             line = {"step": step, "minutes": round(self._clock.seconds / 60, 3), "group": group, **json_values(values)}
             self._file.write(json.dumps(line) + "\n")
-        if self._writer is not None:
-            for name, value in values.items():
-                self._writer.add_scalar(f"{group}/{name}", value, step)
+        for writer in self._writers:
+            writer.write(step, {f"{group}/{name}": value for name, value in values.items()})
 
     def advance(self, step: int, count: int, **shown: str) -> None:
         """Advances the bar by the `count` steps up to `step`."""
@@ -94,5 +96,5 @@ class Log:
         """Closes the bar and the files."""
         self._bar.close()
         self._file.close()
-        if self._writer is not None:
-            self._writer.close()
+        for writer in self._writers:
+            writer.close()

@@ -32,7 +32,9 @@ from irjax.training.runner import Runner
 from irjax.training.signals import Termination
 from irjax.training.state import TrainState, Variables
 from irjax.training.steps import make_train_step
+from irjax.training.trace import Trace
 from irjax.training.validation import Validation
+from irjax.training.writers import open_writers
 from irjax.types import Source
 
 
@@ -240,13 +242,14 @@ def fit(
         "learns": optimizer.learns,
     }
     make_step = lambda axis: make_train_step(objective_for(axis), optimiser(axis), axis_name=axis, **step_options)  # noqa: E731
-    log = Log(run, step, schedule.steps, progress.clock, minutes=loop.minutes, tensorboard=loop.tensorboard)
+    writers = open_writers(run, step, loop, json_values(dataclasses.asdict(config)))
+    log = Log(run, step, schedule.steps, progress.clock, minutes=loop.minutes, writers=writers)
     if len(devices) < len(jax.local_devices()) and not loop.devices:
         log.say(f"{len(devices)} of {len(jax.local_devices())} devices share the batch of {loop.batch_size} equally")
-    with Termination() as termination:
+    with Termination() as termination, Trace(run / "profile", loop.profile) as trace:
         try:
             rate = optimizer.learning_rate(schedule.steps, schedule.per_epoch)
-            runner = Runner(make_step, loop, devices, rate, progress, log, termination)
+            runner = Runner(make_step, loop, devices, rate, progress, log, termination, trace)
             evaluate = None
             if val is not None:
                 evaluate = _validation(one, val, data, loop, with_masks, devices, termination.check)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import logging
 import math
 import sys
 import time
@@ -24,6 +25,9 @@ from irjax.training.progress import Progress
 from irjax.training.signals import Termination
 from irjax.training.state import TrainState
 from irjax.training.steps import Step
+from irjax.training.trace import Trace
+
+_logger = logging.getLogger(__name__)
 
 
 class Runner:
@@ -38,11 +42,12 @@ class Runner:
         progress: Progress,
         log: Log,
         termination: Termination,
+        trace: Trace,
     ):
         self._on_batch = data_parallel(make_step, devices)
         self._on_batches = data_parallel(make_step, devices, several=True)
         self._loop, self._devices, self._rate = loop, devices, rate
-        self._progress, self._log, self._termination = progress, log, termination
+        self._progress, self._log, self._termination, self._trace = progress, log, termination, trace
         self._compiled, self._scale = False, math.nan
         self._skipped = self._in_a_row = 0  # non-finite steps: all, and since the last finite one
         self.seconds = 0.0  # spent in steps
@@ -70,6 +75,8 @@ class Runner:
             if going:
                 count = min(self._loop.steps_per_dispatch, until - step)
                 state = self._at_rate(state)
+                if self._compiled:
+                    self._trace.start(step)
                 state, metrics = self._dispatch(state, feed, step, count)
                 step += count
                 running.append((step, count, self._scale, metrics))
@@ -93,7 +100,9 @@ class Runner:
         if isinstance(feed, CachedFeed):
             batches = feed.batches(step, count)
             if not self._compiled:  # compiled before the first call, so that the memory it takes is released first
+                begin = time.perf_counter()
                 self._on_batches.compile(state, batches)
+                _logger.info("compiled %d steps in %.1f s", count, time.perf_counter() - begin)
                 return_freed_memory()
             state, metrics = self._on_batches(state, batches)
             parts = [metrics]
@@ -111,6 +120,7 @@ class Runner:
     def _finish(self, step: int, count: int, scale: float, parts: list[Any], feed: CachedFeed | HostFeed) -> None:
         """Waits for dispatched steps up to `step` and logs them."""
         metrics = jax.tree.map(lambda *x: np.concatenate([np.atleast_1d(one) for one in x]), *jax.device_get(parts))
+        self._trace.finished(step)
         now, waited = time.perf_counter(), feed.waited
         seconds, waiting = now - self._last, waited - self._waited
         self._last, self._waited = now, waited

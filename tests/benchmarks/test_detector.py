@@ -34,6 +34,17 @@ def test_report_of_a_tiny_run(tmp_path, monkeypatch, capsys):
     assert "parameters 294,753" in text and "predict_fn" in text and "floor" in text
 
 
+def test_profile(tmp_path, monkeypatch):
+    monkeypatch.setattr("irjax.training.allocator.keep_freed_memory", lambda: False)
+    monkeypatch.setitem(detector._MATMUL_SIDE, "cpu", 64)
+    folder = tmp_path / "profile"
+    cli.main(["benchmark", "--size", "32", "64", "--repeats", "2", "--profile", str(folder)])
+    for size in (32, 64):
+        (place,) = (folder / f"{size}-batch-1/plugins/profile").iterdir()
+        (file,) = place.glob("*.xplane.pb")
+        assert b"predict_fn" in file.read_bytes()
+
+
 def test_comparison_with_pytorch(monkeypatch):
     pytest.importorskip("torch", reason="compares with PyTorch (extra torch)")
     monkeypatch.setitem(detector._MATMUL_SIDE, "cpu", 64)

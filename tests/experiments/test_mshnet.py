@@ -14,12 +14,14 @@ import pytest
 from PIL import Image
 
 import irjax
+from irjax.commands.models import Models
 from irjax.data.augment import AugmentConfig
 from irjax.data.cache import cut, load_cache
 from irjax.data.clutter import SceneConfig
 from irjax.data.splits import DataConfig
 from irjax.data.synthetic import SyntheticSource
 from irjax.detector import weights
+from irjax.errors import Note
 from irjax.experiments import command, mshnet, ship
 from irjax.losses.scale import VARIANTS
 from irjax.methods.detector_config import DetectorConfig
@@ -257,6 +259,13 @@ def test_eval_only_and_shipped_weights(trained, tmp_path, capsys, monkeypatch):
     assert config == irjax.load(str(run)).config and path.stat().st_size < 40_000  # 2 bytes a value
     assert {"IoU", "nIoU"} <= set(card["validation"]["data val"]["metrics"])
     assert "experiments.mshnet" in card["command"] and "score_factor" not in card["recipe"]
+
+    # what is uploaded of a run is what --ship writes, without figures
+    pushed = Models(push="me/mine", model=str(run))
+    with pytest.warns(Note, match="its card lacks validation figures"):
+        shared, _, card = weights.load_weights(pushed._weights(tmp_path / "push"))
+    chex.assert_trees_all_equal(shared, variables)
+    assert card["validation"] == "not measured where they were trained" and "--push me/mine" in card["command"]
 
     # a run that went on from these weights tells of both trainings, one whose start is gone of itself alone
     record = json.loads((run / "config.json").read_text())

@@ -366,11 +366,3 @@ def test_a_file_in_place_of_the_run(tiny, tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(CheckpointError, match="cannot write the run directory .*run"):
         tiny.fit(tmp_path / "run")
-
-
-def test_tensorboard_files(tiny, tmp_path):
-    pytest.importorskip("tensorboardX")
-    tiny.fit(tmp_path / "run", tiny.changed(loop={"steps": 2, "tensorboard": True}))
-    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
-    content = events.read_bytes()
-    assert b"train/loss" in content and b"val/f1" in content
