@@ -38,7 +38,7 @@ def measure_costs(
     """
     runs = {title: functools.partial(model.run, [image], DEFAULT_LIMIT) for title, model in models.items()}
     once_each(runs)
-    seconds = in_turns(runs, repeats) if runs else {}
+    seconds = in_turns(runs, repeats)
     return {
         title: {**_counted(model, image), "latency": float(np.median(seconds[title]))}
         for title, model in models.items()

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from irjax.benchmarks.costs import count_parameters
 from irjax.benchmarks.counting import by_module, count_macs
 from irjax.benchmarks.pytorch import torch_class, torch_in_onnxruntime, torch_inference
 from irjax.benchmarks.timing import Run, Turns, circumstances, in_turns, once_each, random_variables, summary
@@ -75,7 +76,7 @@ def benchmark(
     report: dict[str, Any] = {
         "model": model,
         **where,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(detectors[0].variables["params"])),
+        "parameters": count_parameters(detectors[0].variables),
         "runs": [
             _time_inference(d, batch, repeats, bf16, make_torch, networks, turns, profile)
             for d in detectors

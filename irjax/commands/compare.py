@@ -45,7 +45,8 @@ class Compare:
         from irjax.training.allocator import keep_freed_memory
 
         keep_freed_memory()
-        keep_programs()
+        if self.models:
+            keep_programs()
         compare_files(
             self.predictions,
             self.scoring.truth,

@@ -25,7 +25,7 @@ from irjax.evaluation.result import LEVEL, image_row
 from irjax.evaluation.scoring import score_all
 from irjax.evaluation.truths import Truths, open_truths
 from irjax.io.files import whole_folder, write_json, write_text
-from irjax.metrics import Comparison, Evaluation, Protocol, compare
+from irjax.metrics import Protocol, compare
 from irjax.reports import tables
 
 _COMMAND = "irjax compare"
@@ -97,7 +97,7 @@ def compare_files(
         scored = _score_all(candidates, truths, options)
         rows = _images(scored)
         named = {one.title: one.model for one in candidates if one.model is not None}
-        image = truths.image(0) if named else None
+        image = truths.image(0) if measure and named else None
         costs = measure(named, image) if measure and image is not None else {}
         report = _report(scored, rows, costs, options, {"truth": truth, "split": split})
         if options.out_dir is not None:
@@ -145,12 +145,12 @@ def _report(
     options: Options,
     about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    first = scored[0].evaluation
+    first, resampling = scored[0].evaluation, (options.samples, LEVEL, options.seed)
     pairs = [
         {
             "a": a.candidate.title,
             "b": b.candidate.title,
-            "metrics": _differences(a.evaluation, b.evaluation, options),
+            "metrics": {name: vars(found) for name, found in compare(a.evaluation, b.evaluation, *resampling).items()},
             "per_image": _wins(rows, a.candidate.title, b.candidate.title, first.protocol),
         }
         for a, b in itertools.combinations(scored, 2)
@@ -179,11 +179,6 @@ def _report(
         "pairs": pairs,
         "most_different": rows[:20],
     }  # fmt: skip
-
-
-def _differences(a: Evaluation, b: Evaluation, options: Options) -> dict[str, dict[str, float]]:
-    found: Mapping[str, Comparison] = compare(a, b, options.samples, LEVEL, options.seed)
-    return {name: vars(one) for name, one in found.items()}
 
 
 def _images(scored: Sequence[Scored]) -> list[dict[str, Any]]:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from irjax.metrics.inputs import PointPredictions
-from irjax.reports.curves import COLOURS, figure_of
-from irjax.reports.events import HIT, MISS, Event, contrast, find_events, find_insets
+from irjax.reports.curves import cycle, figure_of, tidy
+from irjax.reports.events import HIT, MISS, Event, brightest, contrast, find_events, find_insets
 from irjax.reports.figures import save_figure
 
 _SIDE = 25  # side of the enlarged part in pixels of the image
 _CELL = 1.9  # side of a picture in inches
+_FRAME = "#E69F00"  # of what is enlarged
 _GRID = 48  # cells of a surface along its longer side
 _LEAST, _MOST = 40, 1600  # areas of bubbles in square points
 
@@ -69,81 +70,87 @@ def draw_examples(path: str | os.PathLike, examples: Sequence[Example]) -> None:
       path: path of the picture; the ending gives the format.
       examples: the images, at least one, with the same methods.
     """
-    titles = list(examples[0].methods)
-    columns = len(titles) + 2
+    columns = len(examples[0].methods) + 2
     figure = figure_of(_CELL * columns, 2 * _CELL * len(examples) + 0.4)
     grid = figure.add_gridspec(2 * len(examples), columns)
     for number, example in enumerate(examples):
-        events = {title: _events(example, shown) for title, shown in example.methods.items()}
-        left, top = _enlarged_at(example, list(events.values()))
-        flat = [figure.add_subplot(grid[2 * number, column]) for column in range(columns)]
-        for axes, title, marks in zip(flat, ("image", "truth", *titles), ([], [], *events.values()), strict=True):
-            if title == "truth":
-                marks = [Event(HIT, x, y) for x, y in example.points]
-            _draw_flat(axes, example, title, marks, left, top, masked=title == "truth")
+        panels = _panels(example)
+        left, top = _enlarged_at(example, panels)
+        for column, panel in enumerate(panels):
+            axes = figure.add_subplot(grid[2 * number, column])
+            _draw_flat(axes, panel, left, top)
             if not number:
-                axes.set_title(title, fontsize=9)
-        flat[0].set_ylabel(example.name, fontsize=7)
-        responses = [example.image, example.mask, *(shown.response for shown in example.methods.values())]
-        for column, response in enumerate(responses):
-            if response is not None:
-                _draw_surface(figure.add_subplot(grid[2 * number + 1, column], projection="3d"), response)
+                axes.set_title(panel.title, fontsize=9)
+            if not column:
+                axes.set_ylabel(example.name, fontsize=7)
+            if panel.response is not None:
+                _draw_surface(figure.add_subplot(grid[2 * number + 1, column], projection="3d"), panel.response)
     save_figure(figure, path, dpi=110)
 
 
-def _events(example: Example, shown: Shown) -> list[Event]:
-    return find_events(shown.points, example.points, example.limit, inclusive=example.inclusive)
+@dataclasses.dataclass(frozen=True)
+class _Panel:
+    """A column of an example: a picture [H, W] with events and an outlined mask, and the surface below it."""
+
+    title: str
+    picture: np.ndarray
+    response: np.ndarray | None
+    events: Sequence[Event] = ()
+    mask: np.ndarray | None = None
 
 
-def _enlarged_at(example: Example, found: Sequence[list[Event]]) -> tuple[int, int]:
+def _panels(example: Example) -> list[_Panel]:
+    """Returns the image, the truth, and each method."""
+    image, mask = example.image, example.mask
+    true = [Event(HIT, x, y) for x, y in example.points]
+    panels = [_Panel("image", image, image), _Panel("truth", image if mask is None else mask, mask, true)]
+    for title, shown in example.methods.items():
+        events = find_events(shown.points, example.points, example.limit, inclusive=example.inclusive)
+        panels.append(_Panel(title, image, shown.response, events, shown.mask))
+    return panels
+
+
+def _enlarged_at(example: Example, panels: Sequence[_Panel]) -> tuple[int, int]:
     """Returns the left and top of the enlarged part."""
-    misses = [event for events in found for event in events if event.kind is MISS]
+    misses = [event for panel in panels for event in panel.events if event.kind is MISS]
     (x, y) = (misses[0].x, misses[0].y) if misses else example.points[0]
     inset = find_insets([Event(HIT, x, y)], example.image.shape, _SIDE)[0]
     return inset.left, inset.top
 
 
-def _draw_flat(
-    axes: Any, example: Example, title: str, events: Sequence[Event], left: int, top: int, *, masked: bool
-) -> None:
-    """Draws an image with its events, and the enlarged part in the corner that is farthest from it."""
-    height, width = example.image.shape
-    low, high = contrast(example.image)
-    picture = example.image
-    if masked and example.mask is not None:
-        picture, low, high = example.mask, 0, 1
-    style = {"cmap": "gray", "interpolation": "nearest"}
-    axes.imshow(picture, vmin=low, vmax=high, **style | {"interpolation": "antialiased"})
-    axes.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+def _draw_flat(axes: Any, panel: _Panel, left: int, top: int) -> None:
+    """Draws a picture with its events, and the enlarged part in the corner that is farthest from it."""
     from matplotlib.patches import Rectangle
 
-    axes.add_patch(Rectangle((left - 0.5, top - 0.5), _SIDE, _SIDE, fill=False, color="#E69F00", linewidth=0.8))
+    picture, (height, width) = panel.picture, panel.picture.shape
+    part = picture[top : top + _SIDE, left : left + _SIDE]
+    levels = [(0, 1), (0, 1)] if picture.dtype == bool else [contrast(picture), contrast(part, 0.5, 100)]
     right, below = left + _SIDE / 2 < width / 2, top + _SIDE / 2 < height / 2
     corner = axes.inset_axes((0.58 if right else 0.0, 0.0 if below else 0.58, 0.42, 0.42))
-    part = picture[top : top + _SIDE, left : left + _SIDE]
-    if not masked or example.mask is None:
-        low, high = contrast(part, 0.5, 100)
     extent = (left - 0.5, left + part.shape[1] - 0.5, top + part.shape[0] - 0.5, top - 0.5)
-    corner.imshow(part, vmin=low, vmax=high, extent=extent, **style)
-    shown = example.methods.get(title)
-    if shown is not None and shown.mask is not None and shown.mask.any():
-        rows, cols = np.mgrid[: shown.mask.shape[0], : shown.mask.shape[1]]
-        corner.contour(cols, rows, shown.mask, levels=[0.5], colors="#E69F00", linewidths=0.9)
+    for place, shown, (low, high), more in (
+        (axes, picture, levels[0], {"interpolation": "antialiased"}),
+        (corner, part, levels[1], {"interpolation": "nearest", "extent": extent}),
+    ):
+        place.imshow(shown, cmap="gray", vmin=low, vmax=high, **more)
+    axes.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    axes.add_patch(Rectangle((left - 0.5, top - 0.5), _SIDE, _SIDE, fill=False, color=_FRAME, linewidth=0.8))
+    if panel.mask is not None and panel.mask.any():
+        rows, cols = np.mgrid[:height, :width]
+        corner.contour(cols, rows, panel.mask, levels=[0.5], colors=_FRAME, linewidths=0.9)
     corner.set(xticks=[], yticks=[], xlim=extent[:2], ylim=extent[2:])
     for spine in corner.spines.values():
-        spine.set(color="#E69F00", linewidth=1.0)
+        spine.set(color=_FRAME, linewidth=1.0)
     for place, size in ((axes, 6), (corner, 9)):
-        for event in events:
+        for event in panel.events:
             marks = {"marker": event.kind.marker, "markerfacecolor": "none", "markeredgecolor": event.kind.colour}
             place.plot(event.x, event.y, markersize=size, markeredgewidth=1.1, linestyle="none", **marks)
 
 
 def _draw_surface(axes: Any, response: np.ndarray) -> None:
     """Draws a response [H, W] as a surface, of which each cell is the highest of its pixels."""
-    values = np.asarray(response, np.float64)
-    factor = max(1, -(-max(values.shape) // _GRID))
-    padded = np.pad(values, ((0, -values.shape[0] % factor), (0, -values.shape[1] % factor)), mode="edge")
-    cells = padded.reshape(padded.shape[0] // factor, factor, -1, factor).max(axis=(1, 3))
+    factor = -(-max(response.shape) // _GRID)
+    cells = brightest(np.asarray(response, np.float64), factor)
     rows, cols = np.mgrid[: cells.shape[0], : cells.shape[1]] * factor
     top = max(float(cells.max()), 1e-6)
     axes.plot_surface(cols, rows, cells, cmap="viridis", rcount=_GRID, ccount=_GRID, linewidth=0, vmin=0, vmax=top)
@@ -169,8 +176,8 @@ def plot_costs(
     axes = figure.add_subplot()
     handles: list[Line2D] = []
     most = max((cost.get("parameters") or 0 for cost in costs.values()), default=0)
-    for number, (title, value) in enumerate(values.items()):
-        cost, colour = costs[title], COLOURS[number % len(COLOURS)]
+    for colour, (title, value) in zip(cycle(len(values)), values.items(), strict=True):
+        cost = costs[title]
         parameters = cost.get("parameters")
         area = _LEAST if not parameters else max(_LEAST, _MOST * parameters / most)
         milliseconds = 1e3 * cost["latency"]
@@ -187,7 +194,5 @@ def plot_costs(
     axes.set_ylim(max(axes.get_ylim()[0], 0.0), min(axes.get_ylim()[1], 1.02))
     axes.xaxis.set_major_formatter("{x:g}")
     figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="0.92", linewidth=0.8)
-    axes.set_axisbelow(True)
+    tidy(axes)
     save_figure(figure, path)

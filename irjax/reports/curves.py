@@ -34,7 +34,8 @@ def figure_of(width: float, height: float):
     return figure
 
 
-def _tidy(axes) -> None:
+def tidy(axes) -> None:
+    """Leaves axes with two sides and a faint grid behind what is drawn."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.92", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -62,7 +63,7 @@ def plot_precision_recall(
         axes.plot(recalls[shown], precision[shown], color="0.85", linewidth=0.8, zorder=1)
         axes.annotate(f"F1 {f1:g}", (1, f1 / (2 - f1)), (3, 0), textcoords="offset points", fontsize=7, color="0.5",
                       va="center", annotation_clip=False)  # fmt: skip
-    for colour, (title, sweep) in zip(_cycle(len(sweeps)), sweeps.items(), strict=True):
+    for colour, (title, sweep) in zip(cycle(len(sweeps)), sweeps.items(), strict=True):
         text = title if np.isnan(sweep.average_precision) else f"{title}: AP {sweep.average_precision:.3f}"
         seen = np.isfinite(sweep.precision) & np.isfinite(sweep.recall)
         recall, precision = sweep.recall[seen], sweep.precision[seen]
@@ -74,7 +75,7 @@ def plot_precision_recall(
             axes.plot(recall[index], precision[index], color=colour, zorder=4, label=used, **_OPEN)
     axes.set(xlabel="recall (Pd)", ylabel="precision", xlim=(0, 1.005), ylim=(0, 1.02))
     axes.legend(loc="lower left", frameon=False, fontsize=9)
-    _tidy(axes)
+    tidy(axes)
     axes.grid(False)
     save_figure(figure, path)
 
@@ -105,7 +106,7 @@ def plot_threshold_curves(path: str | os.PathLike, sweep: Sweep, *, threshold: f
     for axes in (upper, lower):
         if threshold is not None:
             axes.axvline(threshold, color="0.5", linewidth=1, linestyle=":", label=f"in use: {threshold:g}")
-        _tidy(axes)
+        tidy(axes)
     upper.set(ylim=(0, 1.02))
     lower.set(xlabel="threshold", ylabel="Fa per pixel")
     upper.legend(loc="best", frameon=False, fontsize=9)
@@ -162,7 +163,7 @@ def plot_learning(
         parts[1].set(ylabel=f"{name} on validation")
     parts[-1].set(xlabel="minutes")
     for axes in parts:
-        _tidy(axes)
+        tidy(axes)
     save_figure(figure, path)
 
 
@@ -178,7 +179,7 @@ def plot_selection(
     """
     figure = figure_of(5.4, 4.2)
     axes = figure.add_subplot()
-    for colour, (label, (coverage, recall)) in zip(_cycle(len(curves)), curves.items(), strict=True):
+    for colour, (label, (coverage, recall)) in zip(cycle(len(curves)), curves.items(), strict=True):
         numbers = np.arange(1, len(recall) + 1)
         axes.plot(numbers, recall, color=colour, linewidth=1.8, label=f"recall, {label}")
         axes.plot(numbers, coverage, color=colour, linewidth=1.8, linestyle="--", label=f"coverage, {label}")
@@ -188,7 +189,7 @@ def plot_selection(
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set(xlabel="K, selected patches", ylabel="part of patches", ylim=(0, 1.02))
     axes.legend(frameon=False, fontsize=9)
-    _tidy(axes)
+    tidy(axes)
     save_figure(figure, path)
 
 
@@ -196,15 +197,16 @@ def _draw_rocs(axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], level:
     """Draws ROC curves over whole decades of false alarms: each is, anywhere, what `roc_line` says."""
     rates = np.concatenate([false for false, _ in curves.values()])
     low, high = decades(rates, 1.0 if level == "pixel" else None)
-    for colour, (label, (false, true)) in zip(_cycle(len(curves)), curves.items(), strict=True):
+    for colour, (label, (false, true)) in zip(cycle(len(curves)), curves.items(), strict=True):
         axes.plot(*on_log_axis(roc_line(false, true, level), low, high), color=colour, linewidth=1.8, label=label)
         points = np.unique(np.stack([false, true], axis=1), axis=0)
         if level == "target" and len(points) <= _FEW:
             axes.plot(*points.T, color=colour, **_OPEN | {"markersize": 5, "markeredgewidth": 0.8})
     axes.set(xlabel=_ROC_AXES[level][0], ylabel=_ROC_AXES[level][1], xscale="log", xlim=(low, high), ylim=(0, 1.02))
     axes.legend(loc="best", frameon=False, fontsize=9)
-    _tidy(axes)
+    tidy(axes)
 
 
-def _cycle(number: int) -> list[str]:
+def cycle(number: int) -> list[str]:
+    """Returns so many colours, from the first again after the last."""
     return [COLOURS[index % len(COLOURS)] for index in range(number)]

@@ -134,3 +134,10 @@ def contrast(image: np.ndarray, low: float = 0.5, high: float = 99.9) -> tuple[f
     """Returns the gray values shown as black and white: two percentiles of the image, never equal."""
     bottom, top = np.percentile(image, (low, high))
     return float(bottom), float(max(top, bottom + 1e-6))
+
+
+def brightest(image: np.ndarray, factor: int) -> np.ndarray:
+    """Reduces an image [H, W] by an integer factor, sides rounded up; of each block the brightest pixel remains."""
+    height, width = image.shape
+    padded = np.pad(image, ((0, -height % factor), (0, -width % factor)), mode="edge")
+    return padded.reshape(padded.shape[0] // factor, factor, -1, factor).max(axis=(1, 3))

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from irjax.reports.events import FALSE, MISS, Event, Inset, contrast
+from irjax.reports.events import FALSE, MISS, Event, Inset, brightest, contrast
 from irjax.reports.lines import decades
 
 # Ten stops of viridis, from low to high.
@@ -274,9 +274,7 @@ def whole(image: np.ndarray, events: Sequence[Event], insets: Sequence[Inset], *
     height, width = image.shape
     factor = -(-max(height, width) // largest)
     low, high = contrast(image)
-    if factor > 1:
-        padded = np.pad(image, ((0, -height % factor), (0, -width % factor)), mode="edge")
-        image = padded.reshape(padded.shape[0] // factor, factor, -1, factor).max(axis=(1, 3))
+    image = brightest(image, factor)
     side = max(height, width)
     parts = [
         f'<svg class="whole" viewBox="-0.5 -0.5 {width} {height}" role="img" '

@@ -30,6 +30,21 @@ def test_examples(tmp_path, masks):
     assert sizes[0][0] == sizes[1][0] and sizes[1][1] > 1.7 * sizes[0][1]
 
 
+def test_a_method_may_be_called_truth(tmp_path):
+    """Its column is its own: the pictures differ in the title alone."""
+    mask = np.zeros((40, 56), bool)
+    mask[20:23, 30:33] = True
+    gray = np.linspace(0, 1, 40 * 56).reshape(40, 56)
+    pictures = []
+    for title in ("truth", "other"):
+        methods = {title: Shown(PointPredictions(np.zeros((0, 2))), mask * 0.9, mask)}
+        example = Example("a", gray, np.array([[31.0, 21.0]]), mask, methods, 5.0, True)
+        draw_examples(tmp_path / f"{title}.png", [example])
+        with Image.open(tmp_path / f"{title}.png") as picture:
+            pictures.append(np.asarray(picture)[48:])  # below the titles
+    np.testing.assert_array_equal(*pictures)
+
+
 def test_costs(tmp_path):
     costs = {"network": {"latency": 0.02, "parameters": 300_000}, "filter": {"latency": 0.001, "parameters": None}}
     plot_costs(tmp_path / "costs.svg", "IoU", {"network": 0.7, "filter": 0.2}, costs)
