@@ -6,13 +6,14 @@ import abc
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import jax
 import numpy as np
 
 from irjax.detector.inference import cell_of, decode_heatmaps, overlap_in, to_image
+from irjax.detector.limits import MOST
 from irjax.io.arrays import Images, as_gray_images, unit_range
 from irjax.methods.detector_config import DetectorConfig
 from irjax.ops.letterbox import letterbox_affine, letterbox_host
@@ -21,6 +22,20 @@ from irjax.ops.windows import cut_windows, join_windows, overlap_of, restore_map
 from irjax.types import Array, Detections
 
 _CELLS = 64  # sides of joined heatmaps are padded to multiples of it
+
+
+@dataclasses.dataclass(frozen=True)
+class Response:
+    """What a detector responds with to one image, kept so that it is decoded at any threshold without running again.
+
+    Attributes:
+      values: [H, W] float32, the response at every pixel: the target probability, the heatmap, or a filter's response.
+      detections: ``threshold -> Detections`` of a batch of one, those of the detector itself at this threshold; at most
+        `irjax.detector.limits.MOST` points, the highest ones.
+    """
+
+    values: np.ndarray
+    detections: Callable[[float], Detections]
 
 
 class CanvasDetector(abc.ABC):
@@ -86,6 +101,31 @@ class CanvasDetector(abc.ABC):
         maps = [np.clip(self._join(canvases, array.shape), 0.0, 1.0) for array in arrays]
         return _decode_maps(maps, float(tau), number)
 
+    def respond(self, image: Array) -> Response:
+        """Runs the network on one image [H, W] of any type that a call takes; errors as of a call."""
+        (array,) = as_gray_images(image)
+        canvases, scale, offset = (np.stack(part).astype(np.float32) for part in zip(*self.pieces(array), strict=True))
+        parts = [canvases[start : start + self.batch_size] for start in range(0, len(canvases), self.batch_size)]
+        maps = np.concatenate([np.asarray(self.maps(part))[: len(part)] for part in parts])
+        number = min(MOST, (self.config.size // self._cell) ** 2)
+        if self._cell == 1:
+            values = np.clip(self._join(iter(maps), array.shape), 0.0, 1.0)
+        elif self.config.slide:
+            height, width = array.shape
+            values = _at_pixels(self._join_heatmaps(iter(maps), array.shape), self._cell)[:height, :width]
+        else:
+            values = self._join(iter(_at_pixels(maps, self._cell)), array.shape)
+
+        def detections(threshold: float) -> Detections:
+            tau = np.float32(threshold)
+            if self._cell == 1:
+                return _decode_maps([values], float(tau), number)
+            if self.config.slide:
+                return self._decode_windows(iter(maps), array.shape, tau, number)
+            return jax.tree.map(np.asarray, self._decode(maps, scale[:, None], offset[:, None], tau, number))
+
+        return Response(values, detections)
+
     def _outputs(
         self, pieces: Iterator[tuple[np.ndarray, ...]], threshold: np.float32, number: int
     ) -> Iterator[Detections | np.ndarray]:
@@ -142,14 +182,19 @@ class CanvasDetector(abc.ABC):
         self, heatmaps: Iterator[np.ndarray], size: tuple[int, int], threshold: np.float32, most: int
     ) -> Detections:
         """Consumes the heatmaps of one image's windows and decodes the joined one; on the host, [1, N, ...]."""
-        cell, side, overlap = self._cell, self.config.size, overlap_in(self.config)
-        number = len(window_origins(*size, side, overlap, cell))
-        height, width = (-(-length // cell) for length in size)
-        whole = join_windows(np.stack(list(itertools.islice(heatmaps, number))), height, width, overlap // cell)
+        whole = self._join_heatmaps(heatmaps, size)
+        height, width = whole.shape
         # Few sizes are compiled: the decoder is, for each.
         padded = np.pad(whole, ((0, -height % _CELLS), (0, -width % _CELLS)), constant_values=-np.inf)
         found = decode_heatmaps(dataclasses.replace(self.config, max_detections=most), padded[None], threshold)
         return jax.tree.map(np.asarray, found)
+
+    def _join_heatmaps(self, heatmaps: Iterator[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+        """Consumes the heatmaps of one image's windows and returns that of the image [ceil(H / s), ceil(W / s)]."""
+        cell, side, overlap = self._cell, self.config.size, overlap_in(self.config)
+        number = len(window_origins(*size, side, overlap, cell))
+        height, width = (-(-length // cell) for length in size)
+        return join_windows(np.stack(list(itertools.islice(heatmaps, number))), height, width, overlap // cell)
 
     def _join(self, canvases: Iterator[np.ndarray], size: tuple[int, int]) -> np.ndarray:
         """Consumes the canvases [S, S] of one image and returns its map [H, W]."""
@@ -163,6 +208,17 @@ def _fetched(output: Detections | Array, count: int) -> Detections | np.ndarray:
     """Returns the first rows of an output, on the host; the others are padding."""
     # Copied: on the CPU `asarray` is a view, which keeps the device's array alive.
     return jax.tree.map(lambda leaf: np.asarray(leaf)[:count].copy(), output)
+
+
+def _at_pixels(heatmaps: np.ndarray, cell: int) -> np.ndarray:
+    """Interpolates heatmaps [..., h, w], whose cell (u, v) is at pixel (s u, s v), at pixels: [..., s h, s w]."""
+    for axis in (-2, -1):
+        length = heatmaps.shape[axis]
+        before, share = np.divmod(np.arange(length * cell), cell)
+        after = np.minimum(before + 1, length - 1)
+        weight = (share / cell).astype(np.float32).reshape((-1, 1) if axis == -2 else (-1,))
+        heatmaps = heatmaps.take(before, axis) * (1 - weight) + heatmaps.take(after, axis) * weight
+    return heatmaps
 
 
 def _decode_maps(maps: Sequence[np.ndarray], threshold: float, number: int) -> Detections:

@@ -9,7 +9,7 @@ import numpy as np
 from irjax.errors import note
 from irjax.types import Detections
 
-_MOST = 4096  # detections in an image, up to which the limit is raised
+MOST = 4096  # detections in an image, up to which the limit is raised
 _STEP = 8
 
 Run = Callable[[Sequence[np.ndarray], int], Detections]
@@ -27,9 +27,9 @@ class Limits:
       side: side in pixels of the square that larger images are scaled down to; 0: none are.
     """
 
-    def __init__(self, run: Run, limit: int, *, fixed: bool, most: int = _MOST, side: int = 0):
+    def __init__(self, run: Run, limit: int, *, fixed: bool, most: int = MOST, side: int = 0):
         self._run, self._limit, self._fixed, self._side = run, limit, fixed, side
-        self._most = max(limit, min(most, _MOST))
+        self._most = max(limit, min(most, MOST))
         self._cut = self._shrunk = 0
         self._factor = 1.0
 

@@ -12,15 +12,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from irjax.baselines import BASELINES, detect
-from irjax.detector.canvases import CanvasDetector
+from irjax.baselines import BASELINES, customary_threshold, decode_response, detect
+from irjax.detector.canvases import CanvasDetector, Response
 from irjax.detector.hub import is_on_hub
 from irjax.detector.inference import cell_of
-from irjax.detector.limits import Limits, Run
+from irjax.detector.limits import MOST, Limits, Run
 from irjax.detector.loading import load
 from irjax.detector.onnx import Runtime, load_onnx
 from irjax.errors import UsageError
-from irjax.types import Detections
+from irjax.io.arrays import as_gray_images
+from irjax.types import Array, Detections
 
 DEFAULT_LIMIT = 32
 _SPLIT = 0.5  # `irjax.baselines.common.as_probability` puts any threshold of responses there
@@ -49,6 +50,39 @@ class Named:
             config = self.detector.config
             limits |= {"most": (config.size // cell_of(config)) ** 2, "side": 0 if config.slide else config.size}
         return Limits(self.run, **limits)
+
+    def respond(self, image: np.ndarray) -> Response:
+        """Responds to one image [H, W]; of a filter, thresholds of the response are shares as `share_threshold` says.
+
+        Raises:
+          UserError: if the image cannot be used.
+        """
+        if self.detector is not None:
+            return self.detector.respond(image)
+        (array,) = as_gray_images(image)
+        values = np.asarray(_respond(self.name, array[None]))
+
+        def detections(share: float) -> Detections:
+            found = _decode_response(values, share_threshold(values[0], share), max_detections=min(MOST, array.size))
+            return jax.tree.map(np.asarray, found)
+
+        return Response(values[0], detections)
+
+
+def share_threshold(values: np.ndarray, share: float) -> float:
+    """Returns the threshold of a filter's response [H, W] that is a share of the way from its mean to its maximum.
+
+    A half is the threshold by default, `irjax.baselines.customary_threshold`.
+    """
+    return float(customary_threshold(values[None], share)[0])
+
+
+_decode_response = functools.partial(jax.jit, static_argnames="max_detections")(decode_response)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _respond(name: str, images: Array) -> Array:
+    return BASELINES[name](images)
 
 
 def open_named(

@@ -6,14 +6,9 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import numpy as np
-
-from irjax.detector.detector import Detector
 from irjax.evaluation.candidates import Scored
 from irjax.evaluation.comparison_text import main_metrics
 from irjax.reports.comparison import Example, Shown, draw_examples, plot_costs
-from irjax.types import Array
 
 
 def draw_pictures(
@@ -45,22 +40,11 @@ def _example(scored: Sequence[Scored], index: int) -> Example:
     shown = {}
     for one, view in zip(scored, views, strict=True):
         response = view.response
-        if response is None:
-            response = _heatmap(one, view.image)
+        if response is None and (model := one.candidate.model) is not None:
+            response = model.respond(view.image).values
         shown[one.candidate.title] = Shown(view.points, response, view.predicted)
     # Where only some are maps, others' views may have no mask: any will do.
     mask = next((view.mask for view in views if view.mask is not None), None)
     first, spec = views[0], scored[0].evaluation.protocol
     name = scored[0].evaluation.names[index]
     return Example(name, first.image, first.truth.points, mask, shown, spec.limit, spec.inclusive)
-
-
-def _heatmap(one: Scored, image: np.ndarray) -> np.ndarray | None:
-    """Returns the heatmap of a detector of points at every pixel [H, W]; None if its network is not JAX's."""
-    detector = one.candidate.model and one.candidate.model.detector
-    return detector.inner_maps(image, _enlarged)[0] if isinstance(detector, Detector) else None
-
-
-def _enlarged(module: Any, variables: Mapping[str, Any], inputs: Array) -> Array:
-    heatmaps = module.apply(variables, inputs, train=False)
-    return jax.image.resize(heatmaps, inputs.shape[:3], "linear")[:, None]
