@@ -365,7 +365,7 @@ def _plot(folder: pathlib.Path, result: ScoredSet) -> None:
     used = None if threshold is None else {label: threshold}
     plot_precision_recall(folder / "precision_recall.png", {label: curve}, thresholds=used)
     plot_threshold_curves(folder / "thresholds.png", grid, threshold=threshold)
-    plot_roc(folder / "roc.png", label, curve, scores.histogram)
+    plot_roc(folder / "roc.png", label, curve, scores.histogram, threshold=threshold)
 
 
 def _draw(folder: pathlib.Path, result: ScoredSet, number: int) -> list[pathlib.Path]:

@@ -11,12 +11,12 @@ import numpy as np
 
 from irjax.metrics.inputs import PointPredictions
 from irjax.reports.curves import cycle, figure_of, tidy
+from irjax.reports.drawing import PREDICTED_COLOUR, draw_event, draw_outline
 from irjax.reports.events import HIT, MISS, Event, brightest, contrast, find_events, find_insets
 from irjax.reports.figures import save_figure
 
 _SIDE = 25  # side of the enlarged part in pixels of the image
 _CELL = 1.9  # side of a picture in inches
-_FRAME = "#E69F00"  # of what is enlarged
 _GRID = 48  # cells of a surface along its longer side
 _LEAST, _MOST = 40, 1600  # areas of bubbles in square points
 
@@ -134,17 +134,15 @@ def _draw_flat(axes: Any, panel: _Panel, left: int, top: int) -> None:
     ):
         place.imshow(shown, cmap="gray", vmin=low, vmax=high, **more)
     axes.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
-    axes.add_patch(Rectangle((left - 0.5, top - 0.5), _SIDE, _SIDE, fill=False, color=_FRAME, linewidth=0.8))
-    if panel.mask is not None and panel.mask.any():
-        rows, cols = np.mgrid[:height, :width]
-        corner.contour(cols, rows, panel.mask, levels=[0.5], colors=_FRAME, linewidths=0.9)
+    axes.add_patch(Rectangle((left - 0.5, top - 0.5), _SIDE, _SIDE, fill=False, color=PREDICTED_COLOUR, linewidth=0.8))
+    if panel.mask is not None:
+        draw_outline(corner, panel.mask, PREDICTED_COLOUR)
     corner.set(xticks=[], yticks=[], xlim=extent[:2], ylim=extent[2:])
     for spine in corner.spines.values():
-        spine.set(color=_FRAME, linewidth=1.0)
+        spine.set(color=PREDICTED_COLOUR, linewidth=1.0)
     for place, size in ((axes, 6), (corner, 9)):
         for event in panel.events:
-            marks = {"marker": event.kind.marker, "markerfacecolor": "none", "markeredgecolor": event.kind.colour}
-            place.plot(event.x, event.y, markersize=size, markeredgewidth=1.1, linestyle="none", **marks)
+            draw_event(place, event, size)
 
 
 def _draw_surface(axes: Any, response: np.ndarray) -> None:

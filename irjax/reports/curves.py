@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from irjax.reports.lines import decades, on_log_axis, precision_recall_line, roc
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Open, so that the curve is seen through it.
 _OPEN = {"marker": "o", "linestyle": "none", "markerfacecolor": "none", "markersize": 8, "markeredgewidth": 1.6}
+_IN_USE = {"color": "0.5", "linewidth": 1, "linestyle": ":"}
 _FEW = 30  # operating points that are marked on a ROC; more would hide it
 _ROC_AXES = {
     "target": ("Fa per pixel", "recall (Pd)"),
@@ -44,9 +46,7 @@ def tidy(axes) -> None:
 def plot_precision_recall(
     path: str | os.PathLike, sweeps: Mapping[str, Sweep], *, thresholds: Mapping[str, float] | None = None
 ) -> None:
-    """Plots precision against recall, one curve per sweep, with lines of constant F1 in the background.
-
-    The curves are steps, under which the area is the average precision.
+    """Plots what `draw_precision_recall` draws.
 
     Args:
       path: path of the image; the extension gives the format (PNG, SVG, PDF).
@@ -54,7 +54,17 @@ def plot_precision_recall(
       thresholds: {label: threshold in use}, marked by a ring.
     """
     figure = figure_of(5.4, 4.6)
-    axes = figure.add_subplot()
+    draw_precision_recall(figure.add_subplot(), sweeps, thresholds)
+    save_figure(figure, path)
+
+
+def draw_precision_recall(
+    axes: Any, sweeps: Mapping[str, Sweep], thresholds: Mapping[str, float] | None = None
+) -> None:
+    """Draws precision against recall, one curve per sweep, with lines of constant F1 in the background.
+
+    The curves are steps, under which the area is the average precision.
+    """
     recalls = np.linspace(0.01, 1, 200)
     for f1 in (0.5, 0.6, 0.7, 0.8, 0.9, 0.95):
         with np.errstate(divide="ignore"):
@@ -65,23 +75,26 @@ def plot_precision_recall(
                       va="center", annotation_clip=False)  # fmt: skip
     for colour, (title, sweep) in zip(cycle(len(sweeps)), sweeps.items(), strict=True):
         text = title if np.isnan(sweep.average_precision) else f"{title}: AP {sweep.average_precision:.3f}"
-        seen = np.isfinite(sweep.precision) & np.isfinite(sweep.recall)
-        recall, precision = sweep.recall[seen], sweep.precision[seen]
-        axes.plot(*precision_recall_line(recall, precision), color=colour, linewidth=1.8, label=text, zorder=3)
-        if thresholds and title in thresholds and seen.any():
-            # The first threshold not below the one in use gives the same detections.
-            index = min(int(np.searchsorted(sweep.thresholds[seen], thresholds[title])), seen.sum() - 1)
-            used = f"threshold {thresholds[title]:g}"
-            axes.plot(recall[index], precision[index], color=colour, zorder=4, label=used, **_OPEN)
+        line = precision_recall_line(sweep.recall, sweep.precision)
+        axes.plot(*line, color=colour, linewidth=1.8, label=text, zorder=3)
+        if thresholds and title in thresholds:
+            _mark_used(axes, sweep, sweep.recall, sweep.precision, thresholds[title], colour)
     axes.set(xlabel="recall (Pd)", ylabel="precision", xlim=(0, 1.005), ylim=(0, 1.02))
     axes.legend(loc="lower left", frameon=False, fontsize=9)
     tidy(axes)
     axes.grid(False)
-    save_figure(figure, path)
+
+
+def _mark_used(axes: Any, sweep: Sweep, x: np.ndarray, y: np.ndarray, threshold: float, colour: str) -> None:
+    """Marks the point of a curve at the threshold in use; nothing where it has no such point."""
+    # The first threshold not below the one in use gives the same detections; the grid's may differ by a rounding.
+    index = min(int(np.searchsorted(sweep.thresholds, threshold - 1e-12)), len(sweep) - 1)
+    if np.isfinite(x[index]) and np.isfinite(y[index]):
+        axes.plot(x[index], y[index], color=colour, zorder=4, label=f"at threshold {threshold:g}", **_OPEN)
 
 
 def plot_threshold_curves(path: str | os.PathLike, sweep: Sweep, *, threshold: float | None = None) -> None:
-    """Plots precision, recall and F1 against the threshold, and below them false alarms per pixel on a log scale.
+    """Plots what `draw_threshold_curves` draws, and below it false alarms per pixel on a log scale.
 
     Args:
       path: path of the image.
@@ -90,30 +103,45 @@ def plot_threshold_curves(path: str | os.PathLike, sweep: Sweep, *, threshold: f
     """
     figure = figure_of(6.0, 5.2)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
-    lines = {"precision": (sweep.precision, "--"), "recall (Pd)": (sweep.recall, "-."), "F1": (sweep.f1, "-")}
-    for colour, (name, (values, style)) in zip(COLOURS, lines.items(), strict=False):
-        upper.plot(sweep.thresholds, values, style, color=colour, linewidth=1.8, label=name)
-    best = sweep.best()
-    if np.isfinite(best.f1):
-        label = f"best F1 {best.f1:.3f} at {best.threshold:.3g}"
-        upper.plot(best.threshold, best.f1, color=COLOURS[2], label=label, **_OPEN)
+    draw_threshold_curves(upper, sweep, threshold)
     positive = np.where(sweep.false_alarms > 0, sweep.fa, np.nan)
     lower.plot(sweep.thresholds, positive, color=COLOURS[3], linewidth=1.8)
     if np.isfinite(positive).any():
         lower.set_yscale("log")
     else:
         lower.text(0.5, 0.5, "no false alarms", transform=lower.transAxes, ha="center", va="center", color="0.4")
-    for axes in (upper, lower):
-        if threshold is not None:
-            axes.axvline(threshold, color="0.5", linewidth=1, linestyle=":", label=f"in use: {threshold:g}")
-        tidy(axes)
-    upper.set(ylim=(0, 1.02))
+    if threshold is not None:
+        lower.axvline(threshold, **_IN_USE)
+    tidy(lower)
+    upper.set(xlabel="")
     lower.set(xlabel="threshold", ylabel="Fa per pixel")
-    upper.legend(loc="best", frameon=False, fontsize=9)
     save_figure(figure, path)
 
 
-def plot_roc(path: str | os.PathLike, title: str, sweep: Sweep, histogram: ScoreHistogram | None = None) -> None:
+def draw_threshold_curves(axes: Any, sweep: Sweep, threshold: float | None = None) -> None:
+    """Draws precision, recall and F1 against the threshold, with a ring at the best F1."""
+    lines = {"precision": (sweep.precision, "--"), "recall (Pd)": (sweep.recall, "-."), "F1": (sweep.f1, "-")}
+    for colour, (name, (values, style)) in zip(COLOURS, lines.items(), strict=False):
+        axes.plot(sweep.thresholds, values, style, color=colour, linewidth=1.8, label=name)
+    best = sweep.best()
+    if np.isfinite(best.f1):
+        label = f"best F1 {best.f1:.3f} at {best.threshold:.3g}"
+        axes.plot(best.threshold, best.f1, color=COLOURS[2], label=label, **_OPEN)
+    if threshold is not None:
+        axes.axvline(threshold, label=f"in use: {threshold:g}", **_IN_USE)
+    axes.set(xlabel="threshold", ylabel="F1, precision, recall", ylim=(0, 1.02))
+    axes.legend(loc="best", frameon=False, fontsize=9)
+    tidy(axes)
+
+
+def plot_roc(
+    path: str | os.PathLike,
+    title: str,
+    sweep: Sweep,
+    histogram: ScoreHistogram | None = None,
+    *,
+    threshold: float | None = None,
+) -> None:
     """Plots Pd of the targets against false alarms per pixel, and beside it the ROC curve of pixels.
 
     Args:
@@ -121,13 +149,28 @@ def plot_roc(path: str | os.PathLike, title: str, sweep: Sweep, histogram: Score
       title: name of the protocol used for the targets.
       sweep: the sweep, matched again at each threshold.
       histogram: scores of target and background pixels; None omits the ROC of pixels.
+      threshold: the threshold in use, marked by a ring on the curve of targets.
     """
     figure = figure_of(10.0 if histogram is not None else 5.4, 4.4)
     axes = figure.subplots(1, 2 if histogram is not None else 1, squeeze=False)[0]
-    _draw_rocs(axes[0], {title: (sweep.fa, sweep.recall)}, "target")
+    draw_target_roc(axes[0], title, sweep, threshold)
     if histogram is not None:
-        _draw_rocs(axes[1], {f"pixels: AUC {histogram.auc():.4f}": histogram.roc()}, "pixel")
+        draw_pixel_roc(axes[1], histogram)
     save_figure(figure, path)
+
+
+def draw_target_roc(axes: Any, title: str, sweep: Sweep, threshold: float | None = None) -> None:
+    """Draws Pd of the targets against false alarms per pixel, on whole decades; steps, as `roc_line` says."""
+    _draw_rocs(axes, {title: (sweep.fa, sweep.recall)}, "target")
+    if threshold is not None:
+        false = np.where(sweep.fa > 0, sweep.fa, np.nan)  # the axis has no 0
+        _mark_used(axes, sweep, false, sweep.recall, threshold, COLOURS[0])
+        axes.legend(loc="best", frameon=False, fontsize=9)
+
+
+def draw_pixel_roc(axes: Any, histogram: ScoreHistogram) -> None:
+    """Draws the ROC curve of pixels on whole decades."""
+    _draw_rocs(axes, {f"pixels: AUC {histogram.auc():.4f}": histogram.roc()}, "pixel")
 
 
 def plot_rocs(path: str | os.PathLike, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], level: str) -> None:

@@ -13,15 +13,13 @@ import numpy as np
 
 from irjax.metrics.inputs import PointPredictions
 from irjax.ops.regions import find_regions
+from irjax.reports.drawing import draw_inset, draw_whole
 from irjax.reports.events import (
     FALSE,
     FOUND,
     HIT,
     MISS,
-    Event,
-    Inset,
     Kind,
-    contrast,
     event_at,
     find_events,
     find_insets,
@@ -53,52 +51,6 @@ def outline_regions(axes, mask: np.ndarray, colour: str, gap: float = 5) -> None
     regions = find_regions(mask)
     for centre, area in zip(regions.centroids, regions.areas, strict=True):
         axes.add_patch(Circle(centre, np.sqrt(area / np.pi) + gap, fill=False, color=colour, linewidth=1.0))
-
-
-def _mark(axes, event: Event, size: float) -> None:
-    """Draws the open marker of an event with a dark rim, so that it is visible on any background."""
-    style = {"marker": event.kind.marker, "markersize": size, "markerfacecolor": "none", "linestyle": "none"}
-    axes.plot(event.x, event.y, markeredgecolor="black", markeredgewidth=3.2, alpha=0.6, **style)
-    axes.plot(event.x, event.y, markeredgecolor=event.kind.colour, markeredgewidth=1.7, **style)
-
-
-def _draw_inset(axes, image: np.ndarray, inset: Inset, number: int, truths: np.ndarray, limit: float) -> None:
-    """Draws an enlarged cut-out, a dashed circle of radius `limit` around every target, and every event in it."""
-    from matplotlib.patches import Circle
-
-    patch = inset.cut(image)
-    bottom, peak = contrast(patch, 0.5, 100)
-    height, width = patch.shape
-    extent = (inset.left - 0.5, inset.left + width - 0.5, inset.top + height - 0.5, inset.top - 0.5)
-    axes.imshow(patch, cmap="gray", vmin=bottom, vmax=peak, extent=extent, interpolation="nearest")
-    for x, y in truths:
-        for colour, line in (("black", 2.2), ("white", 1.0)):
-            axes.add_patch(Circle((x, y), limit, fill=False, color=colour, linewidth=line, linestyle=(0, (2, 2))))
-    for event in inset.events:
-        _mark(axes, event, 16 if event.kind is MISS else 11)
-    axes.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[])
-    axes.set_title(f"{number}  {inset.caption()}", fontsize=7.5, loc="left", pad=3)
-    for spine in axes.spines.values():
-        spine.set(color=inset.events[0].kind.colour, linewidth=2.2)
-
-
-def _draw_whole(axes, image: np.ndarray, events: list[Event], insets: list[Inset]) -> None:
-    """Draws the whole image, a marker for each event, and a numbered frame for each inset."""
-    from matplotlib import patheffects
-    from matplotlib.patches import Rectangle
-
-    bottom, peak = contrast(image)
-    axes.imshow(image, cmap="gray", vmin=bottom, vmax=peak, interpolation="antialiased")
-    for event in events:
-        _mark(axes, event, 8)
-    rim = [patheffects.withStroke(linewidth=2.5, foreground="black")]
-    for number, inset in enumerate(insets, 1):
-        corner, side = (inset.left - 0.5, inset.top - 0.5), inset.side
-        for colour, line in (("black", 2.0), ("white", 0.8)):
-            axes.add_patch(Rectangle(corner, side, side, fill=False, color=colour, linewidth=line, alpha=0.8))
-        axes.annotate(str(number), (inset.left, inset.top), (2, -2), textcoords="offset points", color="white",
-                      fontsize=9, fontweight="bold", ha="left", va="top", path_effects=rim)  # fmt: skip
-    axes.set(xticks=[], yticks=[], xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
 
 
 def draw_overlay(
@@ -154,14 +106,17 @@ def draw_overlay(
     figure = Figure(figsize=(whole + aside + 0.1, body + 0.75), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = cast("np.ndarray", figure.subfigures(1, 2, width_ratios=(whole, aside))) if frames else (figure, None)
-    _draw_whole(left.add_subplot(), image, events, frames)
+    draw_whole(left.add_subplot(), image, events, frames)
     if right is not None:
         cells = right.subplots(rows, columns, squeeze=False).flat
         for number, (cell, frame) in enumerate(itertools.zip_longest(cells, frames), 1):
             if frame is None:
                 cell.axis("off")
             else:
-                _draw_inset(cell, image, frame, number, truths, limit)
+                draw_inset(cell, image, frame, truths, limit)
+                cell.set_title(f"{number}  {frame.caption()}", fontsize=7.5, loc="left", pad=3)
+                for spine in cell.spines.values():
+                    spine.set(color=frame.events[0].kind.colour, linewidth=2.2)
     handles = []
     for kind in kinds:
         number = sum(event.kind is kind for event in events)

@@ -1,5 +1,9 @@
+import base64
 import html.parser
+import json
 import re
+import shutil
+import subprocess
 import xml.etree.ElementTree
 
 import numpy as np
@@ -8,8 +12,6 @@ from PIL import Image
 
 from irjax.evaluation.evaluate import Options, evaluate_files, report_points
 from irjax.metrics import PointPredictions
-from irjax.reports import svg
-from irjax.reports.events import FALSE, HIT, MISS, Event, Inset
 from irjax.types import Example
 
 EVIL = "a<script>alert(1)</script>&\"'"
@@ -71,10 +73,13 @@ def test_the_page_stands_alone(text):
     page = Page(text)
     for name, value in page.attributes:
         if name in ("src", "href", "xlink:href", "action", "data"):
-            assert value.startswith("data:image/png;base64,"), value
+            assert value.startswith(("data:image/png;base64,", "#")), value
     assert "link" not in page.tags and "iframe" not in page.tags
     style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
-    assert "url(" not in style and "@import" not in style and "//" not in re.sub(r'base64,[^"]*"', "", text)
+    assert "url(" not in style and set(re.findall(r"url[(](.)", text)) == {"#"}
+    assert "@import" not in style and "://" not in text
+        r'base64,[^"]*"|<script>.*?</script>', "", text, flags=re.DOTALL
+    )
     assert "prefers-color-scheme: dark" in style and "@media print" in style
     assert "default-src 'none'" in text and len(text) < 1_000_000
 
@@ -108,9 +113,85 @@ def test_every_figure_is_well_formed(text):
     figures = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
     kinds = [xml.etree.ElementTree.fromstring(figure).get("class") for figure in figures]
     # Four charts, two images with errors; two places in one of them and one in the other.
-    assert [kinds.count(kind) for kind in ("chart", "whole", "cut", "surface")] == [4, 2, 3, 3]
+    assert [kinds.count(kind) for kind in ("chart", "sample", "whole", "cut")] == [4, 6, 2, 3]
     assert text.count("data:image/png;base64,") == 2 + 3
-    assert "nan" not in "".join(figures)
+    assert "nan" not in re.sub('base64,[^"]*', "", "".join(figures))
+
+
+def test_charts_follow_the_dark_mode(text):
+    charts = re.findall(r'<svg class="chart.*?</svg>', text, re.DOTALL)
+    assert len(charts) == 4
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
+    for chart in charts:
+        assert not re.search(r"(stroke|fill): #", chart)
+        assert (
+            {"--ink", "--line", "--c0"}
+            <= set(re.findall(r"var[(](--\w+)[)]", chart))
+            <= set(re.findall(r"--\w+", style))
+        )
+    assert "AP 0." in charts[0] and "at threshold 0.5" in charts[0] and "font-family" not in charts[0]
+
+
+def test_surfaces_hold_the_response(text):
+    surfaces = [dict(found) for found in _canvases(text)]
+    assert len(surfaces) == 3
+    (said,) = (found for found in surfaces if found["aria-label"] == "p as a surface, highest 0.863")
+    first = json.loads(said["data-surface"])
+    levels = np.frombuffer(base64.b64decode(first["values"]), np.uint8).reshape(first["height"], first["width"])
+    assert (first["low"], first["high"], first["unit"]) == (0.0, 1.0, "p")
+    whole = np.pad(levels, ((first["top"], 40 - first["top"] - len(levels)), (0, 0)))
+    columns = np.arange(first["left"], first["left"] + first["width"])
+    # Map values are of 8 bits already, so nothing is lost: 220 at x 21 to 23, y 11 to 13.
+    assert (whole[11:14, (columns >= 21) & (columns < 24)] == 220).all() and levels.max() == 220
+
+
+def _canvases(text):
+    found = []
+
+    class Canvases(html.parser.HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            if tag == "canvas":
+                found.append(attributes)
+
+    Canvases().feed(text)
+    return found
+
+
+def test_surfaces_are_drawn_and_turned(text, tmp_path):
+    """In Chromium: every canvas has colours of high and low values, and others after it was turned."""
+    if shutil.which("chromium") is None:
+        pytest.skip("needs chromium")
+    seen = """<script>
+    const seen = canvas => {
+      const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+      let low = 0, high = 0, sum = 0;
+      for (let i = 0; i < data.length; i += 4) {
+        low += data[i] < 80 && data[i + 2] > 80 && data[i + 3] === 255;
+        high += data[i] > 100 && data[i + 1] > 180 && data[i + 2] < 110;
+        sum = (31 * sum + data[i]) % 1000003;
+      }
+      return [low, high, sum];
+    };
+    setTimeout(() => {
+      const canvas = document.querySelector("canvas.surface"), before = seen(canvas);
+      canvas.dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowLeft"}));
+      const every = [...document.querySelectorAll("canvas.surface")].map(seen);
+      document.title = JSON.stringify([before, seen(canvas), every]);
+    }, 300);
+    </script></body>"""
+    (tmp_path / "page.html").write_text(text.replace("</body>", seen))
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    command += [
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        f"--user-data-dir={tmp_path / 'user'}",
+    ]
+    command += ["--virtual-time-budget=3000", "--dump-dom", (tmp_path / "page.html").as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    before, after, every = json.loads(re.search("<title>(.*?)</title>", shown)[1])
+    assert before[0] > 500 and after != before and after[0] > 500
+    assert all(low > 500 for low, _, _ in every) and max(high for _, high, _ in every) > 5  # floors, and a peak
 
 
 def test_points_without_errors_still_have_a_page(tmp_path):
@@ -129,72 +210,3 @@ def test_points_without_errors_still_have_a_page(tmp_path):
     words = " ".join(Page((tmp_path / "r.html").read_text()).text)
     assert "No image has an error; these are the first with targets." in words and "the image's gray value" in words
     assert "ROC of pixels" not in words and "Over 1 distinct scores" in words
-
-
-def paths(figure, name):
-    root = xml.etree.ElementTree.fromstring(figure)
-    return [element for element in root.iter() if element.get("class") == name]
-
-
-def test_outlines_follow_pixel_edges():
-    mask = np.zeros((5, 6), bool)
-    mask[1:3, 2:5] = True
-    edges = sorted(re.findall(r"M(-?[\d.]+) (-?[\d.]+)([hv])(\d+)", svg.outline_path(mask)))
-    assert edges == [
-        ("1.5", "0.5", "h", "3"),
-        ("1.5", "0.5", "v", "2"),
-        ("1.5", "2.5", "h", "3"),
-        ("4.5", "0.5", "v", "2"),
-    ]
-    assert svg.outline_path(np.zeros((4, 4), bool)) == "" and svg.outline_path(np.ones((2, 2), bool)).count("M") == 4
-
-
-def test_charts_place_values_where_axes_say():
-    x, y = svg.Axis("t", 0, 2), svg.log_axis("Fa", [0, 2e-6, 3e-4, np.nan])
-    assert (y.low, y.high) == (1e-6, 1e-3) and y.ticks()[0] == (1e-6, "1e-6")
-    assert x.place(0.5) == 0.25 and y.place(1e-5) == pytest.approx(1 / 3) and y.place(0) == 0
-    chart = svg.chart(x, y, [svg.Series("a", [0, 1, 2], [1e-3, np.nan, 1e-6])], description="<d>")
-    (path,) = (e for e in paths(chart, "c0") if e.get("d"))
-    # The gap of nan breaks the line; the ends lie in the corners of the frame.
-    assert path.get("d") == "M58.0 14.0M446.0 284.0" and "&lt;d&gt;" in chart
-
-
-def test_a_logarithmic_axis_of_nothing():
-    axis = svg.log_axis("Fa", [0.0, np.nan])
-    assert axis.low < axis.high and axis.ticks()
-
-
-def test_the_legend_keeps_off_the_curves():
-    axis = svg.Axis("x")
-    rising = svg.chart(axis, axis, [svg.Series("a", [0, 1], [0.08, 0.08])], description="")
-    falling = svg.chart(axis, axis, [svg.Series("a", [0, 1], [0.92, 0.92])], description="")
-    assert float(paths(rising, "legend")[0].get("y")) < 100 < float(paths(falling, "legend")[0].get("y"))
-
-
-def test_large_images_keep_their_targets():
-    image = np.zeros((1100, 700), np.uint16)
-    image[601, 333] = 1000
-    figure = svg.whole(image, [Event(HIT, 333, 601)], [Inset(320, 590, 25, ())], largest=512)
-    data = re.search(r'href="data:image/png;base64,([^"]+)"', figure)[1]
-    import base64
-    import io
-
-    with Image.open(io.BytesIO(base64.b64decode(data))) as shown:
-        assert shown.size == (234, 367)
-        values = np.asarray(shown)
-    assert np.argwhere(values == 255).tolist() == [[200, 111]]
-
-
-def test_markers_differ_in_shape():
-    shapes = {svg.marker(Event(kind, 5, 5), 2).split('d="')[1] for kind in (HIT, MISS, FALSE)}
-    assert len(shapes) == 3
-
-
-def test_a_surface_is_high_where_the_values_are():
-    values = np.zeros((9, 9))
-    values[4, 4] = 1
-    figure = svg.surface(values, left=10, top=20, low=0, high=1, unit="p")
-    assert "x 10 to 18" in figure and "y 20 to 28" in figure
-    quads = [e for e in xml.etree.ElementTree.fromstring(figure).iter() if e.get("fill", "").startswith("#")]
-    # The floor, and the four faces around the peak.
-    assert len(quads) == 5 and len({e.get("fill") for e in quads}) == 2

@@ -1,7 +1,6 @@
 """Curves are drawn as they are interpolated: what is drawn at an abscissa is what the number says there."""
 
 import re
-import types
 
 import numpy as np
 import pytest
@@ -11,8 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from irjax.errors import UsageError
 from irjax.metrics import PointPredictions, PointTruth, centroid_sweep
-from irjax.metrics.histograms import ScoreHistogram
-from irjax.reports import curves, figures, html, svg
+from irjax.reports import curves, figures
 from irjax.reports.lines import decades, detection_rates, on_log_axis, precision_recall_line, roc_line
 
 # Two points of pixels, (1e-6, .2) and (1e-2, .8), between everything and nothing.
@@ -87,41 +85,21 @@ def test_curves_of_nothing_have_no_line():
     assert decades(nothing) == (0.1, 1) and decades(np.array([0, 2e-6, 3e-4, np.nan])) == pytest.approx((1e-6, 1e-3))
 
 
-def test_pictures_and_page_show_the_same_line(drawn):
+def test_a_curve_on_a_page_lies_where_its_axes_say():
     truths = [PointTruth([(5, 5), (20, 20), (28, 8), (9, 28)], 32, 32)]
     points = [(5, 5), (20, 20), (28, 8), (15, 9), (2, 16), (29, 29), (9, 28)]
     sweep = centroid_sweep([PointPredictions(points, [0.9, 0.8, 0.5, 0.85, 0.6, 0.3, 0.2])], truths)
-    histogram = ScoreHistogram(np.array([2, 1, 3, 4, 2]), np.array([100000, 900, 90, 9, 1]))
-    curves.plot_roc("roc.png", "made", sweep, histogram)
-    curves.plot_precision_recall("pr.png", {"made": sweep}, thresholds={"made": 0.5})
-    (targets, pixels), (pr,) = drawn
-    spec = types.SimpleNamespace(name="made", rule="", false_alarm="points")
-    page = html._charts(
-        types.SimpleNamespace(
-            reference=types.SimpleNamespace(protocol=spec),
-            curve=sweep,
-            grid=sweep,
-            is_maps=False,
-            threshold=0.5,
-            histogram=histogram,
-        )  # fmt: skip
-    )
-    figures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    for axes, figure, x in (
-        (pr, figures[0], svg.Axis("")),
-        (targets, figures[1], svg.log_axis("", sweep.fa)),
-        (pixels, figures[3], svg.log_axis("", histogram.roc()[0], 1.0)),
-    ):
-        (line,) = (one for one in axes.lines if one.get_linestyle() == "-" and one.get_linewidth() > 1.5)
-        path = np.array(re.search(r'class="c0" d="M([^"]*)"', figure)[1].replace("L", " ").split(), float).reshape(
-            -1, 2
-        )
-        expected = [svg._point(x, svg.Axis(""), *corner) for corner in line.get_xydata()]
-        assert len(path) >= 7
-        for corner in expected:  # every corner of the one is a corner of the other
-            assert np.abs(path - corner).max(axis=1).min() < 0.06
-        if x.log:
-            assert axes.get_xlim() == pytest.approx((x.low, x.high))
+    figure = curves.figure_of(6, 4)
+    axes = figure.add_subplot()
+    curves.draw_precision_recall(axes, {"made": sweep}, {"made": 0.5})
+    drawn = figures.inline_svg(figure, "chart", "", {"#0072b2": "blue"})
+    paths = re.findall(r'<path d="M ([^"z]*)"[^>]*stroke: blue', drawn)
+    path = max((np.array(found.replace("L", "").split(), float).reshape(-1, 2) for found in paths), key=len)
+    line = precision_recall_line(sweep.recall, sweep.precision)
+    expected = axes.transData.transform(np.stack(line, 1)) * [1, -1] / figure.dpi * 72 + [0, 4 * 72]
+    assert len(path) >= 7
+    for corner in path:  # those on a straight line are left out
+        assert np.abs(expected - corner).max(axis=1).min() < 0.02
 
 
 def test_markers_do_not_hide_a_curve(drawn):
