@@ -71,11 +71,13 @@ def test_it_holds_only_the_package(wheel):
     assert {name.split("/")[0].split("-")[0] for name in files} == {"irjax"}
     assert not [name for name in files if "/__pycache__/" in name or "test" in pathlib.PurePath(name).stem.split("_")]
     endings = {pathlib.PurePath(name).suffix for name in files if name.startswith("irjax/")}
-    assert endings <= {".py", ".typed", ".safetensors", ".md", ".bib", ".txt"}
+    assert endings <= {".py", ".typed", ".safetensors", ".md", ".bib", ".txt", ".html", ".css", ".js"}
     tracked = {path.relative_to(ROOT).as_posix() for path in (ROOT / "irjax").rglob("*.py")}
     assert tracked <= set(files)
     for name in (
         "py.typed",
+        "reports/page/page.html",
+        "reports/page/style.css",
         "datasets/sirst_v2/README.md",
         "datasets/sirst_v2/CITATIONS.bib",
         "datasets/sirst_v2/TAGS.txt",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from irjax.baselines import BASELINES, customary_threshold, decode_response, detect
@@ -74,7 +75,7 @@ def share_threshold(values: np.ndarray, share: float) -> float:
 
     A half is the threshold by default, `irjax.baselines.customary_threshold`.
     """
-    return float(customary_threshold(values[None], share)[0])
+    return float(customary_threshold(jnp.asarray(values[None]), share)[0])
 
 
 _decode_response = functools.partial(jax.jit, static_argnames="max_detections")(decode_response)

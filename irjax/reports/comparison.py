@@ -140,7 +140,7 @@ def _draw_flat(axes: Any, panel: _Panel, left: int, top: int) -> None:
     corner.set(xticks=[], yticks=[], xlim=extent[:2], ylim=extent[2:])
     for spine in corner.spines.values():
         spine.set(color=PREDICTED_COLOUR, linewidth=1.0)
-    for place, size in ((axes, 6), (corner, 9)):
+    for place, size in ((axes, 5), (corner, 9)):
         for event in panel.events:
             draw_event(place, event, size)
 

@@ -71,7 +71,7 @@ def draw_precision_recall(
             precision = f1 * recalls / (2 * recalls - f1)
         shown = (precision > 0) & (precision <= 1)
         axes.plot(recalls[shown], precision[shown], color="0.85", linewidth=0.8, zorder=1)
-        axes.annotate(f"F1 {f1:g}", (1, f1 / (2 - f1)), (3, 0), textcoords="offset points", fontsize=7, color="0.5",
+        axes.annotate(f"F1 {f1:g}", (1, f1 / (2 - f1)), (3, 0), textcoords="offset points", fontsize=8, color="0.5",
                       va="center", annotation_clip=False)  # fmt: skip
     for colour, (title, sweep) in zip(cycle(len(sweeps)), sweeps.items(), strict=True):
         text = title if np.isnan(sweep.average_precision) else f"{title}: AP {sweep.average_precision:.3f}"
@@ -122,7 +122,9 @@ def draw_threshold_curves(axes: Any, sweep: Sweep, threshold: float | None = Non
     """Draws precision, recall and F1 against the threshold, with a ring at the best F1."""
     lines = {"precision": (sweep.precision, "--"), "recall (Pd)": (sweep.recall, "-."), "F1": (sweep.f1, "-")}
     for colour, (name, (values, style)) in zip(COLOURS, lines.items(), strict=False):
-        axes.plot(sweep.thresholds, values, style, color=colour, linewidth=1.8, label=name)
+        # Where they are nearly equal, the solid one would hide the others.
+        below = {"zorder": 1.9} if style == "-" else {}
+        axes.plot(sweep.thresholds, values, style, color=colour, linewidth=1.8, label=name, **below)
     best = sweep.best()
     if np.isfinite(best.f1):
         label = f"best F1 {best.f1:.3f} at {best.threshold:.3g}"

@@ -42,7 +42,7 @@ def draw_whole(
     rim = [patheffects.withStroke(linewidth=2.5, foreground="black")]
     for number, inset in enumerate(insets, 1):
         corner, side = (inset.left - 0.5, inset.top - 0.5), inset.side
-        for colour, line in (("black", 2.0), ("white", 0.8)):
+        for colour, line in (("black", 2.4), ("white", 1.2)):
             axes.add_patch(Rectangle(corner, side, side, fill=False, color=colour, linewidth=line, alpha=0.8))
         axes.annotate(str(number), (inset.left, inset.top), (2, -2), textcoords="offset points", color="white",
                       fontsize=9, fontweight="bold", ha="left", va="top", path_effects=rim)  # fmt: skip
@@ -89,8 +89,9 @@ def draw_inset(
 def draw_event(axes: Any, event: Event, size: float) -> None:
     """Draws the open marker of an event; `size` in points."""
     style = {"marker": event.kind.marker, "markersize": size, "markerfacecolor": "none", "linestyle": "none"}
-    axes.plot(event.x, event.y, markeredgecolor=_RIM["color"], markeredgewidth=3.2, alpha=_RIM["alpha"], **style)
-    axes.plot(event.x, event.y, markeredgecolor=event.kind.colour, markeredgewidth=1.7, **style)
+    width = min(1.7, 0.2 * size)
+    for colour, edge, alpha in ((_RIM["color"], 1.9 * width, _RIM["alpha"]), (event.kind.colour, width, 1.0)):
+        axes.plot(event.x, event.y, markeredgecolor=colour, markeredgewidth=edge, alpha=alpha, **style)
 
 
 def draw_limit(axes: Any, x: float, y: float, limit: float) -> None:

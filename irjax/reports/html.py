@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -241,7 +242,7 @@ def _legend(data: Page) -> list[dict[str, str]]:
     spec = data.reference.protocol
     near = "<=" if spec.inclusive else "<"
     samples: list[tuple[str, Callable[[Any], None]]] = [
-        (kind.label, lambda axes, kind=kind: draw_event(axes, Event(kind, 0, 0), 11)) for kind in (HIT, MISS, FALSE)
+        (kind.label, functools.partial(draw_event, event=Event(kind, 0, 0), size=11)) for kind in (HIT, MISS, FALSE)
     ]
     samples.append(
         (f"a match is {near} {spec.limit:g} px from the target's centroid", lambda axes: draw_limit(axes, 0, 0, 0.6))

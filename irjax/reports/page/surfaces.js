@@ -10,18 +10,18 @@ function surface(canvas) {
   const heights = Uint8Array.from(atob(values), letter => letter.charCodeAt(0));
   let turn = Math.PI / 4, tilt = 0.49, from = null;
   function draw() {
-    const scale = window.devicePixelRatio || 1, wide = canvas.clientWidth, tall = wide * 0.9;
+    const scale = window.devicePixelRatio || 1, wide = canvas.clientWidth, tall = wide * 0.92;
     if (!wide) return;
     canvas.width = wide * scale;
     canvas.height = tall * scale;
     const pen = canvas.getContext("2d"), style = getComputedStyle(canvas);
     const soft = style.getPropertyValue("--soft"), line = style.getPropertyValue("--line"), ink = style.getPropertyValue("--ink");
     pen.scale(scale, scale);
-    const [cos, sin] = [Math.cos(turn), Math.sin(turn)], span = wide * 0.58, lift = wide * 0.42 * Math.cos(tilt);
+    const [cos, sin] = [Math.cos(turn), Math.sin(turn)], span = wide * 0.54, lift = wide * 0.4 * Math.cos(tilt);
     // x to the right, y towards the viewer: the image's y points down. The last is the depth, near ones later.
     const place = (x, y, z) => {
       const a = x - 0.5, b = y - 0.5, depth = a * sin + b * cos;
-      return [wide / 2 + (a * cos - b * sin) * span, tall * 0.6 + depth * Math.sin(tilt) * span - z * lift, depth];
+      return [wide * 0.53 + (a * cos - b * sin) * span, tall * 0.62 + depth * Math.sin(tilt) * span - z * lift, depth];
     };
     const path = points => {
       pen.beginPath();
