@@ -27,7 +27,7 @@ BASELINES: Mapping[str, Callable[..., jax.Array]] = MappingProxyType(
 
 
 def detect(
-    name: str, images: Array, threshold: Array | float | None = None, max_detections: int = 32, **options
+    name: str, images: Array, threshold: Array | float | None = None, max_detections: int = 32, **options: Any
 ) -> Detections:
     """Detects small targets with one of the `BASELINES`; compiled once for each size of images.
 

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from irjax.ops import letterbox
 from irjax.ops.keys import purpose_generator
 from irjax.ops.windows import overlap_of
 from irjax.types import Batch, Example, Source
+
+if TYPE_CHECKING:
+    from grain import DatasetIterator
 
 _LAST_DRAW = np.iinfo(np.int32).max
 
@@ -208,7 +211,7 @@ def host_batches(
     num_threads: int = 2,
     prefetch: int = 4,
     worker_count: int = 0,
-):
+) -> DatasetIterator[Batch]:
     """Returns an endless grain iterator of letterboxed batches.
 
     Batch b holds the draws b * batch_size, ..., (b + 1) * batch_size - 1 of the order. With P processes, process p

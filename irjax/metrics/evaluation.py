@@ -159,7 +159,7 @@ def evaluate(
 ) -> dict[str, dict[str, float | int]]:
     """Scores predictions under any number of protocols.
 
-    Example:
+    Examples:
       >>> import numpy as np
       >>> truth = np.zeros((1, 32, 32), bool)
       >>> truth[0, 10:13, 10:13] = True
