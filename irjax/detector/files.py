@@ -170,7 +170,7 @@ def predict_files(
     """
     folder = pathlib.Path(out_dir)
     placed = _titled(places(files, folders=frames))
-    files = {name: files[name] for name in _in_order(list(files), placed)}
+    files = {name: files[name] for name in in_order(list(files), placed)}
     with whole_folder(folder, "irjax predict", entries=_ENTRIES, alone=True) as unfinished:
         outcome = detect_into(
             unfinished, detect, files, placed=placed, overlays=overlays, threshold=threshold, depth=depth
@@ -179,8 +179,13 @@ def predict_files(
     return dataclasses.replace(outcome, files=moved(outcome.files), masks=moved(outcome.masks))
 
 
-def _in_order(names: Sequence[str], placed: Mapping[str, Place]) -> list[str]:
-    """Returns the names with the frames of each sequence by their numbers, where its first one was."""
+def in_order(names: Sequence[str], placed: Mapping[str, Place]) -> list[str]:
+    """Returns the names with the frames of each sequence by their numbers, where its first one was.
+
+    Args:
+      names: names of images.
+      placed: {name: its place}, of those that are frames (`irjax.io.sequences.places`).
+    """
     first: dict[str, int] = {}
     keys = {}
     for position, name in enumerate(names):
@@ -226,12 +231,17 @@ def detect_into(
         raise UserError(f"{count} of {count} images could not be read, nothing is written; the first: {first}")
     written = [folder / "predictions.json", folder / "predictions.csv"]
     write_predictions(written[0], predictions, sizes)
-    write_text(written[1], _table(predictions, placed))
+    write_text(written[1], predictions_table(predictions, placed))
     return Outcome(predictions, sizes, failures, (*written, *pictures, *videos.paths), tuple(masks), placed)
 
 
-def _table(predictions: Mapping[str, PointPredictions], placed: Mapping[str, Place]) -> str:
-    """Returns a line for each detection, with the sequence and the number of its frame if any image is a frame."""
+def predictions_table(predictions: Mapping[str, PointPredictions], placed: Mapping[str, Place]) -> str:
+    """Returns predictions.csv: a line for each detection, of frames with their sequence and number.
+
+    Args:
+      predictions: {name: points and scores}.
+      placed: {name: its place}, of the images that are frames.
+    """
     rows: list[list[Any]] = []
     for name, prediction in predictions.items():
         place = placed.get(name)

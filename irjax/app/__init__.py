@@ -1,0 +1,1 @@
+"""The app of `irjax app`: detection, looked at and corrected in a browser."""
