@@ -78,6 +78,7 @@ def test_it_holds_only_the_package(wheel):
         "py.typed",
         "reports/page/page.html",
         "reports/page/style.css",
+        "reports/page/surfaces.js",
         "datasets/sirst_v2/README.md",
         "datasets/sirst_v2/CITATIONS.bib",
         "datasets/sirst_v2/TAGS.txt",

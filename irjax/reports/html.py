@@ -5,14 +5,12 @@ What it looks like is in the templates of the folder ``page``; its charts and im
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from irjax.metrics.curves import Sweep
@@ -20,15 +18,8 @@ from irjax.metrics.evaluation import Evaluation
 from irjax.metrics.histograms import ScoreHistogram
 from irjax.metrics.inputs import PointPredictions, PointTruth
 from irjax.reports import curves, tables
-from irjax.reports.drawing import (
-    PREDICTED_COLOUR,
-    TRUTH_COLOUR,
-    draw_event,
-    draw_inset,
-    draw_limit,
-    draw_outline,
-    draw_whole,
-)
+from irjax.reports.cards import bare, make_card, templates
+from irjax.reports.drawing import PREDICTED_COLOUR, TRUTH_COLOUR, draw_event, draw_limit, draw_outline, draw_whole
 from irjax.reports.events import FALSE, HIT, MISS, Event, Inset, find_events, find_insets
 from irjax.reports.figures import inline_svg
 
@@ -131,10 +122,7 @@ def page(data: Page) -> str:
     Raises:
       UserError: if an image cannot be read.
     """
-    loader = jinja2.PackageLoader("irjax.reports", "page")
-    pages = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    pages = templates()
     pages.filters["shown"] = _shown
     header, rows = tables.metric_rows(data.evaluations, data.intervals)
     cases = _cases(data)
@@ -228,15 +216,6 @@ def _charts(data: Page) -> list[dict[str, str]]:
     return charts
 
 
-def _bare(width: float, height: float) -> tuple[Any, Any]:
-    """Returns a figure and axes that fill it, without frame."""
-    figure = curves.figure_of(width, height)
-    figure.set_layout_engine("none")
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.axis("off")
-    return figure, axes
-
-
 def _legend(data: Page) -> list[dict[str, str]]:
     square = np.ones((1, 1), bool)
     spec = data.reference.protocol
@@ -254,7 +233,7 @@ def _legend(data: Page) -> list[dict[str, str]]:
         )
     legend = []
     for text, draw in samples:
-        figure, axes = _bare(0.28, 0.28)
+        figure, axes = bare(0.28, 0.28)
         draw(axes)
         axes.set(xlim=(-0.9, 0.9), ylim=(0.9, -0.9))
         legend.append({"text": text, "svg": inline_svg(figure, "sample", text)})
@@ -286,7 +265,7 @@ def _case(data: Page, index: int, row: Mapping[str, Any]) -> dict[str, Any]:
     shown = "" if view.pictured == "image" else f" Shown is the {view.pictured}: there is no image."
     targets = f"{row['targets']} target{'' if row['targets'] == 1 else 's'}"
     height, width = image.shape
-    figure, axes = _bare(5.4 * min(1.0, width / height), 5.4 * min(1.0, height / width))
+    figure, axes = bare(5.4 * min(1.0, width / height), 5.4 * min(1.0, height / width))
     draw_whole(axes, image, events, insets, largest=_LARGEST)
     whole = inline_svg(figure, "whole", f"{len(events)} events in an image of {width} by {height} pixels")
     return {
@@ -294,26 +273,11 @@ def _case(data: Page, index: int, row: Mapping[str, Any]) -> dict[str, Any]:
         "text": f"{targets}: {row['TP']} found, {row['FN']} missed; {row['FP']} false{iou}; "
         f"{view.truth.width} x {view.truth.height} px{more}.{shown}",
         "whole": whole,
-        "cards": [_card(view, image, inset, truths, spec.limit) for inset in insets],
+        "cards": [_card(view, image, inset, spec.limit) for inset in insets],
     }
 
 
-def _card(view: View, image: np.ndarray, inset: Inset, truths: np.ndarray, limit: float) -> dict[str, Any]:
-    """Returns a cut-out, and what its surface is drawn from."""
-    height, width = inset.cut(image).shape
-    figure, axes = _bare(1.8 * min(1.0, width / height), 1.8 * min(1.0, height / width))
-    truth = view.mask if view.response is not None else None
-    draw_inset(axes, image, inset, truths, limit, truth=truth, predicted=view.predicted)
-    said = "; ".join(f"{event.kind.label} at x {event.x:.1f}, y {event.y:.1f}" for event in inset.events)
-    if view.response is not None:
-        values, low, high, unit = inset.cut(view.response), 0.0, 1.0, "p"
-    else:
-        values, unit = inset.cut(image), "gray value"
-        low, high = float(values.min()), float(max(values.max(), values.min() + 1))
-    levels = np.rint(255 * np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)).astype(np.uint8)
-    surface = {
-        "values": base64.b64encode(levels.tobytes()).decode(),
-        **{"width": width, "height": height, "left": inset.left, "top": inset.top},
-        **{"low": low, "high": high, "unit": unit, "peak": f"{float(values.max()):.3g}"},
-    }
-    return {"cut": inline_svg(figure, "cut", said), "caption": inset.caption(), "surface": surface}
+def _card(view: View, image: np.ndarray, inset: Inset, limit: float) -> dict[str, Any]:
+    truth = None if view.response is None else view.mask
+    truths = view.truth.points
+    return make_card(image, inset, view.response, truths=truths, limit=limit, truth=truth, predicted=view.predicted)

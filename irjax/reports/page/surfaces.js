@@ -6,7 +6,7 @@ function viridis(value) {
   return `rgb(${VIRIDIS[first].map((low, i) => Math.round(low + (place - first) * (VIRIDIS[first + 1][i] - low))).join()})`;
 }
 function surface(canvas) {
-  const {values, width, height, left, top, low, high, unit} = JSON.parse(canvas.dataset.surface);
+  const {values, width, height, left, top, step, low, high, unit} = JSON.parse(canvas.dataset.surface);
   const heights = Uint8Array.from(atob(values), letter => letter.charCodeAt(0));
   let turn = Math.PI / 4, tilt = 0.49, from = null;
   function draw() {
@@ -71,7 +71,7 @@ function surface(canvas) {
       pen.lineWidth = 1;
       pen.strokeStyle = soft;
       pen.stroke();
-      const text = a[1] === b[1] ? `x ${left} to ${left + width - 1}` : `y ${top} to ${top + height - 1}`;
+      const text = a[1] === b[1] ? `x ${left} to ${left + step * (width - 1)}` : `y ${top} to ${top + step * (height - 1)}`;
       const right = q[0] > p[0];
       pen.textAlign = right ? "right" : "left";
       pen.fillText(text, right ? wide - 2 : 2, tall - 4);
@@ -103,4 +103,10 @@ function surface(canvas) {
   new ResizeObserver(draw).observe(canvas);
   for (const query of ["(prefers-color-scheme: dark)", "print"]) matchMedia(query).addEventListener("change", draw);
 }
-document.querySelectorAll("canvas.surface").forEach(surface);
+function drawSurfaces() {
+  document.querySelectorAll("canvas.surface:not([data-drawn])").forEach(canvas => {
+    canvas.dataset.drawn = "";
+    surface(canvas);
+  });
+}
+drawSurfaces();
