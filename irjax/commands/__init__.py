@@ -15,6 +15,7 @@ COMMANDS = {
     "train spire": "SPIRE, from points or masks",
     "train MODULE:ATTRIBUTE": "your own (docs/own-method.md), or the name by which its package registers it",
     "predict": "detect targets in image files",
+    "app": "detect, look and correct points in a browser",
     "evaluate": "score the predictions of any program",
     "compare": "compare two prediction sets on the same images",
     "datasets": "prepare data sets, list the contents of a folder and its defects",

@@ -60,6 +60,7 @@ def make_card(
     response: np.ndarray | None,
     *,
     top: float = 1.0,
+    unit: str = "p",
     truths: np.ndarray = _NO_POINTS,
     limit: float = 0.0,
     truth: np.ndarray | None = None,
@@ -72,6 +73,7 @@ def make_card(
       inset: the part to show.
       response: [H, W] heights of the surface; None for the image's own gray values.
       top: value of the highest grid line of a response.
+      unit: title of a response's axis.
       truths: [K, 2] (x, y) true points; see `irjax.reports.drawing.draw_inset`, as for the rest.
       limit: largest distance of a match in pixels.
       truth: [H, W] bool, the true mask, or None.
@@ -82,12 +84,22 @@ def make_card(
     draw_inset(axes, image, inset, truths, limit, truth=truth, predicted=predicted)
     said = "; ".join(f"{event.kind.label} at x {event.x:.1f}, y {event.y:.1f}" for event in inset.events)
     if response is not None:
-        values, low, high, unit = inset.cut(response), 0.0, top, "p"
+        values, low, high = inset.cut(response), 0.0, top
     else:
         values, unit = inset.cut(image), "gray value"
         low, high = float(values.min()), float(max(values.max(), values.min() + 1))
     heights = surface(values, low, high, unit, left=inset.left, top=inset.top)
     return {"cut": inline_svg(figure, "cut", said), "caption": inset.caption(), "surface": heights}
+
+
+def canvas_html(heights: dict[str, Any]) -> str:
+    """Returns a surface for such a page, from what `surface` returns."""
+    return str(templates().get_template("cards.html").module.canvas(heights))  # type: ignore[attr-defined]
+
+
+def page_part(name: str) -> str:
+    """Returns the text of a style sheet or script of the folder ``page``."""
+    return templates().get_template(name).render()
 
 
 def cards_html(cards: Sequence[dict[str, Any]]) -> str:

@@ -27,6 +27,7 @@ HIT = Kind("hit", "#009E73", "o")
 FALSE = Kind("false detection", "#D55E00", "s")
 MISS = Kind("missed target", "#56B4E9", "^")
 FOUND = Kind("detection", "#009E73", "o")
+POINT = Kind("corrected point", "#E69F00", "o")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Inset:
     def caption(self) -> str:
         """Describes the events in the cut-out, such as "missed; 3 false up to 0.88"."""
         parts = []
-        for kind in (MISS, FALSE, HIT, FOUND):
+        for kind in (MISS, FALSE, HIT, FOUND, POINT):
             events = [event for event in self.events if event.kind is kind]
             count = f"{len(events)} " if len(events) > 1 else ""
             scores = [event.score for event in events]
@@ -74,6 +75,8 @@ class Inset:
                 off = max(event.distance for event in events)
                 least, most = ("from ", "up to ") if count else ("", "")
                 parts.append(f"{count}hit {least}{min(scores):.2f}, {most}{off:.1f} px off")
+            elif events and kind is POINT:
+                parts.append(f"{count}{kind.label}{'s' if count else ''}")
             elif events:
                 parts.append(f"{count}{kind.label} {'up to ' if count else ''}{max(scores):.2f}")
         return "; ".join(parts)

@@ -113,6 +113,21 @@ def test_frames_are_in_the_order_of_their_numbers(session):
     ]  # fmt: skip
 
 
+def test_frames_of_one_file(session, tmp_path):
+    (path,) = session.place_for(["stack.gif"])
+    frames = [Image.fromarray(picture((8 + 4 * number, 20), noise=number)) for number in range(3)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    names = session.add([path])
+    assert names == ["stack_0001.gif", "stack_0002.gif", "stack_0003.gif"]
+    for number, name in enumerate(names):
+        session.image(name)
+        np.testing.assert_allclose(session.points(name).points, [[8 + 4 * number, 20]], atol=0.6)
+    session.save_predictions(tmp_path / "out")
+    assert (tmp_path / "out" / "predictions.csv").read_text().startswith("name,x,y,score,sequence,frame\n")
+    session.save_dataset(tmp_path / "set")
+    assert len(open_source(tmp_path / "set", "all")) == 3
+
+
 def test_a_bad_file_changes_nothing(session):
     (name,) = upload(session, **{"a.png": picture((10, 12))})
     session.add_point(name, 5, 5)
