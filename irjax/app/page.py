@@ -25,7 +25,7 @@ _GRID = 96  # cells of the surface of a whole response along its longer side
 _MARK = "fill:none;vector-effect:non-scaling-stroke"
 _STYLE = """<style>
 .nicegui-content { padding: 12px; } figure { margin: 0; } .events { display: grid; gap: 10px;
-  grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); } figcaption { font-size: 13px; }
+  grid-template-columns: repeat(auto-fill, minmax(210px, 1fr)); } figcaption { font-size: 13px; }
 svg { stroke-linejoin: round; } .q-uploader__list { display: none; } .scene { cursor: crosshair; }
 .scene img { image-rendering: pixelated; background: #000; }
 .wide canvas { max-width: 520px; margin: auto; }
@@ -126,11 +126,11 @@ class Tab:
                     "With “correct points”: click adds a point, drag moves one, click and Delete (or Shift and click) "
                     "removes it."
                 ).classes("text-xs opacity-70")
+                self._saving("predictions", "runs/app-predictions", self.session.save_predictions)
+                self._saving("data set", "runs/app-dataset", self.session.save_dataset)
             with ui.column().classes("w-2/5 max-md:w-full gap-3"):
                 self.cards = ui.html(sanitize=False).classes("w-full events")
                 self.whole = ui.html(sanitize=False).classes("w-full wide")
-                self._saving("predictions", "runs/app-predictions", self.session.save_predictions)
-                self._saving("data set", "runs/app-dataset", self.session.save_dataset)
         ui.keyboard(on_key=self.key)
 
     def _saving(self, what: str, folder: str, save: Callable[[str], str]) -> None:

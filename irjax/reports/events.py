@@ -78,7 +78,7 @@ class Inset:
             elif events and kind is POINT:
                 parts.append(f"{count}{kind.label}{'s' if count else ''}")
             elif events:
-                parts.append(f"{count}{kind.label} {'up to ' if count else ''}{max(scores):.2f}")
+                parts.append(f"{count}{kind.label}{'s up to' if count else ''} {max(scores):.2f}")
         return "; ".join(parts)
 
 

@@ -166,7 +166,7 @@ def test_a_wrong_choice_is_refused(name, flag, value, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "COMMAND is missing, one of train, predict, evaluate,"),
+        ((), "COMMAND is missing, one of train, predict, app, evaluate,"),
         (("datasets",), "COMMAND is missing, one of build, list, inspect; see irjax datasets --help"),
         (("analyse", "rocs"), "invalid choice 'rocs' for COMMAND, expected one of scale-loss, patches,"),
         (("--verbose",), "invalid choice '--verbose' for COMMAND"),

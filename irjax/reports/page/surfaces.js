@@ -27,7 +27,7 @@ function surface(canvas) {
       pen.beginPath();
       points.forEach(([x, y], i) => i ? pen.lineTo(x, y) : pen.moveTo(x, y));
     };
-    pen.font = "11px system-ui, sans-serif";
+    pen.font = `${Math.min(Math.max(wide / 14, 8), 11)}px system-ui, sans-serif`;
     pen.lineWidth = 1;
     const corners = [[0, 0], [1, 0], [1, 1], [0, 1]], depths = corners.map(([x, y]) => place(x, y, 0)[2]);
     const far = depths.indexOf(Math.min(...depths)), near = (far + 2) % 4;
@@ -63,18 +63,18 @@ function surface(canvas) {
       pen.lineWidth = 0.4;
       pen.stroke();
     }
-    // The two edges of the floor that are near, with what they are.
+    // The two edges of the floor that are near, with what they are; one above the other where there is no room.
     pen.fillStyle = soft;
+    const across = `x ${left} to ${left + step * (width - 1)}`, down = `y ${top} to ${top + step * (height - 1)}`;
+    const room = pen.measureText(across).width + pen.measureText(down).width + 8 < wide;
     for (const other of [corners[(near + 1) % 4], corners[(near + 3) % 4]]) {
-      const [a, b] = [corners[near], other], [p, q] = [place(...a, 0), place(...b, 0)];
+      const [p, q] = [place(...corners[near], 0), place(...other, 0)], right = q[0] > p[0];
       path([p, q]);
       pen.lineWidth = 1;
       pen.strokeStyle = soft;
       pen.stroke();
-      const text = a[1] === b[1] ? `x ${left} to ${left + step * (width - 1)}` : `y ${top} to ${top + step * (height - 1)}`;
-      const right = q[0] > p[0];
       pen.textAlign = right ? "right" : "left";
-      pen.fillText(text, right ? wide - 2 : 2, tall - 4);
+      pen.fillText(corners[near][1] === other[1] ? across : down, right ? wide - 2 : 2, tall - (right && !room ? 14 : 4));
     }
     pen.fillStyle = ink;
     pen.textAlign = "left";
