@@ -1,82 +1,164 @@
-"""Hooks of mkdocs: pages that lie outside of docs/, and the API reference, one page for each folder of the package.
+"""What mkdocs does not do by itself: pages from outside docs/, the pages of the reference, a check of what is built.
 
-The same Markdown is read in the repository, so links are those of the repository; here they become links of the site.
+Markdown keeps the links that work in the repository; they are rewritten here for the site.
 """
 
-import ast
+from __future__ import annotations
+
+import functools
+import logging
 import pathlib
 import posixpath
 import re
+from typing import Any
 
-from mkdocs.config.defaults import MkDocsConfig
+import griffe
 from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-OUTSIDE = ("CONTRIBUTING.md", "CHANGELOG.md", "datasets/README.md", "experiments/*/README.md")
-# Pages of another name in the site: README's start is that of the site, and an index.html lies beside the other.
-RENAMED = {"README.md": "index.md", "docs/browser/README.md": "browser.md"}
-# Of links in text; code, and links to other places and within a page, stay as they are.
-_LINK = re.compile(r"\[([^\]]*)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
+OUTSIDE = (
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "datasets/README.md",
+    *(f"experiments/{name}/README.md" for name in ("spire", "mshnet", "adsnet", "na_irstd", "accelerator")),
+)
+# The page of a folder whose index.html is another page.
+BROWSER = "docs/browser/README.md"
+# What is at the places of version 0.1 with a DeprecationWarning, or has no names of its own.
+_LEFT_OUT = ("irjax.inference", "irjax.weights", "irjax.moved", "irjax.__main__")
+_LINK = re.compile(r"(\]\()([^)\s]+)(\))")
+_LOADS = re.compile(r"<(?:script|img|iframe|source|video)\b[^>]*\bsrc=[\"']?((?:https?:)?//[^\"'\s>]+)")
+_STYLES = re.compile(
+    r"<link\b(?=[^>]*\brel=[\"']?(?:stylesheet|icon|preload|preconnect))[^>]*\bhref=[\"']?(//|https?:)"
+)
+_MATHJAX = re.compile(r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->", re.DOTALL)
+_logger = logging.getLogger("mkdocs.hooks.irjax")
 
 
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Fills the navigation's list of API pages."""
-    for entry in config.nav:
-        if "API" in entry:
-            entry["API"] = [{f"irjax.{name}" if name else "irjax": _reference(name)} for name in folders()]
+@functools.cache
+def package() -> griffe.Module:
+    """Returns irjax as griffe reads it, without importing it."""
+    found = griffe.load("irjax", search_paths=[str(ROOT)], resolve_aliases=True)
+    assert isinstance(found, griffe.Module)
+    return found
+
+
+def modules(top: griffe.Module) -> list[griffe.Module]:
+    """Returns a module and the public ones below it, depth first."""
+    below = [one for one in top.modules.values() if not one.is_alias and not one.name.startswith("_")]
+    return [top, *(one for module in below if module.path not in _LEFT_OUT for one in modules(module))]
+
+
+def names(module: griffe.Module) -> tuple[list[str], list[str]]:
+    """Returns the public names that a module defines, and those that it has from other modules of irjax."""
+    own, elsewhere = [], []
+    for name, member in module.members.items():
+        if name.startswith("_") or (module.exports is not None and name not in module.exports):
+            continue
+        if not member.is_alias and not member.is_module:
+            own.append(name)
+        elif member.is_alias and module.exports is not None:
+            elsewhere.append(name)
+    return own, elsewhere
+
+
+def reference_pages() -> dict[str, list[griffe.Module]]:
+    """Returns the modules of each page of the reference by its name: a page for each folder, one for single files."""
+    top = package()
+    singles, pages = [top], {}
+    for module in sorted(modules(top)[1:], key=lambda module: module.path):
+        if module.parent is top and not module.is_init_module:
+            singles.append(module)
+        elif module.parent is top:
+            pages[module.path] = modules(module)
+    return {"irjax": singles, **pages}
+
+
+def _text(module: griffe.Module, level: int) -> str:
+    own, elsewhere = names(module)
+    options = f"    options:\n      heading_level: {level}\n      members: {own or 'false'}\n"
+    text = f"::: {module.path}\n{options}\n"
+    if elsewhere:
+        links = (f"[`{name}`][{module.members[name].canonical_path}]" for name in elsewhere)
+        text += f"Names: {', '.join(links)}.\n\n"
+    return text
+
+
+def _index(pages: dict[str, list[griffe.Module]]) -> str:
+    rows = []
+    for title, found in pages.items():
+        first = found[0].docstring.value.splitlines()[0] if found[0].docstring else ""
+        rows.append(f"| [`{title}`]({title}.md) | {first} |")
+    return (
+        "# Reference\n\nEvery public name, from the docstrings.\n\n| module | |\n|---|---|\n" + "\n".join(rows) + "\n"
+    )
+
+
+def on_config(config: Any) -> Any:
+    """Adds the reference to the navigation."""
+    pages: list[Any] = [{"All modules": "reference/index.md"}]
+    pages += [{title: f"reference/{title}.md"} for title in reference_pages()]
+    config.nav = [*config.nav, {"Reference": pages}]
     return config
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages outside of docs/ and the reference."""
-    for pattern in OUTSIDE:
-        for path in sorted(ROOT.glob(pattern)):
-            name = path.relative_to(ROOT).as_posix()
-            files.append(File.generated(config, name, abs_src_path=str(path)))
-    files.append(File.generated(config, "browser.md", abs_src_path=str(ROOT / "docs/browser/README.md")))
-    for name, modules in folders().items():
-        title = f"irjax.{name}" if name else "irjax"
-        parts = [f"# {title}", *(f"::: {module}" for module in modules)]
-        files.append(File.generated(config, _reference(name), content="\n\n".join(parts) + "\n"))
+def on_files(files: Files, config: Any) -> Files:
+    """Adds the pages from outside docs/ and those of the reference."""
+    for path in OUTSIDE:
+        files.append(File.generated(config, path, content=(ROOT / path).read_text(encoding="utf-8")))
+    files.append(File.generated(config, "browser.md", content=(ROOT / BROWSER).read_text(encoding="utf-8")))
+    pages = reference_pages()
+    files.append(File.generated(config, "reference/index.md", content=_index(pages)))
+    for title, found in pages.items():
+        content = "".join(_text(module, 1 if module is found[0] else 2) for module in found)
+        files.append(File.generated(config, f"reference/{title}.md", content=content))
     return files
 
 
-def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turns links of the repository into links of the site; those to files that are no pages become their text."""
-    source = page.file.src_uri
-    names = {page: name for name, page in RENAMED.items() if name.startswith("docs/")}
-    place = names.get(source, source if (ROOT / source).is_file() else f"docs/{source}")
+def rewrite(markdown: str, source: str, known: Any) -> str:
+    """Returns a page's text with links of the repository as links of the site.
 
-    def link(found: re.Match) -> str:
-        target = posixpath.normpath(posixpath.join(posixpath.dirname(place), found[2]))
-        known = RENAMED.get(target, target.removeprefix("docs/"))
-        if files.get_file_from_path(known) is None and (ROOT / target).exists():
-            return found[1]
-        relative = posixpath.relpath(known, posixpath.dirname(source) or ".")
-        return f"[{found[1]}]({relative}{found[3] or ''})"
+    Args:
+      markdown: the text.
+      source: the page's path in the site, such as `experiments/spire/README.md`.
+      known: says of a path in the site whether it is there.
+    """
+    place = BROWSER if source == "browser.md" else source if source in OUTSIDE else f"docs/{source}"
+    folder = posixpath.dirname(place)
+
+    def link(match: re.Match) -> str:
+        path, mark, anchor = match.group(2).partition("#")
+        if not path or ":" in path:
+            return match.group()
+        target = posixpath.normpath(posixpath.join(folder, path))
+        target = {"README.md": "index.md", BROWSER: "browser.md"}.get(target, target.removeprefix("docs/"))
+        if not known(target):
+            return match.group()  # mkdocs warns
+        return f"]({posixpath.relpath(target, posixpath.dirname(source) or '.')}{mark}{anchor})"
 
     return _LINK.sub(link, markdown)
 
 
-def folders() -> dict[str, list[str]]:
-    """Returns {folder of the package: its public modules}; "" has the modules beside the folders."""
-    found: dict[str, list[str]] = {}
-    for path in sorted((ROOT / "irjax").rglob("*.py")):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        parts = parts[:-1] if parts[-1] == "__init__" else parts
-        if any(part.startswith("_") for part in parts) or not is_documented(path):
-            continue
-        folder = parts[1] if len(parts) > 1 and (ROOT / "irjax" / parts[1]).is_dir() else ""
-        found.setdefault(folder, []).append(".".join(parts))
-    return dict(sorted(found.items()))
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Rewrites the links of pages that are in the repository."""
+    source = page.file.src_uri
+    if source.startswith("reference/"):
+        return markdown
+    return rewrite(markdown, source, lambda path: files.get_file_from_path(path) is not None)
 
 
-def is_documented(path: pathlib.Path) -> bool:
-    """Returns whether a module is more than a pointer to where its names moved."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return not (ast.get_docstring(tree) or "").startswith("Moved; see")
+def from_elsewhere(html: str) -> list[str]:
+    """Returns what a page would load from another host."""
+    return [match.group() for pattern in (_LOADS, _STYLES) for match in pattern.finditer(html)]
 
 
-def _reference(name: str) -> str:
-    return f"reference/{name or 'irjax'}.md"
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """Takes away what nbconvert adds to render formulas, since the notebook has none and the script is not here."""
+    return _MATHJAX.sub("", output)
+
+
+def on_post_build(config: Any) -> None:
+    """Warns, and so ends a strict build, where a built page loads anything from another host."""
+    for path in sorted(pathlib.Path(config.site_dir).rglob("*.html")):
+        for found in from_elsewhere(path.read_text(encoding="utf-8")):
+            _logger.warning("%s loads from another host: %s", path.relative_to(config.site_dir), found)

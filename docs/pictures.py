@@ -6,6 +6,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from matplotlib import colormaps
+from PIL import Image, ImageColor
 
 import irjax
 from irjax.data.synthetic import SceneConfig, SyntheticSource
@@ -15,6 +17,8 @@ from irjax.metrics.inputs import PointPredictions
 from irjax.ops.patches import expand_mask
 from irjax.reports.comparison import Example, Shown, draw_examples
 from irjax.reports.curves import COLOURS, figure_of, tidy
+from irjax.reports.drawing import PREDICTED_COLOUR
+from irjax.reports.events import FALSE, HIT, MISS
 from irjax.reports.figures import save_figure
 from irjax.targets import prps, relevance
 
@@ -25,9 +29,28 @@ SCENES = SyntheticSource(
 METHODS = {"SPIRE": "spire-sirst", "MSHNet": "mshnet-sirst", "ADSNet": "adsnet-sirst", "Na-IRSTD": "na-irstd-sirst"}
 
 
+def palette() -> Image.Image:
+    """Returns grays, the colours of surfaces, and those of lines and markers."""
+    marks = [*COLOURS, *(kind.colour for kind in (HIT, MISS, FALSE)), PREDICTED_COLOUR]
+    colours = [[gray] * 3 for gray in range(0, 256, 3)]
+    colours += [[int(255 * part) for part in colormaps["viridis"](share)[:3]] for share in np.linspace(0, 1, 128)]
+    colours += [list(ImageColor.getrgb(colour)) for colour in marks]
+    image = Image.new("P", (1, 1))
+    image.putpalette([part for colour in colours for part in colour])
+    return image
+
+
+def shrink(name: str) -> None:
+    """Writes a picture again with few colours, a third of the bytes."""
+    with Image.open(OUT / name) as picture:
+        small = picture.convert("RGB").quantize(palette=palette(), dither=Image.Dither.NONE)
+    small.save(OUT / name, optimize=True)
+
+
 def save(figure: Any, name: str) -> None:
     """Saves a picture for the documentation."""
     save_figure(figure, OUT / name, dpi=90)
+    shrink(name)
 
 
 def row(titles: Sequence[str], pictures: Sequence[Any], draw: Callable[[Any, int], None] = lambda axes, index: None):
@@ -56,6 +79,7 @@ def compare() -> None:
         shown[title] = Shown(points, response.values, None)
     mask = None if scene.mask is None else scene.mask > 0
     draw_examples(OUT / "methods.png", [Example("", scene.image, scene.points, mask, shown, 5.0, True)])
+    shrink("methods.png")
 
 
 def spire() -> None:
