@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from irjax.app.session import Session
+from irjax.app.session import Session, nearest
 from irjax.baselines import BASELINES
 from irjax.errors import MissingPackageError, UserError
 from irjax.metrics.inputs import PointPredictions
@@ -155,10 +155,14 @@ class Tab:
                 await work()
                 return True
             except UserError as error:
-                self.ui.notify(str(error), type="negative", multi_line=True, close_button=True, timeout=15_000)
+                self.tell(str(error))
                 return False
             finally:
                 self.spinner.visible = False
+
+    def tell(self, error: str) -> None:
+        """Shows what went wrong."""
+        self.ui.notify(error, type="negative", multi_line=True, close_button=True, timeout=15_000)
 
     async def uploaded(self, event: Any) -> None:
         """Takes dropped files and shows the first."""
@@ -167,12 +171,14 @@ class Tab:
             paths = self.session.place_for([file.name for file in event.files])
             for file, path in zip(event.files, paths, strict=True):
                 await file.save(path)
-            new = await self.run.io_bound(self.session.add, paths)
-            self.name = new[0]
+            new, refused = await self.run.io_bound(self.session.add, paths)
+            for text in refused:
+                self.tell(text)
+            self.name = new[0] if new else self.name
 
-        went_well = await self.guarded(work)
+        await self.guarded(work)
         self.upload.reset()
-        if went_well:
+        if self.session.images:
             self.names.set_options(list(self.session.images), value=self.name)
             await self.refresh()
 
@@ -250,7 +256,7 @@ class Tab:
         x, y = event.image_x * factor - 0.5, event.image_y * factor - 0.5
         if event.type == "mousedown":
             within = factor * max(self.shown.picture.size) / 50
-            self._pressed = (x, y, self.session.nearest(name, x, y, within))
+            self._pressed = (x, y, nearest(self.shown.points.points, x, y, within))
             return
         if self._pressed is None:
             return
@@ -260,11 +266,11 @@ class Tab:
         async def work() -> None:
             self.selected = None
             if index is None:
-                self.session.add_point(name, x, y)
+                await self.run.io_bound(self.session.add_point, name, x, y)
             elif event.shift:
-                self.session.delete_point(name, index)
+                await self.run.io_bound(self.session.delete_point, name, index)
             elif moved:
-                self.session.move_point(name, index, x, y)
+                await self.run.io_bound(self.session.move_point, name, index, x, y)
             else:
                 self.selected = index
 
@@ -279,7 +285,7 @@ class Tab:
     async def delete_selected(self) -> None:
         """Deletes the selected point."""
         if self.name is not None and self.selected is not None and self.edit.value:
-            self.session.delete_point(self.name, self.selected)
+            await self.run.io_bound(self.session.delete_point, self.name, self.selected)
             self.selected = None
             await self.refresh()
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import os
 import pathlib
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from PIL import Image
@@ -16,7 +17,7 @@ from PIL import Image
 from irjax.detector.canvases import Response
 from irjax.detector.files import find_images, in_order, predictions_table
 from irjax.detector.named import Named, open_named
-from irjax.errors import UsageError, UserError
+from irjax.errors import UsageError, UserError, reading
 from irjax.io.files import whole_folder, write_text
 from irjax.io.images import Frame, read_image
 from irjax.io.names import file_of, flat, image_names
@@ -25,7 +26,7 @@ from irjax.io.sequences import places
 from irjax.metrics.inputs import PointPredictions, from_detections
 from irjax.reports.tables import csv_table
 
-COMMAND = "irjax app"  # whose results are replaced where they lie in the way
+COMMAND = "irjax app"  # whose results these are
 _KEPT = 16  # responses in memory
 # Compilation and large networks take all cores, whatever the number of tabs.
 _ONE_AT_A_TIME = threading.Lock()
@@ -35,6 +36,15 @@ _ONE_AT_A_TIME = threading.Lock()
 def opened(name: str) -> Named:
     """Opens a detector once for all tabs; errors of `open_named`."""
     return open_named(name)
+
+
+def nearest(points: np.ndarray, x: float, y: float, within: float) -> int | None:
+    """Returns the index of the nearest of points [K, 2] at most so many pixels away, or None."""
+    if not len(points):
+        return None
+    distance = np.hypot(*(points - (x, y)).T)
+    index = int(distance.argmin())
+    return index if distance[index] <= within else None
 
 
 class Session:
@@ -56,6 +66,7 @@ class Session:
         self.seen: set[str] = set()
         self._folder = tempfile.TemporaryDirectory(prefix="irjax-app-", ignore_cleanup_errors=True)
         self._uploads = 0
+        self._saved: set[pathlib.Path] = set()
         self._responses: collections.OrderedDict[tuple[str, str], Response] = collections.OrderedDict()
         self.choose(model)
 
@@ -87,34 +98,36 @@ class Session:
             raise UserError(f"{bad[0]!r} is no name of a file")
         return [folder / name for name in kept]
 
-    def add(self, files: list[pathlib.Path]) -> list[str]:
+    def add(self, files: list[pathlib.Path]) -> tuple[list[str], list[str]]:
         """Adds image files and videos.
 
         Args:
-          files: the files; of a name that is there already, the new one is taken.
+          files: the files, from `place_for`. A file of a name that is open already takes its place, unless points were
+            corrected there.
 
         Returns:
-          The names of the images and frames that are new, in order.
-
-        Raises:
-          UserError: if there is no file, or one cannot be opened; nothing is added then.
+          The names of the images and frames that are new, in order, and why the other files were not taken, each with
+          the name of the file.
         """
-        found = find_images(files)
+        found: dict[str, pathlib.Path | Frame] = {}
+        refused = []
+        for file in files:
+            try:
+                images = find_images([file])
+                read_image(next(iter(images.values())))  # now, while the user knows which files were meant
+                if corrected := [name for name in images if name in self.edited]:
+                    raise UserError(f"{corrected[0]} is open already, with corrected points: rename the file")
+                found |= images
+            except UserError as error:
+                refused.append(str(error).replace(f"{file}", file.name))
         new = in_order(list(found), places(found, folders=True))
-        opened_files: set[str] = set()
-        for name in new:
-            # Now, while the user knows which files were meant; of a video or stack its first image.
-            if os.fspath(found[name]) not in opened_files:
-                read_image(found[name])
-            opened_files.add(os.fspath(found[name]))
         for name in new:
             self.images.pop(name, None)
-            self.edited.pop(name, None)
             self.seen.discard(name)
             for key in [key for key in self._responses if key[1] == name]:
                 del self._responses[key]
             self.images[name] = found[name]
-        return new
+        return new, refused
 
     def image(self, name: str) -> np.ndarray:
         """Reads an image [H, W], uint8 or uint16."""
@@ -138,15 +151,6 @@ class Session:
             return PointPredictions(self.edited[name], np.ones(len(self.edited[name])))
         (found,) = from_detections(self.response(name).detections(self.threshold))
         return found
-
-    def nearest(self, name: str, x: float, y: float, within: float) -> int | None:
-        """Returns the index of the nearest point at most so many pixels away, or None."""
-        points = self.points(name).points
-        if not len(points):
-            return None
-        distance = np.hypot(*(points - (x, y)).T)
-        index = int(distance.argmin())
-        return index if distance[index] <= within else None
 
     def add_point(self, name: str, x: float, y: float) -> None:
         """Adds a point, in pixels of the image; those before become corrected points, too."""
@@ -178,13 +182,11 @@ class Session:
         """Writes predictions.json and predictions.csv of all images, as `irjax predict` does, and says what it wrote.
 
         Raises:
-          UserError: if there are no images, the folder holds other files in the way, or it cannot be written.
+          UserError: if there are no images, the folder holds what this session did not save, or it cannot be written.
         """
         found = {name: self.points(name) for name in self._all()}
         sizes = {name: read_image(file).shape for name, file in self.images.items()}
-        with whole_folder(
-            self._out(out), COMMAND, entries=("predictions.json", "predictions.csv"), alone=True
-        ) as folder:
+        with self._saving(out) as folder:
             write_predictions(folder / "predictions.json", found, sizes)
             write_text(folder / "predictions.csv", predictions_table(found, places(self.images)))
         return f"{sum(map(len, found.values()))} points in {len(found)} images: {out}/predictions.json, predictions.csv"
@@ -200,12 +202,15 @@ class Session:
         """
         names = [name for name in self._all() if name in self.seen]
         files = dict(zip(names, (file_of(flat(name)) for name in image_names(names)), strict=True))
-        points: Mapping[str, PointPredictions] = {name: self.points(name) for name in names}
-        with whole_folder(self._out(out), COMMAND, entries=("images", "points.csv"), alone=True) as folder:
+        with self._saving(out) as folder:
             (folder / "images").mkdir()
+            rows = []
             for name, file in files.items():
-                Image.fromarray(read_image(self.images[name])).save(folder / "images" / f"{file}.png")
-            rows = [[files[name], float(x), float(y)] for name in names for x, y in points[name].points]
+                image = read_image(self.images[name])
+                Image.fromarray(image).save(folder / "images" / f"{file}.png")
+                # A point of a heatmap may lie up to a cell outside of its image.
+                inside = np.clip(self.points(name).points, 0, np.array(image.shape[::-1]) - 1)
+                rows += [[file, float(x), float(y)] for x, y in inside]
             write_text(folder / "points.csv", csv_table(["name", "x", "y"], rows))
         left = len(self.images) - len(names)
         more = f"; {left} that you have not looked at are left out" if left else ""
@@ -216,8 +221,16 @@ class Session:
             raise UserError("there are no images to save yet")
         return list(self.images)
 
-    @staticmethod
-    def _out(out: str | os.PathLike) -> pathlib.Path:
+    @contextlib.contextmanager
+    def _saving(self, out: str | os.PathLike) -> Iterator[pathlib.Path]:
+        """Yields a folder whose content becomes that of `out`: new, empty, or what this session saved there."""
         if not os.fspath(out).strip():
             raise UsageError("name a folder to save in")
-        return pathlib.Path(out).expanduser()
+        place = pathlib.Path(out).expanduser()
+        with reading(place):
+            filled = place.exists() and (not place.is_dir() or any(place.iterdir()))
+        if filled and place.resolve() not in self._saved:
+            raise UserError(f"{out} holds something already, which is not replaced: give another folder")
+        with whole_folder(place, COMMAND) as folder:
+            yield folder
+        self._saved.add(place.resolve())

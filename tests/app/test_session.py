@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from irjax.app.session import Session
+from irjax.app.session import Session, nearest
 from irjax.data import open_source
 from irjax.errors import UserError
+from irjax.metrics.inputs import PointPredictions
 
 
 def picture(*points, size=(40, 48), dtype=np.uint8, noise=0):
@@ -31,7 +32,9 @@ def upload(session, **images):
     paths = session.place_for(list(images))
     for path, image in zip(paths, images.values(), strict=True):
         Image.fromarray(image).save(path, "PNG")
-    return session.add(paths)
+    new, refused = session.add(paths)
+    assert not refused
+    return new
 
 
 def test_detections_follow_the_threshold_and_corrections_do_not(session, monkeypatch):
@@ -43,7 +46,7 @@ def test_detections_follow_the_threshold_and_corrections_do_not(session, monkeyp
     session.threshold = 0.01
     assert len(session.points(name)) > 2
     session.threshold = 0.5
-    index = session.nearest(name, 29, 25, 4)
+    index = nearest(session.points(name).points, 29, 25, 4)
     session.move_point(name, index, 33.2, 20)
     session.add_point(name, 5.4, 30.6)
     session.threshold = 0.01
@@ -51,8 +54,8 @@ def test_detections_follow_the_threshold_and_corrections_do_not(session, monkeyp
         sorted(session.points(name).points.tolist()), [[5.4, 30.6], [10, 12], [33.2, 20]], atol=0.5
     )
     assert (session.points(name).scores == 1).all()
-    assert session.nearest(name, 20, 35, 4) is None
-    session.delete_point(name, session.nearest(name, 10, 12, 2))
+    assert nearest(session.points(name).points, 20, 35, 4) is None
+    session.delete_point(name, nearest(session.points(name).points, 10, 12, 2))
     assert len(session.points(name)) == 2
     with pytest.raises(UserError, match=r"\(60.0, 5.0\) lies outside of a.png, 48 x 40 pixels"):
         session.add_point(name, 60, 5)
@@ -93,18 +96,34 @@ def test_saved_predictions_are_those_of_the_command(session, tmp_path):
     assert [image["file_name"] for image in written["images"]] == ["a.png", "b.png"]
 
 
-def test_other_files_are_not_replaced(session, tmp_path):
+def test_nothing_is_replaced_but_what_this_tab_saved(session, tmp_path):
     with pytest.raises(UserError, match="no images to save"):
         session.save_dataset(tmp_path / "set")
     (name,) = upload(session, **{"a.png": picture((10, 12))})
     session.image(name)
-    (tmp_path / "set" / "images").mkdir(parents=True)
-    (tmp_path / "set" / "images" / "mine.png").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"mine\.png"):
-        session.save_dataset(tmp_path / "set")
-    assert (tmp_path / "set" / "images" / "mine.png").read_bytes() == b"x"
+    session.save_dataset(tmp_path / "set")
+    session.add_point(name, 30, 30)
+    session.save_dataset(tmp_path / "set")  # again, with the correction
+    assert len(open_source(tmp_path / "set", "all")[0].points) == 2
+    other = Session("tophat")
+    upload(other, **{"b.png": picture()})
+    other.image("b.png")
+    for save in (other.save_dataset, other.save_predictions):
+        with pytest.raises(UserError, match="set holds something already"):
+            save(tmp_path / "set")
+    other.close()
+    assert [example.name for example in open_source(tmp_path / "set", "all")] == ["a"]
     with pytest.raises(UserError, match="name a folder"):
         session.save_predictions("  ")
+
+
+def test_points_outside_of_an_image_are_saved_at_its_border(session, tmp_path, monkeypatch):
+    (name,) = upload(session, **{"a.png": picture()})
+    session.image(name)
+    outside = PointPredictions([(50.2, 10), (-1, 41)], [0.9, 0.8])
+    monkeypatch.setattr(session, "points", lambda name: outside)
+    session.save_dataset(tmp_path / "set")
+    np.testing.assert_allclose(open_source(tmp_path / "set", "all")[0].points, [[47, 10], [0, 39]])
 
 
 def test_frames_are_in_the_order_of_their_numbers(session):
@@ -117,7 +136,7 @@ def test_frames_of_one_file(session, tmp_path):
     (path,) = session.place_for(["stack.gif"])
     frames = [Image.fromarray(picture((8 + 4 * number, 20), noise=number)) for number in range(3)]
     frames[0].save(path, save_all=True, append_images=frames[1:])
-    names = session.add([path])
+    names, _ = session.add([path])
     assert names == ["stack_0001.gif", "stack_0002.gif", "stack_0003.gif"]
     for number, name in enumerate(names):
         session.image(name)
@@ -134,9 +153,9 @@ def test_a_bad_file_changes_nothing(session):
     good, bad = session.place_for(["b.png", "broken.png"])
     Image.fromarray(picture()).save(good)
     bad.write_bytes(b"\x89PNG broken")
-    with pytest.raises(UserError, match=r"broken\.png"):
-        session.add([good, bad])
-    assert list(session.images) == ["a.png"] and list(session.edited) == ["a.png"]
+    new, (refused,) = session.add([bad, good])
+    assert new == ["b.png"] and refused.startswith("broken.png: ")
+    assert list(session.images) == ["a.png", "b.png"] and list(session.edited) == ["a.png"]
     for name in ("..", "", "a/..", "x\0y"):
         with pytest.raises(UserError, match="is no name of a file"):
             session.place_for([name])
@@ -144,12 +163,16 @@ def test_a_bad_file_changes_nothing(session):
     assert path.name == "x.png" and path.parent.parent == good.parent.parent
 
 
-def test_a_file_that_comes_again_is_the_new_one(session):
+def test_a_file_that_comes_again(session):
     upload(session, **{"a.png": picture((10, 12))})
     session.points("a.png")
-    session.add_point("a.png", 1, 1)
-    upload(session, **{"a.png": picture((30, 25))})
+    upload(session, **{"a.png": picture((30, 25))})  # is the new one
     np.testing.assert_allclose(session.points("a.png").points, [[30, 25]], atol=0.5)
+    session.add_point("a.png", 1, 1)
+    (path,) = session.place_for(["a.png"])
+    Image.fromarray(picture()).save(path)
+    assert session.add([path]) == ([], ["a.png is open already, with corrected points: rename the file"])
+    assert len(session.points("a.png")) == 2
 
 
 def test_an_unknown_detector_leaves_the_one_before(session):
