@@ -9,6 +9,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+if not DOCS.is_dir():
+    pytest.skip("the documentation is in the repository alone", allow_module_level=True)
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "node_modules" not in path.parts)
 
 

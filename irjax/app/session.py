@@ -20,7 +20,7 @@ from irjax.detector.named import Named, open_named
 from irjax.errors import UsageError, UserError, reading
 from irjax.io.files import whole_folder, write_text
 from irjax.io.images import Frame, read_image
-from irjax.io.names import file_of, flat, image_names
+from irjax.io.names import file_of, first_repeated, flat, image_names
 from irjax.io.predictions import write_predictions
 from irjax.io.sequences import places
 from irjax.metrics.inputs import PointPredictions, from_detections
@@ -88,7 +88,7 @@ class Session:
         """Returns where uploaded files of these names go: a new folder of the session.
 
         Raises:
-          UserError: if a name is that of no file.
+          UserError: if a name is that of no file, or of two.
         """
         self._uploads += 1
         folder = pathlib.Path(self._folder.name) / f"{self._uploads:04d}"
@@ -96,6 +96,8 @@ class Session:
         kept = [pathlib.PurePath(name.replace("\\", "/")).name for name in names]
         if bad := [name for name, last in zip(names, kept, strict=True) if last in ("", ".", "..") or "\0" in last]:
             raise UserError(f"{bad[0]!r} is no name of a file")
+        if twice := first_repeated(kept):
+            raise UserError(f"two of these files are called {twice}: add them one after the other, or rename one")
         return [folder / name for name in kept]
 
     def add(self, files: list[pathlib.Path]) -> tuple[list[str], list[str]]:

@@ -76,6 +76,7 @@ class Export:
 
         import numpy as np
 
+        from irjax.bars import bar
         from irjax.detector.onnx import quantized, to_onnx
 
         program = to_onnx(detector)
@@ -86,17 +87,20 @@ class Export:
         source = open_source(self.int8, self.split)
         order = np.random.default_rng(0).permutation(len(source))
         pieces = (piece for index in order for piece in detector.pieces(source[index].image))
-        return quantized(program, [canvas.astype(np.float32) for canvas, _, _ in itertools.islice(pieces, _CANVASES)])
+        some = bar(itertools.islice(pieces, _CANVASES), "reading", total=_CANVASES)
+        return quantized(program, [canvas.astype(np.float32) for canvas, _, _ in some])
 
     def _compare(self, read: Callable[[np.ndarray], Detections], detector: Detector) -> None:
         """Prints how far the program is from the detector; an error if it is too far."""
         import numpy as np
 
+        from irjax.bars import bar
         from irjax.data.synthetic import SceneConfig, SyntheticSource
         from irjax.detector.difference import difference
 
         side, threshold = detector.config.size, detector.config.threshold
-        for number, height, width in ((2, side // 2, 3 * side // 4), (1, 5 * side // 4, 3 * side // 2)):
+        sizes = ((2, side // 2, 3 * side // 4), (1, 5 * side // 4, 3 * side // 2))
+        for number, height, width in bar(sizes, "comparing"):
             scenes = SyntheticSource(SceneConfig(height=max(height, 32), width=max(width, 32)), num_examples=number)
             images = np.stack([scenes[i].image for i in range(number)]) / np.float32(255)
             apart = difference(read(images), detector(images), threshold)

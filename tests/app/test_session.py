@@ -159,6 +159,8 @@ def test_a_bad_file_changes_nothing(session):
     for name in ("..", "", "a/..", "x\0y"):
         with pytest.raises(UserError, match="is no name of a file"):
             session.place_for([name])
+    with pytest.raises(UserError, match=r"two of these files are called a\.png"):
+        session.place_for(["one/a.png", "b.png", "two/a.png"])
     (path,) = session.place_for(["../../etc/x.png"])
     assert path.name == "x.png" and path.parent.parent == good.parent.parent
 
