@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
@@ -198,8 +199,25 @@ def _in_onnxruntime(content: bytes, where: str) -> tuple[Network, dict[str, str]
     )
 
 
+@contextlib.contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Hides OpenVINO's telemetry, which reports every import to a web service from a forked process, unasked.
+
+    OpenVINO has a stand-in for where that package is not installed.
+    """
+    package = "openvino_telemetry"
+    if package in sys.modules:  # the program's own choice
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+
+
 def _in_openvino(content: bytes, where: str) -> tuple[Network, dict[str, str]]:
-    with _needs("openvino"):
+    with _needs("openvino"), _without_telemetry():
         import openvino
     core = openvino.Core()
     # By its own choice it computes in bfloat16 where the processor has it.

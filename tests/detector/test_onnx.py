@@ -1,6 +1,7 @@
 """Networks as ONNX files: what they compute in other programs, in irjax predict, and in a process without irjax."""
 
 import csv
+import importlib.util
 import subprocess
 import sys
 
@@ -20,7 +21,8 @@ CONVERTER = ("jax2onnx", "onnxruntime")
 
 def needs(*packages):
     for package in packages:
-        pytest.importorskip(package, reason=f"runs exported networks (extras onnx, openvino): {package}")
+        if importlib.util.find_spec(package) is None:  # not imported: OpenVINO would report it
+            pytest.skip(f"runs exported networks (extras onnx, openvino): {package}")
 
 
 @pytest.fixture
@@ -167,3 +169,23 @@ def test_wrong_arguments(arguments, message, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["predict", str(tmp_path / "a.png"), *arguments, "--out", str(tmp_path / "out")])
     assert message in str(stop.value) + capsys.readouterr().err
+
+
+def test_openvino_reports_to_nobody(tmp_path):
+    """Its package for telemetry sends an event at every import; irjax imports OpenVINO without it."""
+    needs("openvino_telemetry")
+    (tmp_path / "x.onnx").write_bytes(b"no model")
+    code = """
+import sys
+from irjax.detector.onnx import load_onnx
+try:
+    load_onnx(sys.argv[1], "openvino")
+except Exception as error:
+    print(type(error).__name__)
+assert "openvino" in sys.modules and "openvino_telemetry" not in sys.modules
+import openvino.tools.ovc.utils as used
+assert used.tm.__name__ == "openvino.tools.ovc.telemetry_stub"
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "x.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == "UserError\n", done.stderr
