@@ -16,7 +16,7 @@ from irjax.baselines import BASELINES
 from irjax.errors import MissingPackageError, UserError
 from irjax.metrics.inputs import PointPredictions
 from irjax.reports.cards import canvas_html, cards_html, make_card, page_part, surface
-from irjax.reports.events import FOUND, POINT, brightest, contrast, event_at, find_insets
+from irjax.reports.events import FOUND, POINT, brightest, contrast, event_at, find_insets, gray_levels
 
 _SIDE = 25  # side of a cut-out in pixels
 _CARDS = 6
@@ -62,19 +62,18 @@ def shown_of(session: Session, name: str, view: str) -> Shown:
     image, response, points = session.image(name), session.response(name).values, session.points(name)
     is_filter = session.model in BASELINES
     top, unit = (max(float(response.max()), 1e-6), "response") if is_filter else (1.0, "p")
-    factor = -(-max(image.shape) // _LARGEST)
     low, high = contrast(image) if view == "image" else (0.0, top)
-    part = brightest(image if view == "image" else response, factor).astype(np.float64)
-    levels = np.rint(255 * np.clip((part - low) / (high - low), 0, 1)).astype(np.uint8)
+    reduced, factor = brightest(image if view == "image" else response, _LARGEST)
     corrected = name in session.edited
     kind = POINT if corrected else FOUND
     scores = np.ones(len(points)) if points.scores is None else points.scores
     events = [event_at(kind, point, float(score)) for point, score in zip(points.points, scores, strict=True)]
     insets = find_insets(events, image.shape, _SIDE)[:_CARDS]
     cards = [make_card(image, inset, response, top=top, unit=unit) for inset in insets]
-    step = -(-max(response.shape) // _GRID)
-    whole = surface(brightest(response, step), 0.0, top, unit, step=step)
-    return Shown(Image.fromarray(levels), factor, points, corrected, cards_html(cards), canvas_html(whole))
+    cells, step = brightest(response, _GRID)
+    whole = surface(cells, 0.0, top, unit, step=step)
+    picture = Image.fromarray(gray_levels(reduced, low, high))
+    return Shown(picture, factor, points, corrected, cards_html(cards), canvas_html(whole))
 
 
 class Tab:

@@ -95,7 +95,7 @@ class CanvasDetector(abc.ABC):
             return jax.tree.map(lambda *leaves: np.concatenate(leaves), *chunks)
         canvases = itertools.chain.from_iterable(cast(Iterator[np.ndarray], chunks))
         if self._cell > 1:
-            found = [self._decode_windows(canvases, array.shape, tau, number) for array in arrays]
+            found = [self._decode_joined(self._join_heatmaps(canvases, array.shape), tau, number) for array in arrays]
             return jax.tree.map(lambda *leaves: np.concatenate(leaves), *found)
         # Interpolation and averaging of windows can leave [0, 1] by a rounding error.
         maps = [np.clip(self._join(canvases, array.shape), 0.0, 1.0) for array in arrays]
@@ -110,21 +110,14 @@ class CanvasDetector(abc.ABC):
         number = min(MOST, (self.config.size // self._cell) ** 2)
         if self._cell == 1:
             values = np.clip(self._join(iter(maps), array.shape), 0.0, 1.0)
-        elif self.config.slide:
-            height, width = array.shape
-            values = _at_pixels(self._join_heatmaps(iter(maps), array.shape), self._cell)[:height, :width]
-        else:
-            values = self._join(iter(_at_pixels(maps, self._cell)), array.shape)
-
-        def detections(threshold: float) -> Detections:
-            tau = np.float32(threshold)
-            if self._cell == 1:
-                return _decode_maps([values], float(tau), number)
-            if self.config.slide:
-                return self._decode_windows(iter(maps), array.shape, tau, number)
-            return jax.tree.map(np.asarray, self._decode(maps, scale[:, None], offset[:, None], tau, number))
-
-        return Response(values, detections)
+            return Response(values, lambda threshold: _decode_maps([values], float(np.float32(threshold)), number))
+        if self.config.slide:
+            whole = self._join_heatmaps(iter(maps), array.shape)
+            values = _at_pixels(whole, self._cell)[: array.shape[0], : array.shape[1]]
+            return Response(values, lambda threshold: self._decode_joined(whole, np.float32(threshold), number))
+        decode = functools.partial(self._decode, maps, scale[:, None], offset[:, None])
+        values = self._join(iter(_at_pixels(maps, self._cell)), array.shape)
+        return Response(values, lambda threshold: jax.tree.map(np.asarray, decode(np.float32(threshold), number)))
 
     def _outputs(
         self, pieces: Iterator[tuple[np.ndarray, ...]], threshold: np.float32, number: int
@@ -178,11 +171,8 @@ class CanvasDetector(abc.ABC):
     def _cell(self) -> int:
         return cell_of(self.config)
 
-    def _decode_windows(
-        self, heatmaps: Iterator[np.ndarray], size: tuple[int, int], threshold: np.float32, most: int
-    ) -> Detections:
-        """Consumes the heatmaps of one image's windows and decodes the joined one; on the host, [1, N, ...]."""
-        whole = self._join_heatmaps(heatmaps, size)
+    def _decode_joined(self, whole: np.ndarray, threshold: np.float32, most: int) -> Detections:
+        """Decodes the heatmap that the windows of one image were joined to; on the host, [1, N, ...]."""
         height, width = whole.shape
         # Few sizes are compiled: the decoder is, for each.
         padded = np.pad(whole, ((0, -height % _CELLS), (0, -width % _CELLS)), constant_values=-np.inf)

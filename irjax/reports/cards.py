@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +12,13 @@ import numpy as np
 
 from irjax.reports.curves import figure_of
 from irjax.reports.drawing import draw_inset
-from irjax.reports.events import Inset
+from irjax.reports.events import Inset, gray_levels
 from irjax.reports.figures import inline_svg
 
 _NO_POINTS = np.zeros((0, 2))
 
 
+@functools.cache
 def templates() -> jinja2.Environment:
     """Returns the templates of the folder ``page``."""
     loader = jinja2.PackageLoader("irjax.reports", "page")
@@ -45,10 +47,9 @@ def surface(values: np.ndarray, low: float, high: float, unit: str, *, left: int
       top: y of the first row.
       step: pixels between two columns or rows.
     """
-    levels = np.rint(255 * np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)).astype(np.uint8)
     height, width = values.shape
     return {
-        "values": base64.b64encode(levels.tobytes()).decode(),
+        "values": base64.b64encode(gray_levels(values, low, high).tobytes()).decode(),
         **{"width": width, "height": height, "left": left, "top": top, "step": step},
         **{"low": low, "high": high, "unit": unit, "peak": f"{float(values.max()):.3g}"},
     }

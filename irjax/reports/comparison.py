@@ -147,8 +147,7 @@ def _draw_flat(axes: Any, panel: _Panel, left: int, top: int) -> None:
 
 def _draw_surface(axes: Any, response: np.ndarray) -> None:
     """Draws a response [H, W] as a surface, of which each cell is the highest of its pixels."""
-    factor = -(-max(response.shape) // _GRID)
-    cells = brightest(np.asarray(response, np.float64), factor)
+    cells, factor = brightest(np.asarray(response, np.float64), _GRID)
     rows, cols = np.mgrid[: cells.shape[0], : cells.shape[1]] * factor
     top = max(float(cells.max()), 1e-6)
     axes.plot_surface(cols, rows, cells, cmap="viridis", rcount=_GRID, ccount=_GRID, linewidth=0, vmin=0, vmax=top)

@@ -10,7 +10,7 @@ import numpy as np
 from irjax.reports.events import MISS, Event, Inset, brightest, contrast
 
 TRUTH_COLOUR, PREDICTED_COLOUR = "white", "#E69F00"  # outlines of true and predicted masks
-_RIM = {"color": "black", "alpha": 0.6}  # below what is drawn on an image, so that it is seen on any background
+_RIM, _RIM_ALPHA = "black", 0.6  # below what is drawn on an image, so that it is seen on any background
 
 
 def draw_whole(
@@ -31,8 +31,7 @@ def draw_whole(
 
     bottom, peak = contrast(image)
     height, width = image.shape
-    factor = -(-max(height, width) // largest) if largest else 1
-    reduced = brightest(image, factor)
+    reduced, factor = brightest(image, largest) if largest else (image, 1)
     extent = (-0.5, reduced.shape[1] * factor - 0.5, reduced.shape[0] * factor - 0.5, -0.5)
     # Resampled once already; a vector file then holds the pixels themselves.
     style = {"interpolation": "none" if largest else "antialiased", "extent": extent}
@@ -90,7 +89,7 @@ def draw_event(axes: Any, event: Event, size: float) -> None:
     """Draws the open marker of an event; `size` in points."""
     style = {"marker": event.kind.marker, "markersize": size, "markerfacecolor": "none", "linestyle": "none"}
     width = min(1.7, 0.2 * size)
-    for colour, edge, alpha in ((_RIM["color"], 1.9 * width, _RIM["alpha"]), (event.kind.colour, width, 1.0)):
+    for colour, edge, alpha in ((_RIM, 1.9 * width, _RIM_ALPHA), (event.kind.colour, width, 1.0)):
         axes.plot(event.x, event.y, markeredgecolor=colour, markeredgewidth=edge, alpha=alpha, **style)
 
 
@@ -111,8 +110,7 @@ def draw_outline(
     if (path := outline_path(mask)) is None:
         return
     path.vertices += corner
-    for shade, width, style in ((_RIM["color"], 2.4, "-"), (colour, 1.4, line)):
-        alpha = _RIM["alpha"] if shade == _RIM["color"] else 1.0
+    for shade, width, style, alpha in ((_RIM, 2.4, "-", _RIM_ALPHA), (colour, 1.4, line, 1.0)):
         axes.add_patch(PathPatch(path, fill=False, edgecolor=shade, linewidth=width, linestyle=style, alpha=alpha))
 
 

@@ -139,8 +139,18 @@ def contrast(image: np.ndarray, low: float = 0.5, high: float = 99.9) -> tuple[f
     return float(bottom), float(max(top, bottom + 1e-6))
 
 
-def brightest(image: np.ndarray, factor: int) -> np.ndarray:
-    """Reduces an image [H, W] by an integer factor, sides rounded up; of each block the brightest pixel remains."""
+def gray_levels(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Returns values in 8 bits: `low` and below become 0, `high` and above 255."""
+    return np.rint(255 * np.clip((values.astype(np.float64) - low) / (high - low), 0, 1)).astype(np.uint8)
+
+
+def brightest(image: np.ndarray, most: int) -> tuple[np.ndarray, int]:
+    """Reduces an image [H, W] to at most `most` pixels a side; of each block the brightest pixel remains.
+
+    Returns:
+      The reduced image, sides rounded up, and the integer factor.
+    """
     height, width = image.shape
+    factor = -(-max(height, width) // most)
     padded = np.pad(image, ((0, -height % factor), (0, -width % factor)), mode="edge")
-    return padded.reshape(padded.shape[0] // factor, factor, -1, factor).max(axis=(1, 3))
+    return padded.reshape(padded.shape[0] // factor, factor, -1, factor).max(axis=(1, 3)), factor

@@ -13,6 +13,7 @@ import numpy as np
 
 from irjax.metrics.inputs import PointPredictions
 from irjax.ops.regions import find_regions
+from irjax.reports.curves import figure_of
 from irjax.reports.drawing import draw_inset, draw_whole
 from irjax.reports.events import (
     FALSE,
@@ -81,8 +82,6 @@ def draw_overlay(
     Raises:
       ValueError: if `image` is not [H, W] or [H, W, C] with 1, 3 or 4 channels.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     image = _gray(image)
@@ -103,8 +102,7 @@ def draw_overlay(
     body = 5.4
     whole = float(np.clip(body * image.shape[1] / image.shape[0], 3.5, 9.0))
     aside = columns * (body / rows + 0.25)
-    figure = Figure(figsize=(whole + aside + 0.1, body + 0.75), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figure_of(whole + aside + 0.1, body + 0.75)
     left, right = cast("np.ndarray", figure.subfigures(1, 2, width_ratios=(whole, aside))) if frames else (figure, None)
     draw_whole(left.add_subplot(), image, events, frames)
     if right is not None:
